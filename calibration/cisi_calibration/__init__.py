@@ -1,0 +1,1 @@
+"""Calibration: activation ranges and Q/DQ graphs."""

@@ -1,0 +1,1 @@
+"""Export: a checkpoint becomes one ONNX graph, with proof that it is the same network."""

@@ -1,0 +1,61 @@
+"""A float16 graph as a float32 graph that rounds like float16, because no CPU runs it as it is.
+
+ONNX Runtime's CPU provider runs float16 graphs in float32 and drops its own casts, even with optimisations off. Cast
+pairs that the graph itself holds are kept: so every float16 tensor becomes a float32 tensor that has been through
+float16. What a GPU does inside one kernel (float32 accumulation) is then modelled as exact.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+
+def emulate_float16(model: ModelProto) -> ModelProto:
+    """A float32 copy of a float16 graph with a cast to float16 and back behind every float16 tensor.
+
+    Raises ValueError when the type of a tensor cannot be inferred.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    half = {
+        value.name
+        for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16
+    }
+    typed = {value.name for value in (*inferred.graph.value_info, *inferred.graph.output)}
+    untyped = {name for node in model.graph.node for name in node.output if name} - typed
+    if untyped:
+        raise ValueError(f"cannot infer the types of {sorted(untyped)[:5]}")
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    for initialiser in graph.initializer:
+        if initialiser.data_type == TensorProto.FLOAT16:
+            widened = numpy_helper.to_array(initialiser).astype(np.float32)
+            initialiser.CopyFrom(numpy_helper.from_array(widened, initialiser.name))
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        _widen_constants(node)
+        rounded = [name for name in node.output if name in half]
+        renamed = {name: f"{name}/unrounded" for name in rounded}
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        nodes.append(node)
+        for name in rounded:
+            nodes.append(helper.make_node("Cast", [renamed[name]], [f"{name}/half"], to=TensorProto.FLOAT16))
+            nodes.append(helper.make_node("Cast", [f"{name}/half"], [name], to=TensorProto.FLOAT))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    return copy
+
+
+def _widen_constants(node: NodeProto) -> None:
+    for attribute in node.attribute:
+        if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
+            attribute.i = TensorProto.FLOAT
+        if attribute.type == AttributeProto.TENSOR and attribute.t.data_type == TensorProto.FLOAT16:
+            attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float32)))

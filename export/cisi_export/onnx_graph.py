@@ -1,0 +1,128 @@
+"""From the inference module to one ONNX file with our contract in it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import torch
+from onnx import ModelProto
+from torch import nn
+from torch.export import Dim
+
+from cisi_runtime.contract import METADATA_KEY, Contract
+from cisi_runtime.errors import GraphError
+
+OPSET = 20
+# The operators that the lowerings are made of. BatchNormalization is not among them: an exporter that writes one has
+# turned AdaIN into inference batch norm, which gives other numbers.
+_OPERATORS = frozenset(
+    (
+        "Add",
+        "AveragePool",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Conv",
+        "DepthToSpace",
+        "Div",
+        "Expand",
+        "Gather",
+        "Gemm",
+        "Greater",
+        "GreaterOrEqual",
+        "InstanceNormalization",
+        "LessOrEqual",
+        "Mul",
+        "Reciprocal",
+        "ReduceMean",
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Round",
+        "Shape",
+        "Slice",
+        "Split",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Tanh",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+    )
+)
+
+
+def onnx_graph(module: nn.Module, contract: Contract) -> ModelProto:
+    """Export a module of `inference.py` with dynamic batch, height and width (multiples of the contract's).
+
+    Raises GraphError when the result fails the checker or holds an operator that no lowering is made of.
+    """
+    multiple = contract.size_multiple
+    batch = Dim("batch", min=1)
+    height, width = (multiple * Dim(name, min=contract.min_size // multiple) for name in ("height", "width"))
+    if contract.face == "uint8":
+        example = (torch.zeros(2, 128, 160, 3, dtype=torch.uint8), torch.zeros(2, 128, 160, dtype=torch.uint8))
+        dynamic = {0: batch, 1: height, 2: width}
+    else:
+        example = (torch.zeros(2, 3, 128, 160), torch.zeros(2, 1, 128, 160))
+        dynamic = {0: batch, 2: height, 3: width}
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            module,
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(contract.inputs),
+            output_names=[contract.output],
+            dynamic_shapes=(dynamic, dynamic),
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _strip(model)
+    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
+    _check(model)
+    return model
+
+
+def _strip(model: ModelProto) -> None:
+    """Take out what names the machine that exported: stack traces with absolute paths in every node."""
+    model.doc_string = ""
+    model.graph.doc_string = ""
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for initialiser in model.graph.initializer:
+        del initialiser.metadata_props[:]
+    del model.graph.metadata_props[:]
+
+
+def _check(model: ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GraphError(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
+    foreign = {node.op_type for node in model.graph.node} - _OPERATORS
+    if foreign or model.functions or [entry.version for entry in model.opset_import] != [OPSET]:
+        raise GraphError(f"the exported graph holds unexpected operators {sorted(foreign)} or opsets")
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Three messages that are the same in every export and say nothing about ours."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")  # "torchvision is not installed"
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="# The axis name")
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,56 @@
+"""The small interface that every backend has."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cisi_runtime.codec import decode_pixels
+from cisi_runtime.contract import Contract
+
+UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class Backend(ABC):
+    """A loaded graph. `run` checks what it is given; a backend implements `_run`."""
+
+    def __init__(self, name: str, contract: Contract) -> None:
+        self.name = name
+        self.contract = contract
+
+    def run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run the graph on arrays of its own face (see `Contract`). Raises ValueError for another dtype or shape."""
+        self._check(image, hole_mask)
+        return self._run(image, hole_mask)
+
+    def run_pixels(self, image: UInt8Array, hole_mask: BoolArray) -> npt.NDArray[Any]:
+        """Run on uint8 `[N, H, W, 3]` and bool `[N, H, W]` (True = hole), whatever the graph's face is; the result is
+        as the graph gives it: uint8 `[N, H, W, 3]`, or float32 `[N, 3, H, W]` in [-1, 1]."""
+        if self.contract.face == "uint8":
+            return self.run(image, hole_mask.astype(np.uint8) * np.uint8(255))
+        return self.run(decode_pixels(image), hole_mask[:, None].astype(np.float32))
+
+    @abstractmethod
+    def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]: ...
+
+    def _check(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> None:
+        pixels = self.contract.face == "uint8"
+        dtype = np.dtype(np.uint8 if pixels else np.float32)
+        for name, array in zip(self.contract.inputs, (image, hole_mask), strict=True):
+            if array.dtype != dtype:
+                raise ValueError(f"{name}: expected {dtype}, got {array.dtype}")
+        if image.ndim != 4 or image.shape[3 if pixels else 1] != 3:
+            raise ValueError(f"image: expected {'[N, H, W, 3]' if pixels else '[N, 3, H, W]'}, got {image.shape}")
+        batch, height, width = image.shape[:3] if pixels else (image.shape[0], *image.shape[2:])
+        expected = (batch, height, width) if pixels else (batch, 1, height, width)
+        if hole_mask.shape != expected:
+            raise ValueError(f"hole_mask: expected {expected} for this image, got {hole_mask.shape}")
+        multiple, least = self.contract.size_multiple, self.contract.min_size
+        if any(side % multiple or side < least for side in (height, width)):
+            raise ValueError(
+                f"image: expected sides that are multiples of {multiple}, {least} or more, got {height}x{width}"
+            )

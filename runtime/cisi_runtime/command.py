@@ -1,0 +1,41 @@
+"""What every command has in common: one-line errors, exit status, and the option named in the error."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+import click
+
+from cisi_runtime.errors import CisiError
+
+USAGE, FAILURE, INTERRUPTED = 2, 1, 130
+
+
+@contextlib.contextmanager
+def option(name: str) -> Iterator[None]:
+    """Put the option's name in front of an error of ours that the block raises."""
+    try:
+        yield
+    except CisiError as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
+def run_command(command: click.Command, program: str) -> None:
+    """Run a click command as a program: errors are one line on stderr; exits 2 for usage, 1 for failure."""
+    try:
+        command.main(prog_name=program, standalone_mode=False)
+    except click.UsageError as error:
+        _fail(program, error.format_message(), USAGE)
+    except click.ClickException as error:
+        _fail(program, error.format_message(), error.exit_code)
+    except CisiError as error:
+        _fail(program, str(error), FAILURE)
+    except (click.Abort, KeyboardInterrupt):
+        _fail(program, "interrupted", INTERRUPTED)
+
+
+def _fail(program: str, message: str, status: int) -> None:
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,123 @@
+"""What a graph expects and promises, written into the checkpoint, the ONNX metadata and the golden file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from cisi_runtime.architecture import MIN_SIZE, SIZE_MULTIPLE, Architecture, check_keys
+from cisi_runtime.errors import ContractError
+
+REVISION = 1
+# Masks are 8-bit pictures in which white is the hole; grey from here on counts as hole.
+MASK_THRESHOLD = 128
+
+# Key of the contract in ONNX `metadata_props`.
+METADATA_KEY = "cisi_contract"
+
+_ALLOWED: dict[str, tuple[Any, ...]] = {
+    "precision": ("float32", "float16", "int8"),
+    "target": ("pytorch", "cpu", "tensorrt"),
+    "face": ("tensor", "uint8"),
+    "colour_order": ("RGB",),
+    "value_range": ((-1.0, 1.0),),
+    "hole_value": (1,),
+    "mask_threshold": (MASK_THRESHOLD,),
+    "hole_fill": (0.0,),
+    "size_multiple": (SIZE_MULTIPLE,),
+    "min_size": (MIN_SIZE,),
+    "resize_filter": ("lanczos",),
+    "composite_in_graph": (True,),
+    "padding": ("reflect", "edge", "hole"),
+    "rounding": ("half_even",),
+    "inputs": (("image", "hole_mask"),),
+    "output": ("completed",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Provenance:
+    """Where weights come from. `data` is a name for people, `data_sha256` a hash over names and sizes of the files."""
+
+    data: str
+    data_licence: str
+    data_sha256: str
+    images: int
+    steps: int
+    preset: str
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Provenance:
+        """Raises ContractError for an unknown or missing key."""
+        check_keys("provenance", values, cls)
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contract:
+    """Everything that inpainting code tends to leave implicit. Defaults are the only values that this revision knows,
+    except where `_ALLOWED` lists several.
+
+    Face `uint8`: image uint8 `[N, H, W, 3]`, hole_mask uint8 `[N, H, W]` (>= `mask_threshold` = hole), completed uint8
+    `[N, H, W, 3]`. Face `tensor`: image float32 `[N, 3, H, W]` in `value_range`, hole_mask float32 `[N, 1, H, W]` in
+    {0, 1}, completed float32 `[N, 3, H, W]`. Pictures of other sizes are padded to the right and below to multiples of
+    `size_multiple`, at least `min_size`, by `padding`, and cropped back.
+    """
+
+    architecture: Architecture
+    provenance: Provenance
+    precision: str = "float32"
+    target: str = "pytorch"
+    face: str = "tensor"
+    # SHA-256 over names, shapes and float32 bytes of the weights; ties graph, golden file and checkpoint together.
+    weights_sha256: str = ""
+    colour_order: str = "RGB"
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    hole_value: int = 1
+    mask_threshold: int = MASK_THRESHOLD
+    hole_fill: float = 0.0
+    size_multiple: int = SIZE_MULTIPLE
+    min_size: int = MIN_SIZE
+    resize_filter: str = "lanczos"
+    composite_in_graph: bool = True
+    padding: str = "reflect"
+    rounding: str = "half_even"
+    inputs: tuple[str, str] = ("image", "hole_mask")
+    output: str = "completed"
+    revision: int = REVISION
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name} is {getattr(self, name)!r}, expected {' or '.join(repr(value) for value in allowed)}"
+            for name, allowed in _ALLOWED.items()
+            if getattr(self, name) not in allowed
+        ]
+        if faults:
+            raise ContractError("contract: " + "; ".join(faults))
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys: the same contract gives the same bytes."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Contract:
+        """Read and check. Raises ContractError for what is not a contract, has an unknown key or a newer revision."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ContractError(f"contract: not JSON: {error}") from error
+        if not isinstance(values, dict) or not isinstance(values.get("revision"), int):
+            raise ContractError("contract: expected a JSON object with a revision number")
+        if values["revision"] > REVISION:
+            raise ContractError(
+                f"contract: revision {values['revision']} is newer than {REVISION}, the newest known here; "
+                "install a newer cisi-net"
+            )
+        check_keys("contract", values, cls)
+        tuples = {name: tuple(values[name]) for name in ("value_range", "inputs")}
+        parts = {
+            "architecture": Architecture.from_dict(values["architecture"]),
+            "provenance": Provenance.from_dict(values["provenance"]),
+        }
+        return cls(**{**values, **tuples, **parts})

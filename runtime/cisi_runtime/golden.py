@@ -1,0 +1,75 @@
+"""Golden files: inputs with the reference network's float64 results, so that parity can be checked without PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cisi_runtime.errors import GraphError
+from cisi_runtime.files import whole_file
+
+MOST_CASES = 12
+MOST_BYTES = 10_000_000
+_FORMAT = "cisi-net golden file"
+_ARRAYS = ("image", "hole_mask", "completed")
+
+
+@dataclasses.dataclass(frozen=True)
+class GoldenCase:
+    """One batch. image: uint8 `[N, H, W, 3]`; hole_mask: bool `[N, H, W]`, True = hole; completed: the reference's
+    result, float32 `[N, 3, H, W]` in [-1, 1], composited."""
+
+    name: str
+    image: npt.NDArray[np.uint8]
+    hole_mask: npt.NDArray[np.bool_]
+    completed: npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Golden:
+    """All cases of one set of weights; `weights_sha256` as in the contract."""
+
+    weights_sha256: str
+    cases: tuple[GoldenCase, ...]
+
+
+def golden_path(graph: Path) -> Path:
+    """Where the golden file of a graph lies: `best.golden.npz` beside `best.onnx`, `best.fp16.onnx`, ..."""
+    return graph.with_name(graph.name.split(".")[0] + ".golden.npz")
+
+
+def save_golden(path: Path, golden: Golden) -> None:
+    """Write whole or not at all. Raises GraphError for more than 12 cases or 10 MB."""
+    if len(golden.cases) > MOST_CASES:
+        raise GraphError(f"{path}: {len(golden.cases)} golden cases, expected at most {MOST_CASES}")
+    header = {
+        "format": _FORMAT,
+        "weights_sha256": golden.weights_sha256,
+        "cases": [case.name for case in golden.cases],
+    }
+    arrays = {f"{case.name}/{name}": getattr(case, name) for case in golden.cases for name in _ARRAYS}
+    with whole_file(path) as temporary:
+        np.savez_compressed(temporary, header=np.array(json.dumps(header)), **arrays)
+        size = temporary.stat().st_size
+        if size > MOST_BYTES:
+            raise GraphError(f"{path}: the golden file has {size} bytes, expected at most {MOST_BYTES}")
+
+
+def load_golden(path: Path) -> Golden:
+    """Raises GraphError for a file that is missing, damaged or not a golden file. Nothing in it is executed."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(str(file["header"]))
+            if header.get("format") != _FORMAT:
+                raise GraphError(f"{path}: not a golden file, expected one written by cisi-export")
+            cases = tuple(GoldenCase(name, *(file[f"{name}/{array}"] for array in _ARRAYS)) for name in header["cases"])
+            return Golden(header["weights_sha256"], cases)
+    except FileNotFoundError as error:
+        raise GraphError(f"{path}: no such file; cisi-export writes it beside the graph") from error
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise GraphError(f"{path}: not a golden file, or damaged: {error}") from error

@@ -1,0 +1,71 @@
+"""Hole masks: bool arrays `[H, W]`, True = hole. The same drawing serves training, calibration and evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def centre_hole(height: int, width: int) -> BoolArray:
+    """The paper's central hole: half the height and half the width (128x128 of 256x256)."""
+    hole = np.zeros((height, width), dtype=np.bool_)
+    top, left = height // 4, width // 4
+    hole[top : top + height // 2, left : left + width // 2] = True
+    return hole
+
+
+def one_rectangle(height: int, width: int, rng: np.random.Generator) -> BoolArray:
+    """One rectangle anywhere, each side 3/8 to 5/8 of the picture's."""
+    hole = np.zeros((height, width), dtype=np.bool_)
+    _cut_rectangle(hole, rng, 3 / 8, 5 / 8)
+    return hole
+
+
+def rectangles(height: int, width: int, rng: np.random.Generator) -> BoolArray:
+    """The paper's second kind: two to five rectangles at random places, each side 1/8 to 3/8 of the picture's."""
+    hole = np.zeros((height, width), dtype=np.bool_)
+    for _ in range(rng.integers(2, 6)):
+        _cut_rectangle(hole, rng, 1 / 8, 3 / 8)
+    return hole
+
+
+def strokes(height: int, width: int, rng: np.random.Generator) -> BoolArray:
+    """One to four free-form brush strokes with round ends, 1/20 to 1/8 of the shorter side wide."""
+    canvas = Image.new("1", (width, height))
+    draw = ImageDraw.Draw(canvas)
+    short = min(height, width)
+    for _ in range(rng.integers(1, 5)):
+        brush = int(rng.integers(max(2, short // 20), max(3, short // 8) + 1))
+        position = rng.uniform((0, 0), (width, height))
+        heading = rng.uniform(0, 2 * np.pi)
+        points = [position]
+        for _ in range(rng.integers(3, 9)):
+            heading += rng.normal(0, 0.8)
+            position = position + rng.uniform(0.08, 0.25) * short * np.array([np.cos(heading), np.sin(heading)])
+            points.append(position)
+        draw.line([(float(x), float(y)) for x, y in points], fill=1, width=brush, joint="curve")
+        for x, y in points:
+            draw.circle((float(x), float(y)), brush / 2, fill=1)
+    return np.array(canvas, dtype=np.bool_)
+
+
+def random_hole(height: int, width: int, rng: np.random.Generator) -> BoolArray:
+    """A training hole: in two of five cases one large rectangle (the centre hole's size, anywhere), in two several
+    rectangles, in one strokes. Never without a hole."""
+    draw = (one_rectangle, one_rectangle, rectangles, rectangles, strokes)[rng.integers(5)]
+    hole = draw(height, width, rng)
+    while not hole.any():
+        hole = draw(height, width, rng)
+    return hole
+
+
+def _cut_rectangle(hole: BoolArray, rng: np.random.Generator, smallest: float, largest: float) -> None:
+    height, width = hole.shape
+    cut_height = max(1, round(height * rng.uniform(smallest, largest)))
+    cut_width = max(1, round(width * rng.uniform(smallest, largest)))
+    top = rng.integers(0, height - cut_height + 1)
+    left = rng.integers(0, width - cut_width + 1)
+    hole[top : top + cut_height, left : left + cut_width] = True

@@ -1,0 +1,70 @@
+"""Quality of a completed picture over its hole, and parity figures: numpy only."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
+
+_SSIM_WINDOW = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """Over the completed region: L1 in percent of 255, PSNR in dB with peak 255 (inf when equal), SSIM."""
+
+    l1_percent: float
+    psnr_db: float
+    ssim: float
+
+
+def psnr_db(difference: npt.NDArray[np.floating], peak: float) -> float:
+    """Peak signal-to-noise ratio of differences against a fixed peak (255 for levels, 2 for [-1, 1]); inf when 0."""
+    mean_square = float(np.mean(np.square(difference, dtype=np.float64)))
+    return float("inf") if mean_square == 0.0 else float(10.0 * np.log10(peak**2 / mean_square))
+
+
+def hole_quality(completed: UInt8Array, truth: UInt8Array, hole_mask: BoolArray) -> Quality:
+    """Pictures uint8 `[H, W, 3]`, hole_mask bool `[H, W]` with at least one hole pixel.
+
+    SSIM (Wang et al. 2004; uniform 7x7 window, sample covariance, as scikit-image's default) is computed on the hole's
+    bounding box and averaged over the windows whose centre lies in the hole, for the centre hole all of them; NaN when
+    the box is smaller than the window.
+    """
+    rows, columns = (np.nonzero(hole_mask.any(axis=axis))[0] for axis in (1, 0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    difference = completed[hole_mask].astype(np.float64) - truth[hole_mask]
+    similarity = float("nan")
+    if min(hole_mask[box].shape) >= _SSIM_WINDOW:
+        margin = _SSIM_WINDOW // 2
+        centres = hole_mask[box][margin:-margin, margin:-margin]
+        if centres.any():
+            similarity = float(ssim_map(completed[box], truth[box])[centres].mean())
+    return Quality(float(np.abs(difference).mean() / 2.55), psnr_db(difference, 255.0), similarity)
+
+
+def ssim_map(a: UInt8Array, b: UInt8Array) -> npt.NDArray[np.float64]:
+    """SSIM of every whole 7x7 window, `[H, W, 3]` to `[H-6, W-6, 3]`."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    count = _SSIM_WINDOW**2
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    unbiased = count / (count - 1)
+    variance_x = unbiased * (_window_mean(x * x) - mean_x**2)
+    variance_y = unbiased * (_window_mean(y * y) - mean_y**2)
+    covariance = unbiased * (_window_mean(x * y) - mean_x * mean_y)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    return (
+        (2 * mean_x * mean_y + c1)
+        * (2 * covariance + c2)
+        / ((mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2))
+    )
+
+
+def _window_mean(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    windows = np.lib.stride_tricks.sliding_window_view(x, (_SSIM_WINDOW, _SSIM_WINDOW), axis=(0, 1))
+    mean: npt.NDArray[np.float64] = windows.mean(axis=(-2, -1))
+    return mean

@@ -1,0 +1,1 @@
+"""Training: the network, its losses, data, checkpoints and evaluation."""

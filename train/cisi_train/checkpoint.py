@@ -1,0 +1,107 @@
+"""Checkpoints: weights, contract (architecture, provenance) and, while training goes on, the optimiser's state."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cisi_runtime.contract import Contract
+from cisi_runtime.errors import CheckpointError, ContractError
+from cisi_runtime.files import whole_file
+from cisi_train.network import Generator
+
+_FORMAT = "cisi-net checkpoint"
+_DAMAGE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint. `weights`: float32, by `Generator` parameter name; `training`: what resuming needs."""
+
+    contract: Contract
+    weights: dict[str, Tensor]
+    training: dict[str, Any] | None = None
+
+    def generator(self) -> Generator:
+        """The network with these weights, in evaluation mode."""
+        generator = Generator(self.contract.architecture)
+        generator.load_state_dict(self.weights)
+        return generator.eval()
+
+
+def weights_sha256(weights: dict[str, Tensor]) -> str:
+    """Hash over names, shapes and float32 bytes, so that the same weights hash alike whatever they are stored as."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().float().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def save_checkpoint(
+    path: Path,
+    contract: Contract,
+    weights: dict[str, Tensor],
+    *,
+    training: dict[str, Any] | None = None,
+    half: bool = False,
+) -> None:
+    """Write a checkpoint whole or not at all. `half`: store the weights as float16, for shipping; they are then
+    rounded, and the contract carries the hash of the rounded ones. Raises CheckpointError if that overflows."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    if half:
+        stored = {name: tensor.half() for name, tensor in stored.items()}
+        overflowed = [name for name, tensor in stored.items() if not torch.isfinite(tensor).all()]
+        if overflowed:
+            raise CheckpointError(f"{path}: weights beyond the range of float16: {', '.join(overflowed)}")
+    contract = dataclasses.replace(contract, weights_sha256=weights_sha256(stored))
+    content = {"format": _FORMAT, "contract": contract.to_json(), "weights": stored}
+    if training is not None:
+        content["training"] = training
+    with whole_file(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and check a checkpoint; nothing in the file is executed (`weights_only`).
+
+    Raises CheckpointError for a file that is missing, damaged, foreign, of a newer revision, or whose weights do not
+    fit its architecture or its hash.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: not a checkpoint of cisi-net, expected a file written by cisi-train")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of cisi-net, expected a file written by cisi-train")
+    try:
+        contract = Contract.from_json(content["contract"])
+    except ContractError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    weights = {name: tensor.float() for name, tensor in content["weights"].items()}
+    _check_weights(path, contract, weights)
+    return Checkpoint(contract, weights, content.get("training"))
+
+
+def _check_weights(path: Path, contract: Contract, weights: dict[str, Tensor]) -> None:
+    with torch.device("meta"):
+        expected = {name: value.shape for name, value in Generator(contract.architecture).state_dict().items()}
+    found = {name: value.shape for name, value in weights.items()}
+    wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+    if wrong:
+        raise CheckpointError(f"{path}: {len(wrong)} weights do not fit the architecture, the first is {wrong[0]}")
+    if weights_sha256(weights) != contract.weights_sha256:
+        raise CheckpointError(f"{path}: the weights are not those that were saved (hash differs): damaged file")
