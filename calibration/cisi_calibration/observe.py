@@ -68,7 +68,7 @@ def observe_ranges(model: ModelProto, tensors: Iterable[str], pictures: list[Pat
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for path in tqdm(pictures, desc="calibrating", unit="image"):
+    for path in tqdm(pictures, desc="calibrating", unit="image", mininterval=1.0):
         try:
             rgb = read_picture(path).rgb
         except PictureError as error:

@@ -8,9 +8,6 @@ import click
 
 from cisi_runtime.command import run_command
 
-# What a command needs beyond the base installation, for those who call it without.
-_EXTRAS = {"train": "train", "eval": "train,eval", "export": "train,cpu"}
-
 
 class _Commands(click.Group):
     """Sub-commands come from the entry points `cisi.commands`, so that this package imports no other of ours."""

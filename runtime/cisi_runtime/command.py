@@ -10,6 +10,16 @@ import click
 
 from cisi_runtime.errors import CisiError
 
+# Modules that the base installation lacks, and the extra that brings them.
+_EXTRAS = {
+    "onnxruntime": "cpu",
+    "torch": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "tensorboard": "train",
+    "cv2": "eval",
+}
+
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 
 
@@ -32,6 +42,11 @@ def run_command(command: click.Command, program: str) -> None:
         _fail(program, error.format_message(), error.exit_code)
     except CisiError as error:
         _fail(program, str(error), FAILURE)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        extra = _EXTRAS[error.name]
+        _fail(program, f"needs {error.name}, expected an installation with pip install 'cisi-net[{extra}]'", FAILURE)
     except (click.Abort, KeyboardInterrupt):
         _fail(program, "interrupted", INTERRUPTED)
 

@@ -30,6 +30,13 @@ class Tolerance:
         return f"max {self.max_abs:.0e}" if self.max_abs is not None else f"hole {self.hole_psnr_db:.0f} dB"
 
 
+TOLERANCES = {
+    "float32": Tolerance(max_abs=1e-4),
+    "float16": Tolerance(hole_psnr_db=50.0),
+    "int8": Tolerance(hole_psnr_db=35.0),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """One rung on one case. Differences on [-1, 1] over all pixels; for pixel results only the part that rounding does

@@ -15,6 +15,16 @@ UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
 
+def graph_inputs(contract: Contract, image: UInt8Array, hole_mask: BoolArray) -> dict[str, npt.NDArray[Any]]:
+    """Pixels uint8 `[N, H, W, 3]` and hole mask bool `[N, H, W]` (True = hole) as the inputs of a graph's face, by
+    name."""
+    if contract.face == "uint8":
+        arrays: tuple[npt.NDArray[Any], npt.NDArray[Any]] = (image, hole_mask.astype(np.uint8) * np.uint8(255))
+    else:
+        arrays = (decode_pixels(image), hole_mask[:, None].astype(np.float32))
+    return dict(zip(contract.inputs, arrays, strict=True))
+
+
 class Backend(ABC):
     """A loaded graph. `run` checks what it is given; a backend implements `_run`."""
 
@@ -30,9 +40,8 @@ class Backend(ABC):
     def run_pixels(self, image: UInt8Array, hole_mask: BoolArray) -> npt.NDArray[Any]:
         """Run on uint8 `[N, H, W, 3]` and bool `[N, H, W]` (True = hole), whatever the graph's face is; the result is
         as the graph gives it: uint8 `[N, H, W, 3]`, or float32 `[N, 3, H, W]` in [-1, 1]."""
-        if self.contract.face == "uint8":
-            return self.run(image, hole_mask.astype(np.uint8) * np.uint8(255))
-        return self.run(decode_pixels(image), hole_mask[:, None].astype(np.float32))
+        inputs = graph_inputs(self.contract, image, hole_mask)
+        return self.run(*(inputs[name] for name in self.contract.inputs))
 
     @abstractmethod
     def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]: ...

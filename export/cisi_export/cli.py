@@ -1,0 +1,89 @@
+"""`cisi-export`: a checkpoint in, one verified ONNX graph and its golden file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cisi_runtime.command import option, run_command
+from cisi_runtime.errors import ParityError
+
+
+@click.command()
+@click.option("--ckpt", type=click.Path(path_type=Path), required=True, help="Checkpoint that cisi-train wrote.")
+@click.option("--fp16", is_flag=True, help="Float16 convolutions, for TensorRT.")
+@click.option("--int8", is_flag=True, help="INT8 convolutions (Q/DQ) for ONNX Runtime's CPU kernels; needs --calib.")
+@click.option("--calib", type=click.Path(path_type=Path), help="Folder of photographs to find INT8 ranges with.")
+@click.option("--target", type=click.Choice(["cpu", "tensorrt"]), help="Default: tensorrt with --fp16, else cpu.")
+@click.option(
+    "--io",
+    "face",
+    type=click.Choice(["uint8", "tensor"]),
+    default="uint8",
+    show_default=True,
+    help="uint8: pixels in and out; tensor: float32 in [-1, 1].",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="ONNX file; default: beside the checkpoint, by its name.")
+def export(
+    ckpt: Path, fp16: bool, int8: bool, calib: Path | None, target: str | None, face: str, out: Path | None
+) -> None:
+    """Export a checkpoint to one ONNX graph, with a golden file beside it, and check that it is the same network.
+
+    Prints the parity table. When a rung fails, nothing is written and the exit status is 1.
+    """
+    target = target or ("tensorrt" if fp16 else "cpu")
+    _check_options(fp16, int8, calib, target)
+    precision = "float16" if fp16 else "int8" if int8 else "float32"
+    out = out or ckpt.with_name(ckpt.stem + _suffix(precision, target))
+    from cisi_runtime.files import check_writable, whole_file
+    from cisi_runtime.golden import golden_path, save_golden
+    from cisi_runtime.parity import parity_table
+
+    with option("--out"):
+        check_writable(out)
+    from cisi_export.build import build
+    from cisi_train.checkpoint import load_checkpoint
+
+    with option("--ckpt"):
+        checkpoint = load_checkpoint(ckpt)
+    with option("--calib"):
+        result = build(checkpoint, precision=precision, target=target, face=face, calibration=calib)
+    click.echo(parity_table(result.comparisons))
+    if not result.passed:
+        failed = sum(not comparison.passed for comparison in result.comparisons)
+        raise ParityError(f"{failed} of {len(result.comparisons)} comparisons failed: {out} was not written")
+    with option("--out"):
+        save_golden(golden_path(out), result.golden)
+        with whole_file(out) as temporary:
+            temporary.write_bytes(result.model.SerializeToString(deterministic=True))
+    click.echo(f"{out}: {precision}, {target} lowering, {out.stat().st_size / 1e6:.1f} MB")
+    click.echo(f"{golden_path(out)}: {golden_path(out).stat().st_size / 1e6:.1f} MB")
+
+
+def _check_options(fp16: bool, int8: bool, calib: Path | None, target: str) -> None:
+    if fp16 and int8:
+        raise click.UsageError("--fp16 and --int8 exclude each other")
+    if fp16 and target == "cpu":
+        raise click.UsageError(
+            "--fp16 with --target cpu: CPUs run float16 graphs in float32, and slower; expected --target tensorrt"
+        )
+    if int8 and target == "tensorrt":
+        raise click.UsageError("--int8 with --target tensorrt is not available yet; expected --target cpu")
+    if int8 and calib is None:
+        raise click.UsageError("--int8 needs --calib, a folder of photographs to find the ranges with")
+    if calib is not None and not int8:
+        raise click.UsageError("--calib is for --int8")
+
+
+def _suffix(precision: str, target: str) -> str:
+    if precision == "float16":
+        return ".fp16.onnx"
+    if precision == "int8":
+        return f".int8.{target}.onnx"
+    return ".onnx" if target == "cpu" else f".{target}.onnx"
+
+
+def main() -> None:
+    """Entry point of `cisi-export`."""
+    run_command(export, "cisi-export")

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+from cisi_runtime.masks import centre_hole
+from cisi_runtime.metrics import hole_quality, psnr_db
+
+RNG = np.random.default_rng(3)
+TRUTH = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+HOLE = centre_hole(64, 64)
+
+
+def test_against_hand_computed_values() -> None:
+    completed = TRUTH.copy()
+    completed[HOLE] = np.where(TRUTH[HOLE] < 128, TRUTH[HOLE] + 51, TRUTH[HOLE] - 51)
+    quality = hole_quality(completed, TRUTH, HOLE)
+    assert quality.l1_percent == pytest.approx(20.0)
+    assert quality.psnr_db == pytest.approx(20 * np.log10(255 / 51))
+
+
+def test_equal_pictures() -> None:
+    quality = hole_quality(TRUTH, TRUTH, HOLE)
+    assert (quality.l1_percent, quality.psnr_db, quality.ssim) == (0.0, float("inf"), pytest.approx(1.0))
+
+
+def test_only_the_hole_counts() -> None:
+    completed = TRUTH.copy()
+    completed[~HOLE] = 0
+    assert hole_quality(completed, TRUTH, HOLE).psnr_db == float("inf")
+
+
+def test_ssim_is_scikit_images_on_the_hole() -> None:
+    completed = RNG.integers(0, 256, TRUTH.shape, dtype=np.uint8) // 4 + TRUTH // 2
+    box = np.s_[16:48, 16:48]
+    expected = structural_similarity(completed[box], TRUTH[box], win_size=7, channel_axis=2, data_range=255)
+    assert hole_quality(completed, TRUTH, HOLE).ssim == pytest.approx(expected, abs=1e-12)
+
+
+def test_ssim_needs_a_whole_window() -> None:
+    small = np.zeros_like(HOLE)
+    small[5:11, 5:30] = True
+    assert np.isnan(hole_quality(TRUTH, TRUTH, small).ssim)
+
+
+def test_psnr_of_a_constant_difference() -> None:
+    assert psnr_db(np.full(9, 0.2), 2.0) == pytest.approx(20.0)
