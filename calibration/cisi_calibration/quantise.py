@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from onnx import ModelProto, NodeProto
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
@@ -47,7 +45,6 @@ def quantise(model: ModelProto, table: RangeTable) -> ModelProto:
     }
     copy = ModelProto()
     copy.CopyFrom(model)
-    logging.getLogger().setLevel(logging.ERROR)
     quantiser = QDQQuantizer(
         copy,
         per_channel=True,
@@ -61,6 +58,8 @@ def quantise(model: ModelProto, table: RangeTable) -> ModelProto:
         extra_options={"QuantizeBias": False},
     )
     quantiser.quantize_model()
+    # It puts nodes in front of those that they read from, which the checker refuses.
+    quantiser.model.topological_sort()
     result = ModelProto()
     result.CopyFrom(quantiser.model.model)
     return result

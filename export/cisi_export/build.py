@@ -37,14 +37,13 @@ class Export:
 
 def build(checkpoint: Checkpoint, *, precision: str, target: str, face: str, calibration: Path | None = None) -> Export:
     """Export, quantise if asked, and climb the ladder. `calibration`: the folder of photographs that "int8" needs."""
+    pictures = calibration_pictures(calibration) if calibration is not None else []
     generator = checkpoint.generator()
     written = "float32" if precision == "int8" else precision
     contract = dataclasses.replace(checkpoint.contract, precision=written, target=target, face=face)
     module = inference_module(generator, target=target, face=face, half=precision == "float16")
     model = onnx_graph(module, contract)
     if precision == "int8":
-        assert calibration is not None
-        pictures = calibration_pictures(calibration)
         table = observe_ranges(
             model, tensors_to_observe(model), pictures, lambda image, hole: graph_inputs(contract, image, hole)
         )

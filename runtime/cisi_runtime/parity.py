@@ -31,8 +31,12 @@ class Tolerance:
 
 
 TOLERANCES = {
-    "float32": Tolerance(max_abs=1e-4),
+    # ONNX Runtime adds up the statistics of the first norm one by one in float32: measured up to 6e-5 on flat white
+    # with everything a hole, 7e-6 on a natural picture; the rewritten network in PyTorch 1e-6. Margin 3.
+    "float32": Tolerance(max_abs=2e-4),
+    # Emulated; measured 64 to 66 dB.
     "float16": Tolerance(hole_psnr_db=50.0),
+    # Trained weights only.
     "int8": Tolerance(hole_psnr_db=35.0),
 }
 

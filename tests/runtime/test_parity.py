@@ -12,9 +12,9 @@ from cisi_runtime.parity import TOLERANCES, Tolerance, compare, parity_table
 RNG = np.random.default_rng(8)
 IMAGE = RNG.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
 HOLE = RNG.random((2, 16, 16)) < 0.4
-COMPLETED = np.where(
-    HOLE[:, None], RNG.uniform(-1, 1, (2, 3, 16, 16)).astype(np.float32), decode_pixels(IMAGE)
-).astype(np.float32)
+COMPLETED = np.where(HOLE[:, None], RNG.uniform(-1, 1, (2, 3, 16, 16)).astype(np.float32), decode_pixels(IMAGE)).astype(
+    np.float32
+)
 CASE = GoldenCase("case", IMAGE, HOLE, COMPLETED)
 FLOAT32, FLOAT16 = TOLERANCES["float32"], TOLERANCES["float16"]
 

@@ -13,7 +13,7 @@ from cisi_train.network.blocks import AdaptiveResidualBlock, UpsampleConv, promo
 class StyleMLP(nn.Module):
     """Style code `[N, style_dim]` to gamma and beta of every AdaIN layer, each `[N, adain_layers, 4*dim]`.
 
-    The last layer starts near gamma 1 and beta 0, so that an untrained decoder is an ordinary instance-norm one.
+    The last layer's bias starts at gamma 1 and beta 0, so that styles vary an ordinary instance-norm decoder.
     """
 
     def __init__(self, architecture: Architecture) -> None:

@@ -48,10 +48,10 @@ class Generator(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """He initialisation, as every convolution feeds a ReLU or a norm; RGB and AdaIN parameters start small."""
+    """He initialisation, as every convolution feeds a ReLU or a norm; RGB starts small."""
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            if name.endswith("to_rgb") or name.endswith("mlp.layers.4"):
+            if name.endswith("to_rgb"):
                 nn.init.normal_(layer.weight, std=0.02)
             else:
                 nn.init.kaiming_normal_(layer.weight)

@@ -1,0 +1,149 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from cisi_calibration.observe import calibration_pictures, observe_ranges
+from cisi_calibration.quantise import convolutions_to_quantise, quantise, tensors_to_observe
+from cisi_export.cli import main as export_main
+from cisi_runtime.backends.base import graph_inputs
+from cisi_runtime.backends.ort import OnnxRuntimeBackend
+from cisi_runtime.errors import DataError, GraphError
+from cisi_runtime.golden import golden_path, load_golden
+from cisi_runtime.parity import Tolerance, check_backend
+from cisi_runtime.pictures import Picture, write_picture
+
+
+@pytest.fixture(scope="module")
+def quantised(tiny_graph: Path, photo_folder: Path) -> onnx.ModelProto:
+    model = onnx.load(tiny_graph)
+    contract = OnnxRuntimeBackend(tiny_graph).contract
+    table = observe_ranges(
+        model,
+        tensors_to_observe(model),
+        calibration_pictures(photo_folder)[:8],
+        lambda image, hole: graph_inputs(contract, image, hole),
+    )
+    return quantise(model, table)
+
+
+def one_convolution() -> onnx.ModelProto:
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    weight = onnx.numpy_helper.from_array(np.ones((8, 8, 1, 1), dtype=np.float32), "weight")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "weight"], ["y"], name="conv")],
+        "graph",
+        [helper.make_tensor_value_info("x", floats, [1, 8, 256, 256])],
+        [helper.make_tensor_value_info("y", floats, [1, 8, 256, 256])],
+        [weight],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def test_min_max_is_the_extremes_over_all_pictures(photo_folder: Path) -> None:
+    seen: list[np.ndarray] = []
+
+    def feeds(image: np.ndarray, hole_mask: np.ndarray) -> dict[str, np.ndarray]:
+        x = image.transpose(0, 3, 1, 2).astype(np.float32) * np.where(hole_mask, 0.0, 1.0)[:, None]
+        seen.append(np.concatenate([x, -2 * x, x[:, :2]], axis=1).astype(np.float32))
+        return {"x": seen[-1]}
+
+    pictures = calibration_pictures(photo_folder)[:3]
+    table = observe_ranges(one_convolution(), ["x", "y"], pictures, feeds)
+    assert table.pictures == 3
+    assert table.ranges["x"] == (min(x.min() for x in seen), max(x.max() for x in seen))
+    sums = [x.sum(axis=1) for x in seen]
+    assert table.ranges["y"] == pytest.approx((min(s.min() for s in sums), max(s.max() for s in sums)), rel=1e-5)
+    assert all(0.0 in x for x in seen)  # every picture had a hole
+
+
+def test_ranges_do_not_depend_on_order(photo_folder: Path, tiny_graph: Path) -> None:
+    model = onnx.load(tiny_graph)
+    contract = OnnxRuntimeBackend(tiny_graph).contract
+    pictures = calibration_pictures(photo_folder)[:2]
+    names = tensors_to_observe(model)[:3]
+    forward, backward = (
+        observe_ranges(model, names, order, lambda image, hole: graph_inputs(contract, image, hole)).ranges
+        for order in (pictures, pictures[::-1])
+    )
+    assert forward == backward
+
+
+def test_calibration_pictures(photo_folder: Path, tmp_path: Path) -> None:
+    assert len(calibration_pictures(photo_folder)) == 20
+    assert calibration_pictures(photo_folder) == calibration_pictures(photo_folder)
+    assert calibration_pictures(photo_folder, seed=1) != calibration_pictures(photo_folder)
+    with pytest.raises(DataError, match="no such folder"):
+        calibration_pictures(tmp_path / "missing")
+    with pytest.raises(DataError, match="0 pictures, expected 8 or more"):
+        calibration_pictures(tmp_path)
+
+
+def test_an_unreadable_picture_stops_the_calibration(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_text("text")
+    with pytest.raises(DataError, match=r"bad.jpg"):
+        observe_ranges(one_convolution(), ["x"], [tmp_path / "bad.jpg"], lambda *_: {})
+
+
+def test_what_is_quantised(tiny_graph: Path, quantised: onnx.ModelProto) -> None:
+    before = onnx.load(tiny_graph)
+    convolutions = [node for node in before.graph.node if node.op_type == "Conv"]
+    # First convolutions of ICE and SE and the last of the decoder stay in float32.
+    assert len(convolutions) - len(convolutions_to_quantise(before)) == 3
+    initialisers = {initialiser.name: initialiser for initialiser in quantised.graph.initializer}
+    producers = {name: node for node in quantised.graph.node for name in node.output}
+    int8 = 0
+    for node in quantised.graph.node:
+        if node.op_type != "Conv":
+            continue
+        weight = producers.get(node.input[1])
+        if weight is None:
+            continue
+        int8 += 1
+        assert weight.op_type == "DequantizeLinear"
+        assert initialisers[weight.input[0]].data_type == onnx.TensorProto.INT8
+        assert len(initialisers[weight.input[1]].dims) == 1  # a scale for each output channel
+        assert producers[node.input[0]].op_type == "DequantizeLinear"
+        if len(node.input) == 3:
+            assert initialisers[node.input[2]].data_type == onnx.TensorProto.FLOAT
+    assert int8 == len(convolutions_to_quantise(before))
+    onnx.checker.check_model(quantised, full_check=True)
+
+
+def test_a_quantised_graph_is_not_quantised_again(quantised: onnx.ModelProto) -> None:
+    with pytest.raises(GraphError, match="quantised already"):
+        convolutions_to_quantise(quantised)
+
+
+def test_the_quantised_graph_runs_and_keeps_known_pixels(quantised: onnx.ModelProto, tiny_graph: Path) -> None:
+    golden = load_golden(golden_path(tiny_graph))
+    backend = OnnxRuntimeBackend(quantised.SerializeToString())
+    # Random weights: 20 dB is what INT8 leaves of them; the budget of 35 dB is for trained ones.
+    for comparison in check_backend("int8", backend, golden, Tolerance(hole_psnr_db=15.0)):
+        assert comparison.passed
+
+
+def test_int8_of_untrained_weights_misses_the_budget_and_is_not_written(
+    tiny_checkpoint_path: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "t.int8.cpu.onnx"
+    arguments = ["--ckpt", str(tiny_checkpoint_path), "--int8", "--calib", str(photo_folder), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["cisi-export", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        export_main()
+    assert stopped.value.code == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_calibration_folders_name_the_option(
+    tiny_checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_picture(tmp_path / "one.png", Picture(np.zeros((64, 64, 3), dtype=np.uint8)))
+    arguments = ["--ckpt", str(tiny_checkpoint_path), "--int8", "--calib", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["cisi-export", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        export_main()
+    assert stopped.value.code == 1
+    assert "error: --calib: " in capsys.readouterr().err

@@ -1,0 +1,154 @@
+import collections
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from cisi_export import inference
+from cisi_export.cli import export
+from cisi_export.golden_cases import make_golden
+from cisi_runtime.backends.ort import OnnxRuntimeBackend
+from cisi_runtime.command import run_command
+from cisi_runtime.errors import ParityError
+from cisi_runtime.golden import golden_path, load_golden
+from cisi_runtime.parity import TOLERANCES, check_backend
+from cisi_train.checkpoint import load_checkpoint
+
+Graphs = dict[tuple[str, str, str], Path]
+
+
+def operators(path: Path) -> collections.Counter[str]:
+    return collections.Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def test_every_graph_passes_its_golden_file(tiny_graphs: Graphs) -> None:
+    for (precision, _, _), path in tiny_graphs.items():
+        if precision == "float16":  # a CPU would run it in float32 (see test_emulate)
+            continue
+        golden = load_golden(golden_path(path))
+        assert {case.image.shape[0] for case in golden.cases} == {1, 2}
+        for optimise in (False, True):
+            backend = OnnxRuntimeBackend(path, optimise=optimise)
+            assert all(item.passed for item in check_backend("rung", backend, golden, TOLERANCES[precision]))
+
+
+def test_golden_cases_do_test_something(tiny_graph: Path) -> None:
+    golden = load_golden(golden_path(tiny_graph))
+    for case in golden.cases:
+        assert min(case.image.shape[1:3]) >= 128  # smaller maps hide the dilations
+        hole = np.broadcast_to(case.hole_mask[:, None], case.completed.shape)
+        assert case.completed[hole].std() > 0.05
+        assert (np.abs(case.completed[hole]) < 0.99).mean() > 0.3
+
+
+def test_a_golden_file_of_other_weights_is_refused(tiny_graph: Path) -> None:
+    golden = dataclasses.replace(load_golden(golden_path(tiny_graph)), weights_sha256="other")
+    with pytest.raises(ParityError, match="different weights"):
+        check_backend("rung", OnnxRuntimeBackend(tiny_graph), golden, TOLERANCES["float32"])
+
+
+def test_lowerings_have_the_operators_that_their_backends_want(tiny_graphs: Graphs) -> None:
+    cpu = operators(tiny_graphs["float32", "cpu", "uint8"])
+    tensorrt = operators(tiny_graphs["float16", "tensorrt", "uint8"])
+    assert cpu["InstanceNormalization"] == 20
+    assert tensorrt["InstanceNormalization"] == 0
+    assert tensorrt["ReduceMean"] == 40
+    for counts in (cpu, tensorrt):
+        assert counts["BatchNormalization"] == 0
+        assert counts["Resize"] == 0  # folded away
+        assert counts["DepthToSpace"] == 2
+        assert counts["Conv"] == 28
+
+
+def test_float16_is_where_it_was_asked_for_and_nowhere_else(tiny_graphs: Graphs) -> None:
+    model = onnx.load(tiny_graphs["float16", "tensorrt", "uint8"])
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    types |= {initialiser.name: initialiser.data_type for initialiser in model.graph.initializer}
+    for node in model.graph.node:
+        used = {types[name] for name in (*node.input, *node.output) if name in types}
+        if node.op_type == "Conv":
+            assert used == {onnx.TensorProto.FLOAT16}
+        if node.op_type in ("ReduceMean", "ReduceSum", "Gemm", "Sqrt", "Tanh"):
+            assert onnx.TensorProto.FLOAT16 not in used
+    # uint8 meets the graph through a cast that is the first or the last node, and is never transposed.
+    assert [node.op_type for node in model.graph.node if {"image", "hole_mask"} & set(node.input)] == ["Cast", "Cast"]
+    assert [node.op_type for node in model.graph.node if "completed" in node.output] == ["Cast"]
+
+
+def test_the_contract_is_in_the_graph_and_nothing_of_the_machine(tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
+    contract = OnnxRuntimeBackend(tiny_graph).contract
+    checkpoint = load_checkpoint(tiny_checkpoint_path)
+    assert contract == dataclasses.replace(checkpoint.contract, target="cpu", face="uint8")
+    model = onnx.load(tiny_graph)
+    assert [entry.key for entry in model.metadata_props] == ["cisi_contract"]
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    content = tiny_graph.read_bytes()
+    assert str(Path(__file__).parent.parent.parent).encode() not in content
+    assert b"site-packages" not in content
+    assert not (tiny_graph.parent / "tiny.onnx.data").exists()
+
+
+def test_same_checkpoint_same_bytes_from_another_process_and_folder(
+    tiny_graph: Path, tiny_checkpoint_path: Path, tmp_path: Path
+) -> None:
+    arguments = ["--ckpt", str(tiny_checkpoint_path), "--out", "again.onnx"]
+    subprocess.run(
+        [sys.executable, "-c", "import cisi_export.cli as c; c.main()", *arguments], cwd=tmp_path, check=True
+    )
+    assert (tmp_path / "again.onnx").read_bytes() == tiny_graph.read_bytes()
+
+
+def test_the_golden_file_is_the_networks_own_float64(tiny_checkpoint_path: Path, tiny_graph: Path) -> None:
+    fresh = make_golden(load_checkpoint(tiny_checkpoint_path))
+    for case, stored in zip(fresh.cases, load_golden(golden_path(tiny_graph)).cases, strict=True):
+        assert np.array_equal(case.image, stored.image)
+        assert np.array_equal(case.hole_mask, stored.hole_mask)
+        assert np.allclose(case.completed, stored.completed, rtol=0, atol=1e-7)
+
+
+def broken(network: object) -> None:
+    """Upsampling folded, then its sub-pixels in the wrong order: a picture shifted by half a pixel here and there."""
+    from cisi_export.rewrites import SubPixelConv, fold_upsampling
+
+    fold_upsampling(network)  # type: ignore[arg-type]
+    for module in network.modules():  # type: ignore[attr-defined]
+        if isinstance(module, SubPixelConv):
+            weight = module.conv.weight.data
+            module.conv.weight.data = weight.unflatten(0, (-1, 2, 2)).transpose(1, 2).reshape(weight.shape)
+
+
+def test_a_broken_rewrite_fails_and_nothing_is_written(
+    tiny_checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(inference, "fold_upsampling", broken)
+    arguments = ["cisi-export", "--ckpt", str(tiny_checkpoint_path), "--out", str(tmp_path / "b.onnx")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as stopped:
+        run_command(export, "cisi-export")
+    assert stopped.value.code == 1
+    captured = capsys.readouterr()
+    assert "FAIL" in captured.out
+    assert "12 of 12 comparisons failed" in captured.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fp16", "--target", "cpu"], "CPUs run float16 graphs in float32, and slower; expected --target tensorrt"),
+        (["--fp16", "--int8"], "--fp16 and --int8 exclude each other"),
+        (["--int8"], "--int8 needs --calib"),
+        (["--calib", "x"], "--calib is for --int8"),
+        (["--int8", "--calib", "x", "--target", "tensorrt"], "not available yet; expected --target cpu"),
+    ],
+)
+def test_options_that_do_not_go_together(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(export, ["--ckpt", "c.pt", *arguments])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())

@@ -1,0 +1,180 @@
+import dataclasses
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from cisi_runtime.errors import CheckpointError, CisiError
+from cisi_runtime.pictures import Picture, read_picture, write_picture
+from cisi_train.checkpoint import load_checkpoint
+from cisi_train.cli import train
+from cisi_train.network import Generator
+from cisi_train.trainer import Trainer, TrainOptions
+
+
+def options(data: Path, out: Path, **changes: Any) -> TrainOptions:
+    plain = TrainOptions(
+        data=data,
+        out=out,
+        preset="tiny",
+        steps=6,
+        batch=2,
+        size=64,
+        lr=1e-3,
+        seed=1,
+        save_every=3,
+        workers=0,
+        data_name="made",
+        data_licence="CC0",
+        bf16=False,
+        device="cpu",
+        resume=False,
+        init=None,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+def stats(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "stats.jsonl").read_text().splitlines()]
+
+
+def test_a_run_writes_all_that_it_promises(photo_folder: Path, tmp_path: Path) -> None:
+    assert Trainer(options(photo_folder, tmp_path)).run()
+    assert [line["step"] for line in stats(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert all(np.isfinite(list(line.values())).all() for line in stats(tmp_path))
+    assert json.loads((tmp_path / "options.json").read_text())["preset"] == "tiny"
+    assert read_picture(tmp_path / "sheet.png").rgb.shape == (2 * 68 + 4, 3 * 68 + 4, 3)
+    assert list((tmp_path / "tensorboard").iterdir())
+    best, last = load_checkpoint(tmp_path / "best.pt"), load_checkpoint(tmp_path / "last.pt")
+    assert best.training is None
+    assert last.training is not None
+    assert last.training["step"] == 6
+    provenance = last.contract.provenance
+    assert (provenance.data, provenance.data_licence, provenance.images) == ("made", "CC0", 18)
+    assert (provenance.steps, provenance.preset) == (6, "tiny")
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(photo_folder: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    Trainer(options(photo_folder, whole, steps=8)).run()
+
+    class Interrupted(Trainer):
+        def train_step(self, image: torch.Tensor, holes: torch.Tensor) -> dict[str, float]:
+            losses = super().train_step(image, holes)
+            if self.step == 4:  # the fifth step: two after the checkpoint of the third
+                os.kill(os.getpid(), signal.SIGTERM)
+            return losses
+
+    assert not Interrupted(options(photo_folder, parts, steps=8)).run()
+    assert [line["step"] for line in stats(parts)] == [1, 2, 3, 4, 5]
+    assert Trainer(options(photo_folder, parts, steps=8, resume=True)).run()
+    assert stats(parts) == stats(whole)
+    assert json.dumps(stats(parts)) == json.dumps(stats(whole))
+    for name, tensor in load_checkpoint(whole / "last.pt").weights.items():
+        assert torch.equal(tensor, load_checkpoint(parts / "last.pt").weights[name])
+
+
+def test_a_killed_run_writes_its_lost_steps_again(photo_folder: Path, tmp_path: Path) -> None:
+    Trainer(options(photo_folder, tmp_path)).run()
+    before = stats(tmp_path)
+    with (tmp_path / "stats.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 7, "lr": 0.0}) + "\n")
+    Trainer(options(photo_folder, tmp_path, steps=9, resume=True)).run()
+    assert stats(tmp_path)[:6] == before
+    assert [line["step"] for line in stats(tmp_path)] == list(range(1, 10))
+    assert stats(tmp_path)[6]["lr"] > 0
+
+
+def changed_parts(before: dict[str, torch.Tensor], after: Generator) -> set[str]:
+    return {name.split(".")[0] for name, tensor in after.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+def test_who_is_updated_in_which_step(photo_folder: Path, tmp_path: Path) -> None:
+    trainer = Trainer(options(photo_folder, tmp_path))
+    image, holes = next(iter(trainer._batches()))
+    before = {name: tensor.clone() for name, tensor in trainer.generator.state_dict().items()}
+    trainer._self_content_step(image)
+    assert changed_parts(before, trainer.generator) == {"self_content", "style", "decoder"}
+    # Run again with Adam's moments of SCE set: a zero gradient would still move it.
+    before = {name: tensor.clone() for name, tensor in trainer.generator.state_dict().items()}
+    trainer._inferred_content_step(image, holes)
+    assert changed_parts(before, trainer.generator) == {"inferred_content", "style", "decoder"}
+
+
+def test_tiny_learns_one_picture(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    ramp = np.linspace(0, 255, 72).astype(np.uint8)
+    write_picture(
+        data / "p.png", Picture(np.stack([np.tile(ramp, (72, 1)), np.tile(ramp[:, None], 72)] * 2, -1)[..., :3])
+    )
+    trainer = Trainer(options(data, tmp_path / "out", steps=150, save_every=150, lr=3e-3))
+    trainer.run()
+    lines = stats(tmp_path / "out")
+    first, last = (np.mean([line["inpainted_l1"] for line in part]) for part in (lines[:10], lines[-10:]))
+    assert last < 0.3 * first
+    assert trainer.best_psnr_db > 20.0
+
+
+def test_learning_rate_falls_to_zero_over_the_last_part(photo_folder: Path, tmp_path: Path) -> None:
+    trainer = Trainer(options(photo_folder, tmp_path, steps=100, lr=1.0))
+    assert [trainer.lr_at(step) for step in (0, 50, 70)] == [1.0, 1.0, 1.0]
+    assert trainer.lr_at(85) == pytest.approx(0.5)
+    assert trainer.lr_at(99) == pytest.approx(1 / 30)
+
+
+def test_init_starts_from_weights_and_counts_their_steps(
+    photo_folder: Path, tmp_path: Path, tiny_checkpoint_path: Path
+) -> None:
+    trainer = Trainer(options(photo_folder, tmp_path, init=tiny_checkpoint_path))
+    weights = load_checkpoint(tiny_checkpoint_path).weights
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in trainer.generator.state_dict().items())
+    trainer.run()
+    assert load_checkpoint(tmp_path / "best.pt").contract.provenance.steps == 7 + 6
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(photo_folder: Path, tmp_path: Path) -> None:
+    trainer = Trainer(options(photo_folder, tmp_path))
+    with torch.no_grad():
+        trainer.generator.decoder.to_rgb.bias.fill_(float("nan"))
+    with pytest.raises(CisiError, match="step 1: a loss is not finite: .*reconstructed_l1"):
+        trainer.run()
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_resume_is_refused_where_it_would_be_another_run(
+    photo_folder: Path, tmp_path: Path, tiny_checkpoint_path: Path
+) -> None:
+    Trainer(options(photo_folder, tmp_path)).run()
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(CheckpointError, match="exists: add --resume to go on, or choose another --out"):
+        Trainer(options(photo_folder, tmp_path))
+    with pytest.raises(CheckpointError, match=r"needs the settings of the run, which were {'batch': 2}"):
+        Trainer(options(photo_folder, tmp_path, steps=9, resume=True, batch=3))
+    with pytest.raises(CheckpointError, match="is at step 6 already, expected a larger --steps"):
+        Trainer(options(photo_folder, tmp_path, resume=True))
+    with pytest.raises(CheckpointError, match="is of preset tiny, not --preset small"):
+        Trainer(options(photo_folder, tmp_path / "new", init=tiny_checkpoint_path, preset="small"))
+    with pytest.raises(CheckpointError, match=r"last.pt: no such file"):
+        Trainer(options(photo_folder, tmp_path / "new", resume=True))
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "last.pt").write_bytes((tmp_path / "best.pt").read_bytes())
+    with pytest.raises(CheckpointError, match="holds weights only, .* start from it with --init"):
+        Trainer(options(photo_folder, tmp_path / "weights", resume=True))
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_the_command(photo_folder: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(photo_folder), "--out", str(tmp_path / "run"), "--preset", "tiny", "--steps", "2"]
+    result = CliRunner().invoke(train, [*arguments, "--size", "64", "--bf16"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "18 pictures to train on, 2 held out" in result.output
+    assert "best.pt: held-out centre-hole PSNR" in result.output
+    provenance = load_checkpoint(tmp_path / "run" / "best.pt").contract.provenance
+    assert (provenance.data, provenance.data_licence) == (photo_folder.name, "not stated")
