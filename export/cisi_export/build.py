@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
-from cisi_calibration.observe import calibration_pictures, observe_ranges
+from cisi_calibration.observe import observe_ranges
 from cisi_calibration.quantise import quantise, tensors_to_observe
 from cisi_export.golden_cases import make_golden
 from cisi_export.inference import inference_module
@@ -35,15 +35,17 @@ class Export:
         return all(comparison.passed for comparison in self.comparisons)
 
 
-def build(checkpoint: Checkpoint, *, precision: str, target: str, face: str, calibration: Path | None = None) -> Export:
-    """Export, quantise if asked, and climb the ladder. `calibration`: the folder of photographs that "int8" needs."""
-    pictures = calibration_pictures(calibration) if calibration is not None else []
+def build(
+    checkpoint: Checkpoint, *, precision: str, target: str, face: str, pictures: list[Path] | None = None
+) -> Export:
+    """Export, quantise if asked, and climb the ladder. `pictures`: the photographs that "int8" calibrates on."""
     generator = checkpoint.generator()
     written = "float32" if precision == "int8" else precision
     contract = dataclasses.replace(checkpoint.contract, precision=written, target=target, face=face)
     module = inference_module(generator, target=target, face=face, half=precision == "float16")
     model = onnx_graph(module, contract)
     if precision == "int8":
+        assert pictures is not None
         table = observe_ranges(
             model, tensors_to_observe(model), pictures, lambda image, hole: graph_inputs(contract, image, hole)
         )

@@ -42,13 +42,17 @@ def export(
 
     with option("--out"):
         check_writable(out)
+    from cisi_calibration.observe import calibration_pictures
     from cisi_export.build import build
     from cisi_train.checkpoint import load_checkpoint
 
     with option("--ckpt"):
         checkpoint = load_checkpoint(ckpt)
-    with option("--calib"):
-        result = build(checkpoint, precision=precision, target=target, face=face, calibration=calib)
+    pictures = None
+    if calib is not None:
+        with option("--calib"):
+            pictures = calibration_pictures(calib)
+    result = build(checkpoint, precision=precision, target=target, face=face, pictures=pictures)
     click.echo(parity_table(result.comparisons))
     if not result.passed:
         failed = sum(not comparison.passed for comparison in result.comparisons)

@@ -115,9 +115,12 @@ class Contract:
                 "install a newer cisi-net"
             )
         check_keys("contract", values, cls)
-        tuples = {name: tuple(values[name]) for name in ("value_range", "inputs")}
-        parts = {
-            "architecture": Architecture.from_dict(values["architecture"]),
-            "provenance": Provenance.from_dict(values["provenance"]),
-        }
-        return cls(**{**values, **tuples, **parts})
+        try:
+            tuples = {name: tuple(values[name]) for name in ("value_range", "inputs")}
+            parts = {
+                "architecture": Architecture.from_dict(values["architecture"]),
+                "provenance": Provenance.from_dict(values["provenance"]),
+            }
+            return cls(**{**values, **tuples, **parts})
+        except TypeError as error:
+            raise ContractError(f"contract: a value is of the wrong kind: {error}") from error

@@ -27,6 +27,8 @@ def test_json_round_trip_is_exact() -> None:
         ({"architecture": 7}, "architecture: unknown keys"),
         ({"provenance": None}, "provenance: unknown keys"),
         ({"revision": "1"}, "revision number"),
+        ({"value_range": None}, "of the wrong kind"),
+        ({"inputs": 3}, "of the wrong kind"),
     ],
 )
 def test_what_is_not_known_is_refused(

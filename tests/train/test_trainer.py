@@ -13,9 +13,18 @@ from click.testing import CliRunner
 from cisi_runtime.errors import CheckpointError, CisiError
 from cisi_runtime.pictures import Picture, read_picture, write_picture
 from cisi_train.checkpoint import load_checkpoint
-from cisi_train.cli import train
+from cisi_train.cli import main, train
+from cisi_train.data import open_folder
 from cisi_train.network import Generator
-from cisi_train.trainer import Trainer, TrainOptions
+from cisi_train.trainer import Trainer as FolderTrainer
+from cisi_train.trainer import TrainOptions
+
+
+class Trainer(FolderTrainer):
+    """With the folder that its options name."""
+
+    def __init__(self, options: TrainOptions) -> None:
+        super().__init__(options, open_folder(options.data))
 
 
 def options(data: Path, out: Path, **changes: Any) -> TrainOptions:
@@ -178,3 +187,36 @@ def test_the_command(photo_folder: Path, tmp_path: Path) -> None:
     assert "best.pt: held-out centre-hole PSNR" in result.output
     provenance = load_checkpoint(tmp_path / "run" / "best.pt").contract.provenance
     assert (provenance.data, provenance.data_licence) == (photo_folder.name, "not stated")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--size", "100"], 2, "--size': 100 is not a multiple of 16"),
+        (["--resume", "--init", "x.pt"], 2, "--resume and --init exclude each other"),
+        (["--data", "missing"], 1, "--data: missing: no such folder"),
+        (["--data", "empty"], 1, "--data: empty: no pictures found"),
+        (["--out", "file"], 1, "--out: file: the folder cannot be made"),
+        (["--init", "missing.pt"], 1, "--init: missing.pt: no such file"),
+        (["--resume"], 1, "--resume: run/last.pt: no such file"),
+    ],
+)
+def test_bad_input(
+    photo_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    plain = ["--data", str(photo_folder), "--out", "run", "--preset", "tiny", "--steps", "2"]
+    monkeypatch.setattr("sys.argv", ["cisi-train", *plain, *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == status
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.rglob("*.pt"))

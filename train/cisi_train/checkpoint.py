@@ -85,7 +85,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    kinds = {"format": str, "contract": str, "weights": dict}
+    is_ours = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in kinds.items())
+    if not is_ours or content["format"] != _FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of cisi-net, expected a file written by cisi-train")
     try:
         contract = Contract.from_json(content["contract"])

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from cisi_runtime.architecture import PRESETS, SIZE_MULTIPLE
-from cisi_runtime.command import run_command
+from cisi_runtime.command import option, run_command
+from cisi_runtime.files import make_folder
 
 
 def _check_size(_context: click.Context, _parameter: click.Parameter, value: int) -> int:
@@ -51,14 +52,20 @@ def train(**values: object) -> None:
         raise click.UsageError("--resume and --init exclude each other")
     import torch
 
-    from cisi_train.trainer import Trainer, TrainOptions, report_folder
+    from cisi_train.data import open_folder
+    from cisi_train.trainer import Trainer, TrainOptions
 
     if values["device"] == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("--device cuda: PyTorch finds no CUDA device here, expected one or --device cpu")
     options = TrainOptions(**values)  # type: ignore[arg-type]
-    trainer = Trainer(options)
-    for line in report_folder(trainer.folder):
+    with option("--data"):
+        folder = open_folder(options.data)
+    with option("--out"):
+        make_folder(options.out)
+    for line in folder.report():
         click.echo(line, err=True)
+    with option("--resume" if options.resume else "--init" if options.init else "--out"):
+        trainer = Trainer(options, folder)
     if not trainer.run():
         click.echo(f"stopped at step {trainer.step}; go on with --resume", err=True)
         raise click.Abort

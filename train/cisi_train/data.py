@@ -35,6 +35,11 @@ class PhotoFolder:
     sha256: str
     unreadable: tuple[str, ...]
 
+    def report(self) -> list[str]:
+        """What was found, in lines for people."""
+        found = f"{self.folder}: {len(self.training)} pictures to train on, {len(self.held_out)} held out"
+        return [found] + [f"left out: {reason}" for reason in self.unreadable]
+
 
 def open_folder(folder: Path) -> PhotoFolder:
     """Find photographs, recursively. One in ten, at most 60, is held out: those whose names hash lowest, so that the

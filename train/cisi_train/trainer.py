@@ -22,13 +22,13 @@ from cisi_runtime.architecture import PRESETS
 from cisi_runtime.codec import decode_pixels, encode_pixels
 from cisi_runtime.contract import Contract, Provenance
 from cisi_runtime.errors import CheckpointError, CisiError
-from cisi_runtime.files import whole_file
+from cisi_runtime.files import make_folder, whole_file
 from cisi_runtime.masks import centre_hole
 from cisi_runtime.metrics import psnr_db
 from cisi_runtime.pictures import Picture, write_picture
 from cisi_runtime.sheet import picture_sheet, show_hole
 from cisi_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from cisi_train.data import PhotoFolder, TrainingSamples, held_out_pictures, open_folder
+from cisi_train.data import PhotoFolder, TrainingSamples, held_out_pictures
 from cisi_train.losses import latent_l1, weighted_l1
 from cisi_train.network import Generator, corrupt
 
@@ -69,9 +69,9 @@ class Trainer:
     `stats.jsonl` (one line a step), `sheet.png` (held-out pictures: original, input, result), TensorBoard events.
     """
 
-    def __init__(self, options: TrainOptions) -> None:
+    def __init__(self, options: TrainOptions, folder: PhotoFolder) -> None:
         self.options = options
-        self.folder = open_folder(options.data)
+        self.folder = folder
         self.device = torch.device(options.device)
         torch.manual_seed(options.seed)
         self.generator = Generator(PRESETS[options.preset]).to(self.device)
@@ -105,7 +105,7 @@ class Trainer:
     def run(self) -> bool:
         """Train up to `options.steps`. Returns False when SIGINT or SIGTERM ended it early, after a checkpoint."""
         options = self.options
-        options.out.mkdir(parents=True, exist_ok=True)
+        make_folder(options.out)
         with whole_file(options.out / "options.json") as path:
             path.write_text(json.dumps(dataclasses.asdict(options), indent=2, default=str) + "\n")
         self._drop_stats_after(self.step)
@@ -194,7 +194,7 @@ class Trainer:
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         batch = self.options.batch
-        numbers = [range(step * batch, (step + 1) * batch) for step in range(self.step, self.options.steps)]
+        numbers = (range(step * batch, (step + 1) * batch) for step in range(self.step, self.options.steps))
         samples = TrainingSamples(self.folder.training, self.options.size, self.options.seed)
         # A batch sampler of sample numbers: order, crops and holes follow from them (see TrainingSamples).
         return iter(DataLoader(samples, batch_sampler=numbers, num_workers=self.options.workers))  # type: ignore[arg-type]
@@ -286,9 +286,3 @@ class Trainer:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._stop_signal = number
-
-
-def report_folder(folder: PhotoFolder) -> list[str]:
-    """What was found, in lines for people."""
-    lines = [f"{folder.folder}: {len(folder.training)} pictures to train on, {len(folder.held_out)} held out"]
-    return lines + [f"left out: {reason}" for reason in folder.unreadable]

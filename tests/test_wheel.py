@@ -1,0 +1,65 @@
+"""The wheel, installed with the extra `cpu` alone in an environment of its own, runs from an empty folder."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cisi_runtime.pictures import read_picture
+from tests.conftest import PHOTOS, ROOT
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # From a copy: building leaves folders in the source tree.
+    source = tmp_path_factory.mktemp("source")
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in tracked.split("\0"):
+        if name and (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(source)], check=True)
+    return next(out.glob("cisi_net-*.whl"))
+
+
+def test_the_wheel_holds_our_packages_and_the_weights(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"cisi_runtime", "cisi_calibration", "cisi_train", "cisi_export"}
+    for name in ("small.onnx", "small.golden.npz", "MODEL_CARD.md", "ATTRIBUTION.tsv"):
+        assert f"cisi_runtime/weights/{name}" in names
+    assert all(f"{top}/py.typed" in names for top in tops)
+    assert any(name.endswith("LICENSE") for name in names)
+
+
+def test_installed_alone_it_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
+    python = tmp_path / "environment" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "environment")], check=True)
+    install = ["-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt"), f"{wheel}[cpu]"]
+    subprocess.run([str(python), *install], check=True)
+    listed = subprocess.run([str(python), "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
+    installed = {line.split()[0] for line in listed.splitlines()[2:] if line}
+    assert "onnxruntime" in installed
+    assert not installed & {"torch", "onnx", "onnxscript", "tensorboard", "scipy"}
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    photo, mask = PHOTOS / "balloon.jpg", PHOTOS / "balloon.mask.png"
+    command = [python.parent / "cisi-run", photo, "--mask", mask, "-o", "out.png"]
+    subprocess.run([str(part) for part in command], cwd=empty, check=True)
+    hole = np.asarray(Image.open(mask))
+    assert np.array_equal(read_picture(empty / "out.png").rgb[~hole], read_picture(photo).rgb[~hole])
+    group = subprocess.run([str(python.parent / "cisi"), "export", "--ckpt", "x"], capture_output=True, text=True)
+    assert group.returncode == 1
+    assert re.fullmatch(r"cisi: error: needs \w+, expected .* pip install 'cisi-net\[train\]'\n", group.stderr)
