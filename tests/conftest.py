@@ -49,7 +49,7 @@ def tiny_checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         generator.decoder.to_rgb.weight.mul_(0.5)
         generator.style.to_code.weight.mul_(1.5)
     path = tmp_path_factory.mktemp("tiny") / "tiny.pt"
-    save_checkpoint(path, Contract(PRESETS["tiny"], provenance()), generator.state_dict())
+    save_checkpoint(path, Contract(PRESETS["tiny"], provenance()), generator.state_dict(), configuration={})
     return path
 
 

@@ -13,9 +13,9 @@ import onnxruntime
 from onnx import ModelProto, TensorProto, helper
 from tqdm import tqdm
 
-from cisi_runtime.errors import DataError, PictureError
+from cisi_runtime.errors import DataError
 from cisi_runtime.masks import random_hole
-from cisi_runtime.pictures import SUFFIXES, crop_centre, read_picture, resize_short_side
+from cisi_runtime.pictures import check_picture, find_pictures, read_square
 
 _PICTURE_SIZE = 256
 _MOST_PICTURES = 100
@@ -46,22 +46,24 @@ class RangeTable:
 
 
 def calibration_pictures(folder: Path, seed: int = 0) -> list[Path]:
-    """Up to 100 photographs below a folder, drawn by the seed. Raises DataError for fewer than 8."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    """Up to 100 photographs below a folder, drawn by the seed. Raises DataError for fewer than 8, and
+    PictureError for one that cannot be read: ranges must not depend on pictures left out in silence."""
+    paths = find_pictures(folder)
     if len(paths) < _FEWEST_PICTURES:
         raise DataError(f"{folder}: {len(paths)} pictures, expected {_FEWEST_PICTURES} or more to calibrate with")
     order = np.random.default_rng(seed).permutation(len(paths))
-    return [paths[index] for index in order[:_MOST_PICTURES]]
+    drawn = [paths[index] for index in order[:_MOST_PICTURES]]
+    for path in drawn:
+        check_picture(path)
+    return drawn
 
 
 def observe_ranges(model: ModelProto, tensors: Iterable[str], pictures: list[Path], feeds: Feeds) -> RangeTable:
     """Run every picture (256x256, with a training hole of its own) through the graph and watch the named tensors.
 
     `feeds` turns image uint8 `[1, H, W, 3]` and hole mask bool `[1, H, W]` into the graph's inputs. The reductions are
-    made inside the graph, so that only two numbers a tensor come out of it. Raises DataError when a picture cannot be
-    read: a table must not depend on pictures left out in silence.
+    made inside the graph, so that only two numbers a tensor come out of it. Raises PictureError when a picture
+    cannot be read.
     """
     observers = {name: MinMaxObserver() for name in tensors}
     watched, outputs = _with_extremes(model, list(observers))
@@ -69,11 +71,7 @@ def observe_ranges(model: ModelProto, tensors: Iterable[str], pictures: list[Pat
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for path in tqdm(pictures, desc="calibrating", unit="image", mininterval=1.0):
-        try:
-            rgb = read_picture(path).rgb
-        except PictureError as error:
-            raise DataError(str(error)) from error
-        crop = crop_centre(resize_short_side(rgb, _PICTURE_SIZE), _PICTURE_SIZE)
+        crop = read_square(path, _PICTURE_SIZE)
         rng = np.random.default_rng(list(hashlib.sha256(crop.tobytes()).digest()))
         hole_mask = random_hole(_PICTURE_SIZE, _PICTURE_SIZE, rng)
         extremes = session.run(outputs, feeds(crop[None], hole_mask[None]))

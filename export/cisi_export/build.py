@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import onnx
 from onnx import ModelProto
 
 from cisi_calibration.observe import observe_ranges
@@ -13,9 +12,8 @@ from cisi_calibration.quantise import quantise, tensors_to_observe
 from cisi_export.golden_cases import make_golden
 from cisi_export.inference import inference_module
 from cisi_export.ladder import climb
-from cisi_export.onnx_graph import onnx_graph
+from cisi_export.onnx_graph import check_graph, onnx_graph, set_contract
 from cisi_runtime.backends.base import graph_inputs
-from cisi_runtime.contract import METADATA_KEY, Contract
 from cisi_runtime.golden import Golden
 from cisi_runtime.parity import Comparison
 from cisi_train.checkpoint import Checkpoint
@@ -51,11 +49,7 @@ def build(
         )
         contract = dataclasses.replace(contract, precision="int8")
         model = quantise(model, table)
-        _set_contract(model, contract)
+        set_contract(model, contract)
+        check_graph(model)
     golden = make_golden(checkpoint)
     return Export(model, golden, climb(generator, contract, model, golden))
-
-
-def _set_contract(model: ModelProto, contract: Contract) -> None:
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})

@@ -36,6 +36,8 @@ def export(
     _check_options(fp16, int8, calib, target)
     precision = "float16" if fp16 else "int8" if int8 else "float32"
     out = out or ckpt.with_name(ckpt.stem + _suffix(precision, target))
+    if out.suffix != ".onnx":
+        raise click.UsageError(f"--out {out}: expected a name that ends in .onnx")
     from cisi_runtime.files import check_writable, whole_file
     from cisi_runtime.golden import golden_path, save_golden
     from cisi_runtime.parity import parity_table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import ModelProto
 
 from cisi_export.emulate import emulate_float16
 from cisi_export.inference import inference_module
+from cisi_export.onnx_graph import set_contract
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.codec import decode_pixels
 from cisi_runtime.contract import Contract
@@ -32,7 +34,10 @@ def climb(generator: Generator, contract: Contract, model: ModelProto, golden: G
         TOLERANCES["float32"],
     )
     is_half = contract.precision == "float16"
-    serialised = (emulate_float16(model) if is_half else model).SerializeToString()
+    if is_half:
+        model = emulate_float16(model)
+        set_contract(model, dataclasses.replace(contract, precision="float32"))  # what the emulation runs in
+    serialised = model.SerializeToString()
     name = f"ONNX {contract.precision}{' emulated' if is_half else ''}"
     for optimise in (False, True):
         backend = OnnxRuntimeBackend(serialised, optimise=optimise)

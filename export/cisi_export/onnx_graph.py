@@ -28,6 +28,7 @@ _OPERATORS = frozenset(
         "Concat",
         "Conv",
         "DepthToSpace",
+        "DequantizeLinear",
         "Div",
         "Expand",
         "Gather",
@@ -37,6 +38,7 @@ _OPERATORS = frozenset(
         "InstanceNormalization",
         "LessOrEqual",
         "Mul",
+        "QuantizeLinear",
         "Reciprocal",
         "ReduceMean",
         "ReduceSum",
@@ -86,9 +88,15 @@ def onnx_graph(module: nn.Module, contract: Contract) -> ModelProto:
     assert program is not None
     model = program.model_proto
     _strip(model)
-    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
-    _check(model)
+    set_contract(model, contract)
+    check_graph(model)
     return model
+
+
+def set_contract(model: ModelProto, contract: Contract) -> None:
+    """Write the contract into the metadata, in place of what stood there."""
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
 
 
 def _strip(model: ModelProto) -> None:
@@ -103,7 +111,8 @@ def _strip(model: ModelProto) -> None:
     del model.graph.metadata_props[:]
 
 
-def _check(model: ModelProto) -> None:
+def check_graph(model: ModelProto) -> None:
+    """Raise GraphError unless the checker accepts it in full and it holds only operators that we know."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -30,9 +30,12 @@ def run(
     """Inpaint IMAGE where the mask is white.
 
     Runs on ONNX Runtime on the CPU. In PNG, WebP, TIFF and BMP output every known pixel is byte-identical.
+    Of a file's metadata its orientation is applied and its RGB colour profile kept; the rest is not written yet.
     """
+    if sheet is not None and sheet == output:
+        raise click.UsageError("--sheet and --output name the same file")
     from cisi_runtime import pictures
-    from cisi_runtime.files import check_writable
+    from cisi_runtime.files import check_writable, whole_file
 
     with option("IMAGE"):
         picture = pictures.read_picture(image)
@@ -45,8 +48,10 @@ def run(
         with option("--sheet"):
             pictures.check_output_format(sheet)
             check_writable(sheet)
+    is_copied = not hole_mask.any() and output.suffix.lower() == image.suffix.lower()
     if not hole_mask.any():
-        click.echo(f"{mask}: the mask has no hole (no pixel of 128 or more): the picture is copied as it is", err=True)
+        how = "copied as it is" if is_copied else f"only converted to {output.suffix}"
+        click.echo(f"{mask}: the mask has no hole (no pixel of 128 or more): the picture is {how}", err=True)
         completed, report = picture.rgb, "no hole"
     else:
         from cisi_runtime.backends.ort import OnnxRuntimeBackend
@@ -62,7 +67,12 @@ def run(
         first = f", first call {latencies_ms[0]:.0f} ms" if repeat > 1 else " (first call)"
         report = f"{statistics.median(latencies_ms):.0f} ms{f' median of {repeat}' if repeat > 1 else ''}{first}"
     with option("--output"):
-        pictures.write_picture(output, dataclasses.replace(picture, rgb=completed))
+        if is_copied:
+            content = image.read_bytes()
+            with whole_file(output) as temporary:
+                temporary.write_bytes(content)
+        else:
+            pictures.write_picture(output, dataclasses.replace(picture, rgb=completed))
     if sheet is not None:
         from cisi_runtime.sheet import picture_sheet, show_hole
 

@@ -36,6 +36,9 @@ def run_command(command: click.Command, program: str) -> None:
     """Run a click command as a program: errors are one line on stderr; exits 2 for usage, 1 for failure."""
     try:
         command.main(prog_name=program, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        sys.exit(USAGE)
     except click.UsageError as error:
         _fail(program, error.format_message(), USAGE)
     except click.ClickException as error:
@@ -47,6 +50,8 @@ def run_command(command: click.Command, program: str) -> None:
             raise
         extra = _EXTRAS[error.name]
         _fail(program, f"needs {error.name}, expected an installation with pip install 'cisi-net[{extra}]'", FAILURE)
+    except OSError as error:
+        _fail(program, f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILURE)
     except (click.Abort, KeyboardInterrupt):
         _fail(program, "interrupted", INTERRUPTED)
 

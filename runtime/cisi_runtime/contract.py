@@ -1,4 +1,4 @@
-"""What a graph expects and promises, written into the checkpoint, the ONNX metadata and the golden file."""
+"""What a graph expects and promises, written into the checkpoint and the ONNX metadata."""
 
 from __future__ import annotations
 
@@ -47,6 +47,16 @@ class Provenance:
     steps: int
     preset: str
 
+    def __post_init__(self) -> None:
+        kinds = {"images": int, "steps": int}
+        faults = [
+            f"{field.name} is {value!r}"
+            for field in dataclasses.fields(self)
+            if type(value := getattr(self, field.name)) is not kinds.get(field.name, str)
+        ]
+        if faults:
+            raise ContractError("provenance: of the wrong kind: " + "; ".join(faults))
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Provenance:
         """Raises ContractError for an unknown or missing key."""
@@ -93,6 +103,8 @@ class Contract:
             for name, allowed in _ALLOWED.items()
             if getattr(self, name) not in allowed
         ]
+        if not isinstance(self.weights_sha256, str):
+            faults.append(f"weights_sha256 is {self.weights_sha256!r}, expected text")
         if faults:
             raise ContractError("contract: " + "; ".join(faults))
 
@@ -107,7 +119,7 @@ class Contract:
             values = json.loads(text)
         except ValueError as error:
             raise ContractError(f"contract: not JSON: {error}") from error
-        if not isinstance(values, dict) or not isinstance(values.get("revision"), int):
+        if not isinstance(values, dict) or type(values.get("revision")) is not int or values["revision"] < 1:
             raise ContractError("contract: expected a JSON object with a revision number")
         if values["revision"] > REVISION:
             raise ContractError(

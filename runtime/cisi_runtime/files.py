@@ -14,12 +14,15 @@ from cisi_runtime.errors import OutputError
 def check_writable(path: Path) -> None:
     """Raise OutputError when `path` can be seen beforehand not to be writable; nothing is created."""
     folder = path.parent
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder, expected a file name")
-    if not folder.is_dir():
-        raise OutputError(f"{path}: folder {folder} does not exist")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: folder {folder} cannot be written to")
+    try:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder, expected a file name")
+        if not folder.is_dir():
+            raise OutputError(f"{path}: folder {folder} does not exist")
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"{path}: folder {folder} cannot be written to")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

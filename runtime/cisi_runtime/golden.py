@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cisi_runtime.files import whole_file
 MOST_CASES = 12
 MOST_BYTES = 10_000_000
 _FORMAT = "cisi-net golden file"
+_GRAPH_SUFFIX = re.compile(r"(\.fp16|\.tensorrt|\.int8\.cpu)?\.onnx$")
 _ARRAYS = ("image", "hole_mask", "completed")
 
 
@@ -40,7 +42,7 @@ class Golden:
 
 def golden_path(graph: Path) -> Path:
     """Where the golden file of a graph lies: `best.golden.npz` beside `best.onnx`, `best.fp16.onnx`, ..."""
-    return graph.with_name(graph.name.split(".")[0] + ".golden.npz")
+    return graph.with_name(_GRAPH_SUFFIX.sub("", graph.name) + ".golden.npz")
 
 
 def save_golden(path: Path, golden: Golden) -> None:
@@ -68,8 +70,22 @@ def load_golden(path: Path) -> Golden:
             if header.get("format") != _FORMAT:
                 raise GraphError(f"{path}: not a golden file, expected one written by cisi-export")
             cases = tuple(GoldenCase(name, *(file[f"{name}/{array}"] for array in _ARRAYS)) for name in header["cases"])
+            for case in cases:
+                _check_case(path, case)
             return Golden(header["weights_sha256"], cases)
     except FileNotFoundError as error:
         raise GraphError(f"{path}: no such file; cisi-export writes it beside the graph") from error
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise GraphError(f"{path}: not a golden file, or damaged: {error}") from error
+
+
+def _check_case(path: Path, case: GoldenCase) -> None:
+    batch, height, width = case.hole_mask.shape
+    found = [(array.dtype, array.shape) for array in (case.image, case.hole_mask, case.completed)]
+    expected = [
+        (np.dtype(np.uint8), (batch, height, width, 3)),
+        (np.dtype(np.bool_), (batch, height, width)),
+        (np.dtype(np.float32), (batch, 3, height, width)),
+    ]
+    if found != expected:
+        raise GraphError(f"{path}: not a golden file, or damaged: case {case.name} is {found}, expected {expected}")

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cisi_runtime.contract import MASK_THRESHOLD
-from cisi_runtime.errors import OutputError, PictureError
+from cisi_runtime.errors import DataError, OutputError, PictureError
 from cisi_runtime.files import whole_file
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -70,11 +70,18 @@ def read_picture(path: Path) -> Picture:
         return Picture(np.array(upright.convert("RGB")), None, icc_profile)
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """Height and width of an upright picture from its header, with the same refusals as `read_picture`."""
+def find_pictures(folder: Path) -> list[Path]:
+    """Files with a picture's suffix, in the folder and below, sorted. Raises DataError for no such folder."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def check_picture(path: Path) -> None:
+    """Raise what `read_picture` would raise, also for a truncated file; a JPEG is decoded at an eighth of its size."""
     with _opened(path) as image:
-        rotated = image.getexif().get(0x0112, 1) >= 5
-        return (image.width, image.height) if rotated else (image.height, image.width)
+        image.draft("RGB", (1, 1))
+        image.load()
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> BoolArray:
@@ -107,10 +114,14 @@ def write_picture(path: Path, picture: Picture) -> None:
     check_output_format(path, has_alpha=picture.alpha is not None)
     pixels = picture.rgb if picture.alpha is None else np.dstack([picture.rgb, picture.alpha])
     options = dict(_SAVE_OPTIONS[path.suffix.lower()])
-    if picture.icc_profile:
+    # Bytes 16 to 20 of a profile name its colour space: that of a picture that was grey does not fit RGB pixels.
+    if picture.icc_profile and picture.icc_profile[16:20] == b"RGB ":
         options["icc_profile"] = picture.icc_profile
     with whole_file(path) as temporary:
-        Image.fromarray(pixels).save(temporary, **options)
+        try:
+            Image.fromarray(pixels).save(temporary, **options)
+        except ValueError as error:
+            raise OutputError(f"{path}: cannot be written in this format: {error}") from error
 
 
 def resize_short_side(rgb: UInt8Array, short_side: int) -> UInt8Array:
@@ -121,6 +132,11 @@ def resize_short_side(rgb: UInt8Array, short_side: int) -> UInt8Array:
         return rgb
     size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
     return np.array(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS))
+
+
+def read_square(path: Path, size: int) -> UInt8Array:
+    """A photograph with its shorter side resized to `size`, and of that the central square: `[size, size, 3]`."""
+    return crop_centre(resize_short_side(read_picture(path).rgb, size), size)
 
 
 def crop_centre(rgb: UInt8Array, size: int) -> UInt8Array:

@@ -10,8 +10,9 @@ from cisi_calibration.quantise import convolutions_to_quantise, quantise, tensor
 from cisi_export.cli import main as export_main
 from cisi_runtime.backends.base import graph_inputs
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
-from cisi_runtime.errors import DataError, GraphError
+from cisi_runtime.errors import DataError, GraphError, PictureError
 from cisi_runtime.golden import golden_path, load_golden
+from cisi_runtime.inpainter import SHIPPED_GRAPH
 from cisi_runtime.parity import Tolerance, check_backend
 from cisi_runtime.pictures import Picture, write_picture
 
@@ -83,7 +84,7 @@ def test_calibration_pictures(photo_folder: Path, tmp_path: Path) -> None:
 
 def test_an_unreadable_picture_stops_the_calibration(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_text("text")
-    with pytest.raises(DataError, match=r"bad.jpg"):
+    with pytest.raises(PictureError, match=r"bad.jpg"):
         observe_ranges(one_convolution(), ["x"], [tmp_path / "bad.jpg"], lambda *_: {})
 
 
@@ -126,7 +127,11 @@ def test_the_quantised_graph_runs_and_keeps_known_pixels(quantised: onnx.ModelPr
 
 
 def test_int8_of_untrained_weights_misses_the_budget_and_is_not_written(
-    tiny_checkpoint_path: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint_path: Path,
+    photo_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "t.int8.cpu.onnx"
     arguments = ["--ckpt", str(tiny_checkpoint_path), "--int8", "--calib", str(photo_folder), "--out", str(out)]
@@ -134,7 +139,24 @@ def test_int8_of_untrained_weights_misses_the_budget_and_is_not_written(
     with pytest.raises(SystemExit) as stopped:
         export_main()
     assert stopped.value.code == 1
+    captured = capsys.readouterr()
+    assert "comparisons failed" in captured.err
+    failed = [line for line in captured.out.splitlines() if line.endswith("FAIL")]
+    assert failed
+    assert all(line.startswith("ONNX int8") for line in failed)
     assert not list(tmp_path.iterdir())
+
+
+def test_int8_of_the_shipped_weights_keeps_the_budget(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "small.int8.cpu.onnx"
+    checkpoint = SHIPPED_GRAPH.with_suffix(".pt")
+    arguments = ["--ckpt", str(checkpoint), "--int8", "--calib", str(photo_folder), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["cisi-export", *arguments])
+    export_main()
+    assert OnnxRuntimeBackend(out).contract.precision == "int8"
+    assert out.stat().st_size < 0.5 * SHIPPED_GRAPH.stat().st_size
 
 
 def test_bad_calibration_folders_name_the_option(

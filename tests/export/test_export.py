@@ -152,3 +152,37 @@ def test_options_that_do_not_go_together(arguments: list[str], message: str) -> 
     result = CliRunner().invoke(export, ["--ckpt", "c.pt", *arguments])
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--ckpt", "missing.pt"], 1, "--ckpt: missing.pt: no such file"),
+        (
+            ["--ckpt", "text.pt"],
+            1,
+            "--ckpt: text.pt: not a checkpoint of cisi-net, expected a file written by cisi-train",
+        ),
+        (["--ckpt", "text.pt", "--out", "none/x.onnx"], 1, "--out: none/x.onnx: folder none does not exist"),
+        (["--ckpt", "text.pt", "--out", "text.pt"], 2, "--out text.pt: expected a name that ends in .onnx"),
+        (["--fp16"], 2, "Missing option '--ckpt'"),
+    ],
+)
+def test_bad_input(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.pt").write_text("hello")
+    monkeypatch.setattr(sys, "argv", ["cisi-export", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        run_command(export, "cisi-export")
+    assert stopped.value.code == status
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["text.pt"]

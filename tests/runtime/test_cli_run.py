@@ -13,6 +13,8 @@ from cisi_runtime.inpainter import SHIPPED_GRAPH
 from cisi_runtime.pictures import Picture, read_picture, write_picture
 from tests.conftest import PHOTOS
 
+PROFILE = b"16 bytes before RGB a profile"
+
 
 def cisi_run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "import cisi_runtime.cli_run as m; m.main()", *map(str, arguments)]
@@ -76,12 +78,12 @@ def test_any_size_and_nothing_under_the_hole_matters(tiny_graph: Path, size: tup
 def test_alpha_and_profile_go_through(files: Path, tiny_graph: Path) -> None:
     photo = read_picture(files / "photo.png").rgb
     alpha = photo[..., 1].copy()
-    write_picture(files / "photo.png", Picture(photo, alpha, b"profile"))
+    write_picture(files / "photo.png", Picture(photo, alpha, PROFILE))
     assert run_files(files, tiny_graph).returncode == 0
     out = read_picture(files / "out.png")
     assert out.alpha is not None
     assert np.array_equal(out.alpha, alpha)
-    assert out.icc_profile == b"profile"
+    assert out.icc_profile == PROFILE
 
 
 def test_a_mask_without_a_hole_copies_and_says_so(files: Path, tiny_graph: Path) -> None:
@@ -89,7 +91,10 @@ def test_a_mask_without_a_hole_copies_and_says_so(files: Path, tiny_graph: Path)
     result = run_files(files, tiny_graph)
     assert result.returncode == 0
     assert "the mask has no hole (no pixel of 128 or more): the picture is copied as it is" in result.stderr
-    assert np.array_equal(read_picture(files / "out.png").rgb, read_picture(files / "photo.png").rgb)
+    assert (files / "out.png").read_bytes() == (files / "photo.png").read_bytes()
+    arguments = (files / "photo.png", "--mask", files / "mask.png", "-o", files / "out.bmp")
+    assert "the picture is only converted to .bmp" in cisi_run(*arguments).stderr
+    assert np.array_equal(read_picture(files / "out.bmp").rgb, read_picture(files / "photo.png").rgb)
 
 
 def test_it_loads_neither_torch_nor_onnx(files: Path, tiny_graph: Path) -> None:
@@ -109,6 +114,7 @@ def test_usage_errors_exit_2(files: Path) -> None:
     failed(cisi_run("--mask", files / "mask.png", "-o", files / "out.png"), 2, "IMAGE")
     failed(cisi_run("--surprise"), 2, "--surprise")
     failed(run_files(files, files / "g.onnx", "--repeat", 0), 2, "--repeat", "x>=1")
+    failed(run_files(files, files / "g.onnx", "--sheet", files / "out.png"), 2, "--sheet and --output name the same")
 
 
 def foreign_graph(path: Path) -> Path:
@@ -137,6 +143,7 @@ def foreign_graph(path: Path) -> Path:
         ("foreign model", ("--model: ", "has no CISI-net contract, expected a graph written by cisi-export")),
         ("text model", ("--model: ", "ONNX Runtime cannot load it, expected an ONNX graph")),
         ("bad sheet", ("--sheet: ", "unknown picture format")),
+        ("long name", ("--output: ", "cannot be written")),
     ],
 )
 def test_bad_input(files: Path, tiny_graph: Path, fault: str, words: tuple[str, ...]) -> None:
@@ -168,6 +175,8 @@ def test_bad_input(files: Path, tiny_graph: Path, fault: str, words: tuple[str, 
     elif fault == "text model":
         model = files / "text.onnx"
         model.write_text("hello")
+    elif fault == "long name":
+        output = "n" * 300 + ".png"
     elif fault == "bad sheet":
         more = ["--sheet", files / "s.xyz"]
     before = sorted(files.rglob("*"))
@@ -182,6 +191,18 @@ def test_a_missing_backend_is_named_with_its_extra(files: Path) -> None:
     program = f"{code}\nimport cisi_runtime.cli_run as m; m.main()"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     failed(result, 1, "needs onnxruntime", "pip install 'cisi-net[cpu]'")
+
+
+def test_a_float16_graph_is_refused(files: Path, tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
+    result = run_files(files, tiny_graphs["float16", "tensorrt", "uint8"])
+    failed(result, 1, "--model: ", "is float16, which ONNX Runtime's CPU kernels would run in float32", "expected a")
+
+
+def test_the_group_alone_shows_its_help() -> None:
+    code = "import sys; sys.argv = ['cisi']; import cisi_runtime.cli as m; m.main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "\nCommands:\n" in result.stderr
 
 
 def test_the_group_has_every_command() -> None:

@@ -27,6 +27,9 @@ def test_json_round_trip_is_exact() -> None:
         ({"architecture": 7}, "architecture: unknown keys"),
         ({"provenance": None}, "provenance: unknown keys"),
         ({"revision": "1"}, "revision number"),
+        ({"revision": 0}, "revision number"),
+        ({"revision": True}, "revision number"),
+        ({"weights_sha256": None}, "weights_sha256 is None, expected text"),
         ({"value_range": None}, "of the wrong kind"),
         ({"inputs": 3}, "of the wrong kind"),
     ],
@@ -36,6 +39,11 @@ def test_what_is_not_known_is_refused(
 ) -> None:
     with pytest.raises(ContractError, match=message):
         Contract.from_json(rewritten_contract(**changes))
+
+
+def test_provenance_of_the_wrong_kind_is_refused() -> None:
+    with pytest.raises(ContractError, match="steps is 'x'; preset is None"):
+        dataclasses.replace(provenance(), steps="x", preset=None)  # type: ignore[arg-type]
 
 
 def test_missing_key_is_refused(rewritten_contract: Callable[..., str]) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,16 @@ def test_what_is_not_a_golden_file_is_refused(tmp_path: Path) -> None:
         load_golden(tmp_path / "missing.npz")
 
 
-@pytest.mark.parametrize("name", ["best.onnx", "best.fp16.onnx", "best.int8.cpu.onnx"])
+@pytest.mark.parametrize("name", ["best.onnx", "best.fp16.onnx", "best.int8.cpu.onnx", "best.tensorrt.onnx"])
 def test_all_graphs_of_a_checkpoint_share_a_golden_file(name: str) -> None:
     assert golden_path(Path("a") / name) == Path("a/best.golden.npz")
+
+
+def test_dots_in_a_name_stay() -> None:
+    assert golden_path(Path("cisi-v1.2.fp16.onnx")) == Path("cisi-v1.2.golden.npz")
+
+
+def test_cases_of_another_shape_are_refused(tmp_path: Path) -> None:
+    save_golden(tmp_path / "g.npz", Golden("abc", (dataclasses.replace(case("one"), hole_mask=np.ones((2, 8, 9))),)))
+    with pytest.raises(GraphError, match=r"g.npz: not a golden file, or damaged: case one"):
+        load_golden(tmp_path / "g.npz")

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,8 @@ from PIL import Image
 from cisi_runtime.errors import OutputError, PictureError
 from cisi_runtime.pictures import (
     Picture,
+    check_picture,
     crop_centre,
-    picture_size,
     read_mask,
     read_picture,
     resize_short_side,
@@ -38,9 +40,10 @@ def test_alpha_is_kept_with_the_colours_under_it(tmp_path: Path, picture: Pixels
     assert np.array_equal(again.rgb, picture)
 
 
-def test_icc_profile_is_kept(tmp_path: Path, picture: Pixels) -> None:
-    write_picture(tmp_path / "p.png", Picture(picture, icc_profile=b"a profile"))
-    assert read_picture(tmp_path / "p.png").icc_profile == b"a profile"
+def test_a_profile_is_kept_where_it_fits_the_pixels(tmp_path: Path, picture: Pixels) -> None:
+    for space, expected in ((b"RGB ", b"16 bytes before RGB more"), (b"GRAY", None)):
+        write_picture(tmp_path / "p.png", Picture(picture, icc_profile=b"16 bytes before " + space + b"more"))
+        assert read_picture(tmp_path / "p.png").icc_profile == expected
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -51,7 +54,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     exif[0x0112] = orientation
     Image.fromarray(stored).save(tmp_path / "p.png", exif=exif)
     upright = read_picture(tmp_path / "p.png")
-    assert upright.size == ((40, 60) if orientation <= 4 else (60, 40)) == picture_size(tmp_path / "p.png")
+    assert upright.size == ((40, 60) if orientation <= 4 else (60, 40))
     # Where the stored top left corner is seen, by the EXIF standard's table of orientations.
     seen = {1: "tl", 2: "tr", 3: "br", 4: "bl", 5: "tl", 6: "tr", 7: "br", 8: "bl"}[orientation]
     corners = {"tl": (0, 0), "tr": (0, -1), "bl": (-1, 0), "br": (-1, -1)}
@@ -74,7 +77,7 @@ def sixteen_bit_rgb_png(path: Path) -> None:
 def test_sixteen_bit_colour_is_refused_and_never_reduced(tmp_path: Path) -> None:
     for name in ("deep.png", "deep.tif"):
         sixteen_bit_rgb_png(tmp_path / name)
-        for read in (read_picture, picture_size):
+        for read in (read_picture, check_picture):
             with pytest.raises(PictureError, match=f"{name}: .* is not supported, expected 8-bit RGB or grey"):
                 read(tmp_path / name)
     with Image.open(tmp_path / "deep.png") as image:
@@ -107,8 +110,9 @@ def test_damaged_files_are_refused(tmp_path: Path, picture: Pixels) -> None:
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(PictureError, match=name):
-            read_picture(tmp_path / name)
+        for read in (read_picture, check_picture):
+            with pytest.raises(PictureError, match=name):
+                read(tmp_path / name)
     with pytest.raises(PictureError, match="no such file"):
         read_picture(tmp_path / "missing.png")
 
@@ -134,13 +138,25 @@ def test_bad_masks_are_refused(tmp_path: Path, picture: Pixels) -> None:
         read_mask(tmp_path / "m.png", picture.shape[:2])
 
 
-def test_nothing_half_written(tmp_path: Path, picture: Pixels) -> None:
+def half_saved(_image: Image.Image, path: Path, **_options: object) -> None:
+    path.write_bytes(b"half")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_nothing_half_written(tmp_path: Path, picture: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     write_picture(tmp_path / "p.png", Picture(picture))
     before = (tmp_path / "p.png").read_bytes()
-    with pytest.raises((OutputError, TypeError, ValueError)):
-        write_picture(tmp_path / "p.png", Picture(picture, icc_profile="not bytes"))  # type: ignore[arg-type]
+    monkeypatch.setattr(Image.Image, "save", half_saved)
+    with pytest.raises(OutputError, match=r"p.png: cannot be written: No space left on device"):
+        write_picture(tmp_path / "p.png", Picture(picture))
     assert (tmp_path / "p.png").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+
+
+def test_a_size_that_the_format_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"p.webp: cannot be written in this format"):
+        write_picture(tmp_path / "p.webp", Picture(np.zeros((2, 17_000, 3), dtype=np.uint8)))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

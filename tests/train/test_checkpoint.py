@@ -19,11 +19,18 @@ FOREIGN = "not a checkpoint of cisi-net, expected a file written by cisi-train"
 
 def test_round_trip(tmp_path: Path) -> None:
     weights = Generator(PRESETS["tiny"]).state_dict()
-    save_checkpoint(tmp_path / "c.pt", Contract(PRESETS["tiny"], provenance()), weights, training={"step": 5})
+    save_checkpoint(
+        tmp_path / "c.pt",
+        Contract(PRESETS["tiny"], provenance()),
+        weights,
+        configuration={"lr": 0.1},
+        training={"step": 5},
+    )
     checkpoint = load_checkpoint(tmp_path / "c.pt")
     assert checkpoint.contract.provenance == provenance()
     assert checkpoint.contract.weights_sha256 == weights_sha256(weights)
     assert checkpoint.training == {"step": 5}
+    assert checkpoint.configuration == {"lr": 0.1}
     for name, tensor in checkpoint.generator().state_dict().items():
         assert torch.equal(tensor, weights[name])
 
@@ -31,16 +38,16 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_half_weights_are_rounded_and_hashed_as_rounded(tmp_path: Path) -> None:
     weights = Generator(PRESETS["tiny"]).state_dict()
     contract = Contract(PRESETS["tiny"], provenance())
-    save_checkpoint(tmp_path / "full.pt", contract, weights)
-    save_checkpoint(tmp_path / "half.pt", contract, weights, half=True)
+    save_checkpoint(tmp_path / "full.pt", contract, weights, configuration={})
+    save_checkpoint(tmp_path / "half.pt", contract, weights, configuration={}, half=True)
     assert (tmp_path / "half.pt").stat().st_size < 0.6 * (tmp_path / "full.pt").stat().st_size
     checkpoint = load_checkpoint(tmp_path / "half.pt")
     for name, tensor in checkpoint.weights.items():
         assert torch.equal(tensor, weights[name].half().float())
     assert checkpoint.contract.weights_sha256 != weights_sha256(weights)
     weights["style.to_code.bias"][0] = 1e6
-    with pytest.raises(CheckpointError, match="beyond the range of float16: style.to_code.bias"):
-        save_checkpoint(tmp_path / "half.pt", contract, weights, half=True)
+    with pytest.raises(CheckpointError, match="not written, .* not finite in float16: style.to_code.bias"):
+        save_checkpoint(tmp_path / "half.pt", contract, weights, configuration={}, half=True)
     assert load_checkpoint(tmp_path / "half.pt").contract == checkpoint.contract
 
 
@@ -60,12 +67,16 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, monkeypatch: pytest.Monke
     assert not (tmp_path / "executed").exists()
 
 
-def test_foreign_files(tmp_path: Path) -> None:
+def test_foreign_files(tmp_path: Path, tiny_checkpoint_path: Path) -> None:
     torch.save({"state_dict": Generator(PRESETS["tiny"]).state_dict()}, tmp_path / "other.pt")
+    content = torch.load(tiny_checkpoint_path, weights_only=True)
+    torch.save(content | {"weights": {"a": 1}}, tmp_path / "numbers.pt")
+    torch.save(content | {"training": 3}, tmp_path / "training.pt")
     (tmp_path / "text.pt").write_text("hello")
     with zipfile.ZipFile(tmp_path / "zip.pt", "w") as file:
         file.writestr("a", "b")
-    for name, message in (("other.pt", FOREIGN), ("text.pt", FOREIGN), ("zip.pt", "cannot be read as a checkpoint")):
+    messages = dict.fromkeys(("other.pt", "text.pt", "numbers.pt", "training.pt"), FOREIGN)
+    for name, message in (messages | {"zip.pt": "cannot be read as a checkpoint"}).items():
         with pytest.raises(CheckpointError, match=f"{name}: {message}"):
             load_checkpoint(tmp_path / name)
     with pytest.raises(CheckpointError, match="no such file"):

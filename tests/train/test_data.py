@@ -30,10 +30,16 @@ def test_the_hash_follows_the_data(tmp_path: Path) -> None:
 def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png", Picture(np.zeros((70, 70, 3), dtype=np.uint8)))
     (tmp_path / "b.jpg").write_text("text")
+    noise = np.random.default_rng(0).integers(0, 256, (70, 70, 3), dtype=np.uint8)
+    write_picture(tmp_path / "c.jpg", Picture(noise))
+    (tmp_path / "c.jpg").write_bytes((tmp_path / "c.jpg").read_bytes()[:3000])  # the header is whole
     folder = open_folder(tmp_path)
     assert len(folder.training) == 1
-    assert len(folder.unreadable) == 1
-    assert "b.jpg" in folder.unreadable[0]
+    assert [name for name in ("b.jpg", "c.jpg") if any(name in error for error in folder.unreadable)] == [
+        "b.jpg",
+        "c.jpg",
+    ]
+    assert len(folder.report()) == 3
 
 
 def test_folders_without_pictures(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from cisi_runtime.errors import CheckpointError, CisiError
+from cisi_runtime.errors import CheckpointError, CisiError, DataError
 from cisi_runtime.pictures import Picture, read_picture, write_picture
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.cli import main, train
@@ -84,17 +87,41 @@ def test_a_resumed_run_is_the_uninterrupted_one(photo_folder: Path, tmp_path: Pa
     assert [line["step"] for line in stats(parts)] == [1, 2, 3, 4, 5]
     assert Trainer(options(photo_folder, parts, steps=8, resume=True)).run()
     assert stats(parts) == stats(whole)
-    assert json.dumps(stats(parts)) == json.dumps(stats(whole))
-    for name, tensor in load_checkpoint(whole / "last.pt").weights.items():
-        assert torch.equal(tensor, load_checkpoint(parts / "last.pt").weights[name])
+    for name in ("last.pt", "best.pt"):
+        one, other = load_checkpoint(whole / name), load_checkpoint(parts / name)
+        assert one.contract == other.contract  # the hash of the weights is in it
+        assert one.configuration == other.configuration
+
+
+def test_ctrl_c_in_the_middle_of_a_run_with_workers(photo_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import cisi_train.cli as m; m.main()", "--data", photo_folder, "--out", tmp_path]
+    command += ["--preset", "tiny", "--size", "64", "--steps", "100000", "--workers", "2"]
+    program = [str(part) for part in command]
+    with subprocess.Popen(program, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 100
+        while not (tmp_path / "stats.jsonl").exists() or len((tmp_path / "stats.jsonl").read_text()) < 1000:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1] == "cisi-train: error: interrupted"
+    training = load_checkpoint(tmp_path / "last.pt").training
+    assert training is not None
+    assert training["step"] == len(stats(tmp_path)) > 0
+    assert not (tmp_path / "best.pt").exists()  # only a regular checkpoint is measured against the best
 
 
 def test_a_killed_run_writes_its_lost_steps_again(photo_folder: Path, tmp_path: Path) -> None:
     Trainer(options(photo_folder, tmp_path)).run()
     before = stats(tmp_path)
     with (tmp_path / "stats.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 7, "lr": 0.0}) + "\n")
-    Trainer(options(photo_folder, tmp_path, steps=9, resume=True)).run()
+        file.write(json.dumps({"step": 7, "lr": 0.0}) + '\n{"step": 8, "lr"')
+    trainer = Trainer(options(photo_folder, tmp_path, steps=9, resume=True))
+    assert trainer.notes == ["--steps was 6, now 9: from here on it is another run"]
+    trainer.run()
     assert stats(tmp_path)[:6] == before
     assert [line["step"] for line in stats(tmp_path)] == list(range(1, 10))
     assert stats(tmp_path)[6]["lr"] > 0
@@ -145,7 +172,24 @@ def test_init_starts_from_weights_and_counts_their_steps(
     weights = load_checkpoint(tiny_checkpoint_path).weights
     assert all(torch.equal(tensor, weights[name]) for name, tensor in trainer.generator.state_dict().items())
     trainer.run()
-    assert load_checkpoint(tmp_path / "best.pt").contract.provenance.steps == 7 + 6
+    provenance = load_checkpoint(tmp_path / "best.pt").contract.provenance
+    assert provenance.steps == 7 + 6
+    assert provenance.images == 3 + 18
+    assert provenance.data == "made for tests; then made"
+    assert provenance.data_licence == "CC0; then CC0"
+
+
+def test_more_steps_on_the_same_data_keep_its_provenance(photo_folder: Path, tmp_path: Path) -> None:
+    Trainer(options(photo_folder, tmp_path / "a", data_name="name", data_licence="licence")).run()
+    init = tmp_path / "a" / "last.pt"
+    Trainer(options(photo_folder, tmp_path / "b", init=init, data_name=None, data_licence=None)).run()
+    first, second = (load_checkpoint(tmp_path / run / "last.pt").contract.provenance for run in "ab")
+    assert second == dataclasses.replace(first, steps=12)
+
+
+def test_the_output_may_not_lie_among_the_photographs(photo_folder: Path) -> None:
+    with pytest.raises(DataError, match="lies inside the folder of photographs"):
+        Trainer(options(photo_folder, photo_folder / "run"))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(photo_folder: Path, tmp_path: Path) -> None:

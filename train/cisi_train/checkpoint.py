@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cisi_runtime.contract import Contract
-from cisi_runtime.errors import CheckpointError, ContractError
+from cisi_runtime.errors import CheckpointError, ContractError, OutputError
 from cisi_runtime.files import whole_file
 from cisi_train.network import Generator
 
@@ -23,10 +23,12 @@ _DAMAGE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint. `weights`: float32, by `Generator` parameter name; `training`: what resuming needs."""
+    """A loaded checkpoint. `weights`: float32, by `Generator` parameter name; `configuration`: the settings of the run
+    that made it; `training`: what resuming needs, or None."""
 
     contract: Contract
     weights: dict[str, Tensor]
+    configuration: dict[str, Any]
     training: dict[str, Any] | None = None
 
     def generator(self) -> Generator:
@@ -51,23 +53,33 @@ def save_checkpoint(
     contract: Contract,
     weights: dict[str, Tensor],
     *,
+    configuration: dict[str, Any],
     training: dict[str, Any] | None = None,
     half: bool = False,
 ) -> None:
     """Write a checkpoint whole or not at all. `half`: store the weights as float16, for shipping; they are then
-    rounded, and the contract carries the hash of the rounded ones. Raises CheckpointError if that overflows."""
+    rounded, and the contract carries the hash of the rounded ones. Raises CheckpointError for weights that are not
+    finite, also by that rounding, and OutputError."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     if half:
         stored = {name: tensor.half() for name, tensor in stored.items()}
-        overflowed = [name for name, tensor in stored.items() if not torch.isfinite(tensor).all()]
-        if overflowed:
-            raise CheckpointError(f"{path}: weights beyond the range of float16: {', '.join(overflowed)}")
+    bad = [name for name, tensor in stored.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        range_of = " in float16" if half else ""
+        raise CheckpointError(f"{path}: not written, these weights are not finite{range_of}: {', '.join(bad)}")
     contract = dataclasses.replace(contract, weights_sha256=weights_sha256(stored))
-    content = {"format": _FORMAT, "contract": contract.to_json(), "weights": stored}
-    if training is not None:
-        content["training"] = training
+    content = {
+        "format": _FORMAT,
+        "contract": contract.to_json(),
+        "configuration": configuration,
+        "weights": stored,
+        "training": training,
+    }
     with whole_file(path) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # its zip writer's way to say that the disk is full
+            raise OutputError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -85,9 +97,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}") from error
-    kinds = {"format": str, "contract": str, "weights": dict}
+    kinds = {"format": str, "contract": str, "configuration": dict, "weights": dict, "training": dict | None}
     is_ours = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in kinds.items())
-    if not is_ours or content["format"] != _FORMAT:
+    if not is_ours or content["format"] != _FORMAT or not _are_tensors(content["weights"]):
         raise CheckpointError(f"{path}: not a checkpoint of cisi-net, expected a file written by cisi-train")
     try:
         contract = Contract.from_json(content["contract"])
@@ -95,7 +107,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: {error}") from error
     weights = {name: tensor.float() for name, tensor in content["weights"].items()}
     _check_weights(path, contract, weights)
-    return Checkpoint(contract, weights, content.get("training"))
+    return Checkpoint(contract, weights, content["configuration"], content["training"])
+
+
+def _are_tensors(weights: dict[Any, Any]) -> bool:
+    return all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items())
 
 
 def _check_weights(path: Path, contract: Contract, weights: dict[str, Tensor]) -> None:

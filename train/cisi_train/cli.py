@@ -34,11 +34,9 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--save-every", type=click.IntRange(1), default=500, show_default=True, help="Steps between checkpoints.")
 @click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes that read pictures.")
-@click.option("--data-name", default="", help="Name of the data for the provenance; default: the folder's name.")
-@click.option(
-    "--data-licence", default="not stated", show_default=True, help="Licence of the data, for the provenance."
-)
-@click.option("--bf16", is_flag=True, help="Convolutions in bfloat16 (twice as fast where the processor has it).")
+@click.option("--data-name", help="Name of the data for the provenance; default: the folder's name.")
+@click.option("--data-licence", help="Licence of the data, for the provenance; default: not stated.")
+@click.option("--bf16", is_flag=True, help="Convolutions and linear layers in bfloat16.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--init", type=click.Path(path_type=Path), help="Start from the weights of this checkpoint.")
 @click.option("--resume", is_flag=True, help="Go on from --out/last.pt.")
@@ -46,7 +44,7 @@ def train(**values: object) -> None:
     """Train CISI-net on a folder of photographs.
 
     Writes best.pt, last.pt, stats.jsonl, sheet.png and TensorBoard events into --out. Ctrl-C or SIGTERM ends the run
-    with a checkpoint; --resume continues it with the same losses as if it had not been interrupted.
+    with a checkpoint; --resume continues it, with the same other options, as if it had not been interrupted.
     """
     if values["resume"] and values["init"]:
         raise click.UsageError("--resume and --init exclude each other")
@@ -60,16 +58,18 @@ def train(**values: object) -> None:
     options = TrainOptions(**values)  # type: ignore[arg-type]
     with option("--data"):
         folder = open_folder(options.data)
-    with option("--out"):
-        make_folder(options.out)
     for line in folder.report():
         click.echo(line, err=True)
     with option("--resume" if options.resume else "--init" if options.init else "--out"):
         trainer = Trainer(options, folder)
+    for note in trainer.notes:
+        click.echo(note, err=True)
+    with option("--out"):
+        make_folder(options.out)
     if not trainer.run():
         click.echo(f"stopped at step {trainer.step}; go on with --resume", err=True)
         raise click.Abort
-    click.echo(f"{options.out / 'best.pt'}: held-out centre-hole PSNR {trainer.best_psnr_db:.2f} dB")
+    click.echo(f"{options.out / 'best.pt'}: {trainer.measured_on} PSNR {trainer.best_psnr_db:.2f} dB")
 
 
 def main() -> None:

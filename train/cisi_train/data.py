@@ -11,11 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from cisi_runtime.codec import decode_pixels
 from cisi_runtime.errors import DataError, PictureError
 from cisi_runtime.masks import random_hole
-from cisi_runtime.pictures import SUFFIXES, crop_centre, picture_size, read_picture, resize_short_side
+from cisi_runtime.pictures import SUFFIXES, check_picture, find_pictures, read_picture, read_square, resize_short_side
 
 # The paper's protocol: short side resized to 286, then a random crop of 256.
 _SHORT_SIDE_PER_CROP = 286 / 256
@@ -42,15 +43,16 @@ class PhotoFolder:
 
 
 def open_folder(folder: Path) -> PhotoFolder:
-    """Find photographs, recursively. One in ten, at most 60, is held out: those whose names hash lowest, so that the
-    choice does not depend on order. Raises DataError when there is no readable photograph."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
+    """Find photographs, recursively, and decode each once: a truncated one would end a run hours later.
+
+    One in ten, at most 60, is held out: those whose names hash lowest, so that the choice does not depend on order.
+    Raises DataError when there is no readable photograph.
+    """
     good: list[Path] = []
     unreadable: list[str] = []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES):
+    for path in tqdm(find_pictures(folder), desc="looking at pictures", unit="image", leave=False):
         try:
-            picture_size(path)
+            check_picture(path)
         except PictureError as error:
             unreadable.append(str(error))
         else:
@@ -99,5 +101,4 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
 
 def held_out_pictures(paths: tuple[Path, ...], size: int) -> npt.NDArray[np.uint8]:
     """Central crops `[N, size, size, 3]` of photographs resized to short side `size`."""
-    crops = [crop_centre(resize_short_side(read_picture(path).rgb, size), size) for path in paths]
-    return np.stack(crops)
+    return np.stack([read_square(path, size) for path in paths])

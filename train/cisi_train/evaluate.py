@@ -12,13 +12,13 @@ import torch
 from tqdm import tqdm
 
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
-from cisi_runtime.codec import decode_pixels, encode_pixels
 from cisi_runtime.errors import DataError
 from cisi_runtime.inpainter import Inpainter
 from cisi_runtime.masks import centre_hole
 from cisi_runtime.metrics import Quality, hole_quality
-from cisi_runtime.pictures import SUFFIXES, crop_centre, read_picture, resize_short_side
+from cisi_runtime.pictures import SUFFIXES, find_pictures, read_square
 from cisi_train.checkpoint import load_checkpoint
+from cisi_train.inpaint import inpaint_pixels
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -47,13 +47,13 @@ def evaluate(method_name: str, method: Method, folder: Path) -> Evaluation:
     Raises DataError for a folder without pictures, PictureError for a picture that cannot be read: means over what
     happened to be readable could not be compared.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = find_pictures(folder)
     if not paths:
         raise DataError(f"{folder}: no pictures found, expected a folder with {', '.join(SUFFIXES)} files")
     hole_mask = centre_hole(_SIZE, _SIZE)
     results: list[Quality] = []
     for path in tqdm(paths, desc=method_name, unit="image", mininterval=1.0):
-        truth = crop_centre(resize_short_side(read_picture(path).rgb, _SIZE), _SIZE)
+        truth = read_square(path, _SIZE)
         results.append(hole_quality(method(truth, hole_mask), truth, hole_mask))
     means = np.mean([dataclasses.astuple(result) for result in results], axis=0)
     return Evaluation(method_name, len(results), *(float(mean) for mean in means))
@@ -62,14 +62,7 @@ def evaluate(method_name: str, method: Method, folder: Path) -> Evaluation:
 def checkpoint_method(path: Path) -> Method:
     """The network of a checkpoint in PyTorch, float32."""
     generator = load_checkpoint(path).generator()
-
-    def inpaint(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
-        mask = torch.from_numpy(hole_mask[None, None].astype(np.float32))
-        with torch.no_grad():
-            completed = generator.inpaint(torch.from_numpy(decode_pixels(image)[None]), mask)
-        return encode_pixels(completed[0].numpy())
-
-    return inpaint
+    return lambda image, hole_mask: inpaint_pixels(generator, image, hole_mask, torch.device("cpu"))
 
 
 def graph_method(path: Path) -> Method:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -19,9 +20,8 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from cisi_runtime.architecture import PRESETS
-from cisi_runtime.codec import decode_pixels, encode_pixels
 from cisi_runtime.contract import Contract, Provenance
-from cisi_runtime.errors import CheckpointError, CisiError
+from cisi_runtime.errors import CheckpointError, CisiError, DataError
 from cisi_runtime.files import make_folder, whole_file
 from cisi_runtime.masks import centre_hole
 from cisi_runtime.metrics import psnr_db
@@ -29,6 +29,7 @@ from cisi_runtime.pictures import Picture, write_picture
 from cisi_runtime.sheet import picture_sheet, show_hole
 from cisi_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cisi_train.data import PhotoFolder, TrainingSamples, held_out_pictures
+from cisi_train.inpaint import inpaint_pixels
 from cisi_train.losses import latent_l1, weighted_l1
 from cisi_train.network import Generator, corrupt
 
@@ -54,8 +55,8 @@ class TrainOptions:
     seed: int
     save_every: int
     workers: int
-    data_name: str
-    data_licence: str
+    data_name: str | None
+    data_licence: str | None
     bf16: bool
     device: str
     resume: bool
@@ -65,21 +66,27 @@ class TrainOptions:
 class Trainer:
     """Owns the network, the optimiser and the output folder. Writes into `options.out`:
 
-    `last.pt` (resumable) and `best.pt` (float16 weights with the highest held-out centre-hole PSNR), `options.json`,
-    `stats.jsonl` (one line a step), `sheet.png` (held-out pictures: original, input, result), TensorBoard events.
+    `last.pt` (resumable) and `best.pt` (float16 weights with the highest held-out centre-hole PSNR; the newest where
+    fewer than ten pictures leave none to hold out), `options.json`, `stats.jsonl` (one line a step), `sheet.png`
+    (held-out pictures: original, input, result), TensorBoard events.
     """
 
     def __init__(self, options: TrainOptions, folder: PhotoFolder) -> None:
         self.options = options
         self.folder = folder
         self.device = torch.device(options.device)
+        if options.out.resolve().is_relative_to(options.data.resolve()):
+            raise DataError(f"{options.out}: lies inside the folder of photographs, expected a place outside")
         torch.manual_seed(options.seed)
         self.generator = Generator(PRESETS[options.preset]).to(self.device)
         self.optimiser = torch.optim.Adam(self.generator.parameters(), lr=options.lr, betas=(0.5, 0.999))
         self.step = 0
         self.best_psnr_db = -float("inf")
-        self._steps_before = 0
+        # What the weights had been trained on before this run.
+        self._before: Provenance | None = None
         self._stop_signal: int | None = None
+        # What the user should know before the run starts.
+        self.notes: list[str] = []
         if options.resume:
             self._resume(load_checkpoint(options.out / "last.pt"))
         elif (options.out / "last.pt").exists():
@@ -99,6 +106,8 @@ class Trainer:
             "size": options.size,
             "seed": options.seed,
             "bf16": options.bf16,
+            "data_name": options.data_name,
+            "data_licence": options.data_licence,
             "data_sha256": self.folder.sha256,
         }
 
@@ -125,7 +134,8 @@ class Trainer:
                     stopping = self._stop_signal is not None or self.step == options.steps
                     if stopping or self.step % options.save_every == 0:
                         losses["held_out_psnr_db"] = self.save()
-                        tqdm.write(f"step {self.step}: held-out centre-hole PSNR {losses['held_out_psnr_db']:.2f} dB")
+                        psnr = losses["held_out_psnr_db"]
+                        tqdm.write(f"step {self.step}: {self.measured_on} PSNR {psnr:.2f} dB", file=sys.stderr)
                         for name, value in losses.items():
                             board.add_scalar(name, value, self.step)
                     if stopping:
@@ -197,39 +207,54 @@ class Trainer:
         numbers = (range(step * batch, (step + 1) * batch) for step in range(self.step, self.options.steps))
         samples = TrainingSamples(self.folder.training, self.options.size, self.options.seed)
         # A batch sampler of sample numbers: order, crops and holes follow from them (see TrainingSamples).
-        return iter(DataLoader(samples, batch_sampler=numbers, num_workers=self.options.workers))  # type: ignore[arg-type]
+        return iter(
+            DataLoader(
+                samples,
+                batch_sampler=numbers,  # type: ignore[arg-type]
+                num_workers=self.options.workers,
+                worker_init_fn=_ignore_stop_signals,
+            )
+        )
+
+    @property
+    def measured_on(self) -> str:
+        """What the PSNR of a checkpoint is measured on."""
+        return "held-out centre-hole" if self.folder.held_out else "centre-hole (of a training picture)"
 
     def save(self) -> float:
         """Measure on the held-out pictures, write `last.pt`, `sheet.png` and, if it is the best so far, `best.pt`.
-        Returns the mean centre-hole PSNR in dB; without held-out pictures the newest counts as the best."""
+
+        Returns the mean centre-hole PSNR in dB. An interrupted run writes no `best.pt`: an uninterrupted one would not
+        have measured there.
+        """
         psnr, sheet = self._held_out()
         write_picture(self.options.out / "sheet.png", Picture(sheet))
         is_best = psnr > self.best_psnr_db or not self.folder.held_out
-        self.best_psnr_db = max(psnr, self.best_psnr_db)
+        if self._stop_signal is not None and self.step % self.options.save_every != 0:
+            is_best = False
+        if is_best:
+            self.best_psnr_db = psnr
         contract = self._contract()
         training = {
             "step": self.step,
-            "steps_before": self._steps_before,
+            "before": None if self._before is None else dataclasses.asdict(self._before),
             "best_psnr_db": self.best_psnr_db,
-            "settings": self.settings,
             "optimiser": self.optimiser.state_dict(),
         }
+        configuration = self.settings | {"steps": self.options.steps, "lr": self.options.lr}
         weights = self.generator.state_dict()
         if is_best:
-            save_checkpoint(self.options.out / "best.pt", contract, weights, half=True)
-        save_checkpoint(self.options.out / "last.pt", contract, weights, training=training)
+            save_checkpoint(self.options.out / "best.pt", contract, weights, configuration=configuration, half=True)
+        save_checkpoint(self.options.out / "last.pt", contract, weights, configuration=configuration, training=training)
         return psnr
 
     def _held_out(self) -> tuple[float, npt.NDArray[np.uint8]]:
         hole = centre_hole(self.options.size, self.options.size)
-        mask = torch.from_numpy(hole[None, None].astype(np.float32)).to(self.device)
         psnrs: list[float] = []
         rows: list[list[npt.NDArray[np.uint8]]] = []
         self.generator.eval()
         for picture in self._shown:
-            image = torch.from_numpy(decode_pixels(picture)[None]).to(self.device)
-            with torch.no_grad():
-                completed = encode_pixels(self.generator.inpaint(image, mask)[0].cpu().numpy())
+            completed = inpaint_pixels(self.generator, picture, hole, self.device)
             psnrs.append(psnr_db(completed[hole].astype(np.float64) - picture[hole], 255.0))
             if len(rows) < _SHEET_ROWS:
                 rows.append([picture, show_hole(picture, hole), completed])
@@ -237,38 +262,44 @@ class Trainer:
         return float(np.mean(psnrs)), picture_sheet(rows)
 
     def _contract(self) -> Contract:
-        options = self.options
+        options, before = self.options, self._before
         provenance = Provenance(
             data=options.data_name or options.data.resolve().name,
-            data_licence=options.data_licence,
+            data_licence=options.data_licence or "not stated",
             data_sha256=self.folder.sha256,
             images=len(self.folder.training),
-            steps=self._steps_before + self.step,
+            steps=self.step,
             preset=options.preset,
         )
+        if before is not None:
+            provenance = _joined(before, provenance)
         return Contract(PRESETS[options.preset], provenance)
 
     def _initialise(self, path: Path) -> None:
         checkpoint = load_checkpoint(path)
         self._check_architecture(path, checkpoint)
         self.generator.load_state_dict(checkpoint.weights)
-        self._steps_before = checkpoint.contract.provenance.steps
+        self._before = checkpoint.contract.provenance
 
     def _resume(self, checkpoint: Checkpoint) -> None:
         path, training = self.options.out / "last.pt", checkpoint.training
         if training is None:
             raise CheckpointError(f"{path}: holds weights only, expected a last.pt; start from it with --init")
-        changed = [name for name, value in self.settings.items() if training["settings"].get(name) != value]
+        configuration = checkpoint.configuration
+        changed = [name for name, value in self.settings.items() if configuration.get(name) != value]
         if changed:
-            before = {name: training["settings"].get(name) for name in changed}
+            before = {name: configuration.get(name) for name in changed}
             raise CheckpointError(f"{path}: --resume needs the settings of the run, which were {before}")
         if training["step"] >= self.options.steps:
             raise CheckpointError(f"{path}: is at step {training['step']} already, expected a larger --steps")
+        for name, value in (("steps", self.options.steps), ("lr", self.options.lr)):
+            if configuration[name] != value:
+                self.notes.append(f"--{name} was {configuration[name]}, now {value}: from here on it is another run")
         self._check_architecture(path, checkpoint)
         self.generator.load_state_dict(checkpoint.weights)
         self.optimiser.load_state_dict(training["optimiser"])
         self.step, self.best_psnr_db = training["step"], training["best_psnr_db"]
-        self._steps_before = training["steps_before"]
+        self._before = None if training["before"] is None else Provenance.from_dict(training["before"])
 
     def _check_architecture(self, path: Path, checkpoint: Checkpoint) -> None:
         if checkpoint.contract.architecture != PRESETS[self.options.preset]:
@@ -280,9 +311,29 @@ class Trainer:
         """A killed run may have written lines past its last checkpoint: they will be written again."""
         path = self.options.out / "stats.jsonl"
         if path.exists():
-            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+            kept = path.read_text().splitlines()[:step]
             with whole_file(path) as temporary:
                 temporary.write_text("".join(line + "\n" for line in kept))
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._stop_signal = number
+
+
+def _ignore_stop_signals(_worker: int) -> None:
+    """Ctrl-C reaches every process of the group; the trainer alone ends the run, after the step and a checkpoint."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _joined(before: Provenance, now: Provenance) -> Provenance:
+    """The provenance of weights that were trained on one set and then on another, or on the same one again."""
+    steps = before.steps + now.steps
+    if before.data_sha256 == now.data_sha256:
+        return dataclasses.replace(before, steps=steps)
+    return dataclasses.replace(
+        now,
+        data=f"{before.data}; then {now.data}",
+        data_licence=f"{before.data_licence}; then {now.data_licence}",
+        images=before.images + now.images,
+        steps=steps,
+    )

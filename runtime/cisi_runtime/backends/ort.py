@@ -18,7 +18,7 @@ _PROVIDER = "CPUExecutionProvider"
 # 3 = errors only: warnings of the graph optimiser are not for the people who run a graph.
 _LOG_ERRORS = 3
 # Its exceptions share no base class but Exception.
-_LOAD_ERRORS = (
+_ERRORS = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
@@ -34,8 +34,8 @@ class OnnxRuntimeBackend(Backend):
     """An ONNX file of ours in ONNX Runtime's CPU provider.
 
     graph: a path, or the bytes of a model. threads: 0 leaves the number to ONNX Runtime (all cores). optimise=False is
-    ORT_DISABLE_ALL, the oracle of parity checks. Raises GraphError for what is not a graph, ContractError for a graph
-    without our contract or whose inputs are not what the contract says.
+    ORT_DISABLE_ALL, the oracle of parity checks. Raises GraphError for what is not a graph and for a float16 one,
+    ContractError for a graph without our contract or whose inputs are not what the contract says.
     """
 
     def __init__(self, graph: Path | bytes, *, threads: int = 0, optimise: bool = True) -> None:
@@ -50,16 +50,26 @@ class OnnxRuntimeBackend(Backend):
         source = graph if isinstance(graph, bytes) else str(graph)
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=[_PROVIDER])
-        except _LOAD_ERRORS as error:
+        except _ERRORS as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise GraphError(f"{label}: ONNX Runtime cannot load it, expected an ONNX graph: {reason}") from error
         if self._session.get_providers() != [_PROVIDER]:
             raise GraphError(f"{label}: asked for {_PROVIDER}, got {self._session.get_providers()}")
-        super().__init__("onnxruntime", _contract_of(self._session, label))
+        contract = _contract_of(self._session, label)
+        if contract.precision == "float16":
+            raise GraphError(
+                f"{label}: is float16, which ONNX Runtime's CPU kernels would run in float32 without a word, "
+                "expected a float32 or int8 graph"
+            )
+        super().__init__("onnxruntime", contract)
 
     def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
         inputs = dict(zip(self.contract.inputs, (image, hole_mask), strict=True))
-        completed = self._session.run([self.contract.output], inputs)[0]
+        try:
+            completed = self._session.run([self.contract.output], inputs)[0]
+        except (*_ERRORS, MemoryError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise GraphError(f"ONNX Runtime failed on an image of shape {image.shape}: {reason}") from error
         return np.asarray(completed)
 
 

@@ -1,0 +1,32 @@
+"""The whole path, by the commands as processes: photographs, training, checkpoint, graph, inpainted photograph."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cisi_runtime.pictures import read_picture
+from tests.conftest import PHOTOS
+
+
+def command(module: str, *arguments: object) -> str:
+    program = [sys.executable, "-c", f"import {module} as m; m.main()", *map(str, arguments)]
+    return subprocess.run(program, check=True, capture_output=True, text=True).stdout
+
+
+def test_from_photographs_to_an_inpainted_photograph(photo_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ("--preset", "tiny", "--size", 64, "--steps", 4, "--data-licence", "CC0")
+    command("cisi_train.cli", "--data", photo_folder, "--out", run, *options)
+    table = command("cisi_export.cli", "--ckpt", run / "best.pt")
+    assert table.count(" pass") == 12
+    out = tmp_path / "out.png"
+    photo, mask = PHOTOS / "beetle.jpg", PHOTOS / "beetle.mask.png"
+    told = command("cisi_runtime.cli_run", photo, "--mask", mask, "-o", out, "--model", run / "best.onnx")
+    assert told.startswith(f"{out}: 299x299")
+    hole = np.asarray(Image.open(mask))
+    before, after = read_picture(photo).rgb, read_picture(out).rgb
+    assert np.array_equal(after[~hole], before[~hole])
+    assert not np.array_equal(after[hole], before[hole])
