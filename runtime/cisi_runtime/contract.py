@@ -57,6 +57,19 @@ class Provenance:
         if faults:
             raise ContractError("provenance: of the wrong kind: " + "; ".join(faults))
 
+    def then(self, later: Provenance) -> Provenance:
+        """Of weights that were trained on one set and then on another, or on the same one again: nothing is lost."""
+        steps = self.steps + later.steps
+        if self.data_sha256 == later.data_sha256:
+            return dataclasses.replace(self, steps=steps)
+        return dataclasses.replace(
+            later,
+            data=f"{self.data}; then {later.data}",
+            data_licence=f"{self.data_licence}; then {later.data_licence}",
+            images=self.images + later.images,
+            steps=steps,
+        )
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Provenance:
         """Raises ContractError for an unknown or missing key."""

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from cisi_export.emulate import emulate_float16
+from cisi_export.onnx_graph import set_contract
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
+from cisi_runtime.contract import Contract
 from cisi_runtime.golden import golden_path, load_golden
 from cisi_runtime.parity import TOLERANCES, check_backend
 
@@ -56,6 +59,8 @@ def test_values_are_those_of_float16() -> None:
 def test_a_whole_graph(tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
     path = tiny_graphs["float16", "tensorrt", "uint8"]
     emulated = emulate_float16(onnx.load(path))
+    contract = Contract.from_json(emulated.metadata_props[0].value)
+    set_contract(emulated, dataclasses.replace(contract, precision="float32"))  # what the emulation runs in
     half = {initialiser.name for initialiser in emulated.graph.initializer if initialiser.data_type == 10}
     assert not half
     golden = load_golden(golden_path(path))

@@ -271,9 +271,7 @@ class Trainer:
             steps=self.step,
             preset=options.preset,
         )
-        if before is not None:
-            provenance = _joined(before, provenance)
-        return Contract(PRESETS[options.preset], provenance)
+        return Contract(PRESETS[options.preset], before.then(provenance) if before is not None else provenance)
 
     def _initialise(self, path: Path) -> None:
         checkpoint = load_checkpoint(path)
@@ -323,17 +321,3 @@ def _ignore_stop_signals(_worker: int) -> None:
     """Ctrl-C reaches every process of the group; the trainer alone ends the run, after the step and a checkpoint."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _joined(before: Provenance, now: Provenance) -> Provenance:
-    """The provenance of weights that were trained on one set and then on another, or on the same one again."""
-    steps = before.steps + now.steps
-    if before.data_sha256 == now.data_sha256:
-        return dataclasses.replace(before, steps=steps)
-    return dataclasses.replace(
-        now,
-        data=f"{before.data}; then {now.data}",
-        data_licence=f"{before.data_licence}; then {now.data_licence}",
-        images=before.images + now.images,
-        steps=steps,
-    )
