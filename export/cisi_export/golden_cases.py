@@ -24,8 +24,8 @@ def make_golden(checkpoint: Checkpoint) -> Golden:
     """The reference: the trained network's own forward and composite in float64, un-rewritten."""
     generator = checkpoint.generator().double()
     cases = tuple(
-        GoldenCase(name, image, hole_mask, _reference(generator, image, hole_mask))
-        for name, image, hole_mask in _inputs()
+        GoldenCase(name, is_natural, image, hole_mask, _reference(generator, image, hole_mask))
+        for name, is_natural, image, hole_mask in _inputs()
     )
     return Golden(checkpoint.contract.weights_sha256, cases)
 
@@ -38,7 +38,7 @@ def _reference(generator: Generator, image: UInt8Array, hole_mask: BoolArray) ->
     return completed.numpy().astype(np.float32)
 
 
-def _inputs() -> list[tuple[str, UInt8Array, BoolArray]]:
+def _inputs() -> list[tuple[str, bool, UInt8Array, BoolArray]]:
     rng = np.random.default_rng(_SEED)
     height, width = _HEIGHT, _WIDTH
     frame = np.ones((height, width), dtype=np.bool_)
@@ -48,10 +48,10 @@ def _inputs() -> list[tuple[str, UInt8Array, BoolArray]]:
     white = np.full((1, height, width, 3), 255, dtype=np.uint8)
     noise = rng.integers(0, 2, (1, height, width, 3)).astype(np.uint8) * np.uint8(255)
     return [
-        ("natural centre", natural_picture(256, 256, rng)[None], centre_hole(256, 256)[None]),
-        ("batch of two", pair, pair_holes),
-        ("white all hole", white, np.ones((1, height, width), dtype=np.bool_)),
-        ("saturated border", noise, frame[None]),
+        ("natural centre", True, natural_picture(256, 256, rng)[None], centre_hole(256, 256)[None]),
+        ("batch of two", True, pair, pair_holes),
+        ("white all hole", False, white, np.ones((1, height, width), dtype=np.bool_)),
+        ("saturated border", False, noise, frame[None]),
     ]
 
 

@@ -23,10 +23,14 @@ _ARRAYS = ("image", "hole_mask", "completed")
 
 @dataclasses.dataclass(frozen=True)
 class GoldenCase:
-    """One batch. image: uint8 `[N, H, W, 3]`; hole_mask: bool `[N, H, W]`, True = hole; completed: the reference's
-    result, float32 `[N, 3, H, W]` in [-1, 1], composited."""
+    """One batch. `is_natural`: it looks like photographs and does not test the ends of the range.
+
+    image: uint8 `[N, H, W, 3]`; hole_mask: bool `[N, H, W]`, True = hole; completed: the reference's result, float32
+    `[N, 3, H, W]` in [-1, 1], composited.
+    """
 
     name: str
+    is_natural: bool
     image: npt.NDArray[np.uint8]
     hole_mask: npt.NDArray[np.bool_]
     completed: npt.NDArray[np.float32]
@@ -52,7 +56,7 @@ def save_golden(path: Path, golden: Golden) -> None:
     header = {
         "format": _FORMAT,
         "weights_sha256": golden.weights_sha256,
-        "cases": [case.name for case in golden.cases],
+        "cases": {case.name: {"is_natural": case.is_natural} for case in golden.cases},
     }
     arrays = {f"{case.name}/{name}": getattr(case, name) for case in golden.cases for name in _ARRAYS}
     with whole_file(path) as temporary:
@@ -69,7 +73,10 @@ def load_golden(path: Path) -> Golden:
             header = json.loads(str(file["header"]))
             if header.get("format") != _FORMAT:
                 raise GraphError(f"{path}: not a golden file, expected one written by cisi-export")
-            cases = tuple(GoldenCase(name, *(file[f"{name}/{array}"] for array in _ARRAYS)) for name in header["cases"])
+            cases = tuple(
+                GoldenCase(name, bool(about["is_natural"]), *(file[f"{name}/{array}"] for array in _ARRAYS))
+                for name, about in header["cases"].items()
+            )
             for case in cases:
                 _check_case(path, case)
             return Golden(header["weights_sha256"], cases)

@@ -13,7 +13,7 @@ from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.errors import DataError, GraphError, PictureError
 from cisi_runtime.golden import golden_path, load_golden
 from cisi_runtime.inpainter import SHIPPED_GRAPH
-from cisi_runtime.parity import Tolerance, check_backend
+from cisi_runtime.parity import check_backend
 from cisi_runtime.pictures import Picture, write_picture
 
 
@@ -122,8 +122,10 @@ def test_the_quantised_graph_runs_and_keeps_known_pixels(quantised: onnx.ModelPr
     golden = load_golden(golden_path(tiny_graph))
     backend = OnnxRuntimeBackend(quantised.SerializeToString())
     # Random weights: 20 dB is what INT8 leaves of them; the budget of 35 dB is for trained ones.
-    for comparison in check_backend("int8", backend, golden, Tolerance(hole_psnr_db=15.0)):
-        assert comparison.passed
+    for comparison in check_backend("int8", backend, golden, "int8"):
+        assert comparison.finite
+        assert comparison.known_identical
+        assert comparison.hole_psnr_db > 15.0
 
 
 def test_int8_of_untrained_weights_misses_the_budget_and_is_not_written(

@@ -16,7 +16,7 @@ from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.command import run_command
 from cisi_runtime.errors import ParityError
 from cisi_runtime.golden import golden_path, load_golden
-from cisi_runtime.parity import TOLERANCES, check_backend
+from cisi_runtime.parity import check_backend
 from cisi_train.checkpoint import load_checkpoint
 
 Graphs = dict[tuple[str, str, str], Path]
@@ -34,7 +34,7 @@ def test_every_graph_passes_its_golden_file(tiny_graphs: Graphs) -> None:
         assert {case.image.shape[0] for case in golden.cases} == {1, 2}
         for optimise in (False, True):
             backend = OnnxRuntimeBackend(path, optimise=optimise)
-            assert all(item.passed for item in check_backend("rung", backend, golden, TOLERANCES[precision]))
+            assert all(item.passed for item in check_backend("rung", backend, golden, precision))
 
 
 def test_golden_cases_do_test_something(tiny_graph: Path) -> None:
@@ -49,7 +49,7 @@ def test_golden_cases_do_test_something(tiny_graph: Path) -> None:
 def test_a_golden_file_of_other_weights_is_refused(tiny_graph: Path) -> None:
     golden = dataclasses.replace(load_golden(golden_path(tiny_graph)), weights_sha256="other")
     with pytest.raises(ParityError, match="different weights"):
-        check_backend("rung", OnnxRuntimeBackend(tiny_graph), golden, TOLERANCES["float32"])
+        check_backend("rung", OnnxRuntimeBackend(tiny_graph), golden, "float32")
 
 
 def test_lowerings_have_the_operators_that_their_backends_want(tiny_graphs: Graphs) -> None:

@@ -7,7 +7,7 @@ import pytest
 from cisi_runtime.codec import decode_pixels, encode_pixels
 from cisi_runtime.errors import ParityError
 from cisi_runtime.golden import GoldenCase
-from cisi_runtime.parity import TOLERANCES, Tolerance, compare, parity_table
+from cisi_runtime.parity import TOLERANCES, Tolerance, compare, parity_table, tolerance
 
 RNG = np.random.default_rng(8)
 IMAGE = RNG.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
@@ -15,7 +15,7 @@ HOLE = RNG.random((2, 16, 16)) < 0.4
 COMPLETED = np.where(HOLE[:, None], RNG.uniform(-1, 1, (2, 3, 16, 16)).astype(np.float32), decode_pixels(IMAGE)).astype(
     np.float32
 )
-CASE = GoldenCase("case", IMAGE, HOLE, COMPLETED)
+CASE = GoldenCase("case", True, IMAGE, HOLE, COMPLETED)
 FLOAT32, FLOAT16 = TOLERANCES["float32"], TOLERANCES["float16"]
 
 
@@ -76,6 +76,13 @@ def test_not_finite_fails() -> None:
 def test_psnr_tolerance_looks_at_the_hole() -> None:
     assert compare("rung", CASE, changed(HOLE, 2 * 10 ** (-51 / 20)), FLOAT16).passed
     assert not compare("rung", CASE, changed(HOLE, 2 * 10 ** (-49 / 20)), FLOAT16).passed
+
+
+def test_int8_ranges_are_those_of_photographs() -> None:
+    assert tolerance("int8", CASE) == TOLERANCES["int8"]
+    unnatural = dataclasses.replace(CASE, is_natural=False)
+    assert tolerance("int8", unnatural).hole_psnr_db == 25.0
+    assert tolerance("float16", unnatural) == FLOAT16
 
 
 def test_another_shape_is_an_error() -> None:
