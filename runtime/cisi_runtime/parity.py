@@ -31,16 +31,21 @@ class Tolerance:
 
 
 TOLERANCES = {
-    # ONNX Runtime adds up the statistics of the first norm one by one in float32: measured up to 6e-5 on flat white
-    # with everything a hole, 7e-6 on a natural picture; the rewritten network in PyTorch 1e-6. Margin 3.
-    "float32": Tolerance(max_abs=2e-4),
-    # Emulated; measured 64 to 66 dB.
+    # Measured on the shipped weights 3e-6 in ONNX Runtime and 4e-7 in PyTorch, on random ones 2e-5.
+    "float32": Tolerance(max_abs=1e-4),
+    # Emulated; measured 62 to 70 dB.
     "float16": Tolerance(hole_psnr_db=50.0),
-    # Trained weights only; measured 40 dB on natural cases, 36.8 dB on the worst of 18 photographs.
+    # Trained weights only; measured 39 dB on natural cases, 36.8 dB on the worst of 18 photographs.
     "int8": Tolerance(hole_psnr_db=35.0),
 }
-# INT8 ranges come from photographs. Saturated noise lies beyond them and is clipped: measured 33.5 dB.
-_INT8_UNNATURAL = Tolerance(hole_psnr_db=25.0)
+# Where a case that is not natural may lie further off.
+_UNNATURAL = {
+    # ONNX Runtime adds up the statistics of the first norm one by one in float32, and flat white with everything a hole
+    # leaves little but that error to normalise: measured 1.6e-4. Margin 3.
+    "float32": Tolerance(max_abs=5e-4),
+    # The ranges come from photographs; saturated noise lies beyond them and is clipped: measured 31.9 dB.
+    "int8": Tolerance(hole_psnr_db=25.0),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +109,7 @@ def compare(rung: str, case: GoldenCase, result: npt.NDArray[Any], required: Tol
 
 def tolerance(precision: str, case: GoldenCase) -> Tolerance:
     """What a case must keep at a precision."""
-    return _INT8_UNNATURAL if precision == "int8" and not case.is_natural else TOLERANCES[precision]
+    return TOLERANCES[precision] if case.is_natural else _UNNATURAL.get(precision, TOLERANCES[precision])
 
 
 def compare_all(rung: str, run: Run, golden: Golden, precision: str) -> list[Comparison]:

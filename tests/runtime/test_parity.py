@@ -78,10 +78,11 @@ def test_psnr_tolerance_looks_at_the_hole() -> None:
     assert not compare("rung", CASE, changed(HOLE, 2 * 10 ** (-49 / 20)), FLOAT16).passed
 
 
-def test_int8_ranges_are_those_of_photographs() -> None:
+def test_cases_beyond_photographs_have_tolerances_of_their_own() -> None:
     assert tolerance("int8", CASE) == TOLERANCES["int8"]
     unnatural = dataclasses.replace(CASE, is_natural=False)
     assert tolerance("int8", unnatural).hole_psnr_db == 25.0
+    assert tolerance("float32", unnatural).max_abs == 5e-4
     assert tolerance("float16", unnatural) == FLOAT16
 
 
