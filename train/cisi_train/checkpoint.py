@@ -77,7 +77,9 @@ def save_checkpoint(
     }
     with whole_file(path) as temporary:
         try:
-            torch.save(content, temporary)
+            # Given a path, it would write the temporary name into the archive: the same run, other bytes.
+            with temporary.open("wb") as file:
+                torch.save(content, file)
         except RuntimeError as error:  # its zip writer's way to say that the disk is full
             raise OutputError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
 
