@@ -31,11 +31,12 @@ class Tolerance:
 
 
 TOLERANCES = {
-    # Measured on the shipped weights 3e-6 in ONNX Runtime and 4e-7 in PyTorch, on random ones 2e-5.
+    # Measured beyond rounding 4e-7 on the shipped weights and 1.3e-5 on random ones. Margin 7.
     "float32": Tolerance(max_abs=1e-4),
     # Emulated; measured 62 to 70 dB.
     "float16": Tolerance(hole_psnr_db=50.0),
-    # Trained weights only; measured 39 dB on natural cases, 36.8 dB on the worst of 18 photographs.
+    # Trained weights only; measured 39 dB on natural cases, and, at step 800 of the shipped weights' training, 36.8 dB
+    # on the worst of 18 photographs. Margin under 2 dB.
     "int8": Tolerance(hole_psnr_db=35.0),
 }
 # Where a case that is not natural may lie further off.
