@@ -33,3 +33,7 @@ class OutputError(CisiError):
 
 class ParityError(CisiError):
     """Two computations that must be the same network are not."""
+
+
+class WeightsError(CisiError):
+    """Published weights (VGG-16, LPIPS) are missing, cannot be fetched, or are not those that were expected."""

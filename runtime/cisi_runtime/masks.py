@@ -52,10 +52,18 @@ def strokes(height: int, width: int, rng: np.random.Generator) -> BoolArray:
     return np.array(canvas, dtype=np.bool_)
 
 
-def random_hole(height: int, width: int, rng: np.random.Generator) -> BoolArray:
-    """A training hole: in two of five cases one large rectangle (the centre hole's size, anywhere), in two several
-    rectangles, in one strokes. Never without a hole."""
-    draw = (one_rectangle, one_rectangle, rectangles, rectangles, strokes)[rng.integers(5)]
+# Kinds of holes that can be asked for by name.
+HOLES = ("mixed", "centre", "rectangles", "strokes")
+
+
+def random_hole(height: int, width: int, rng: np.random.Generator, kind: str = "mixed") -> BoolArray:
+    """A hole of a kind in `HOLES`, never empty. "mixed", for training: in two of five cases one large rectangle (the
+    centre hole's size, anywhere), in two several rectangles, in one strokes."""
+    if kind == "centre":
+        return centre_hole(height, width)
+    draw = {"rectangles": rectangles, "strokes": strokes}.get(kind)
+    if draw is None:
+        draw = (one_rectangle, one_rectangle, rectangles, rectangles, strokes)[rng.integers(5)]
     hole = draw(height, width, rng)
     while not hole.any():
         hole = draw(height, width, rng)

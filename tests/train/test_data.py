@@ -3,11 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
+from cisi_runtime.codec import decode_pixels
 from cisi_runtime.errors import DataError
+from cisi_runtime.masks import centre_hole
 from cisi_runtime.pictures import Picture, write_picture
-from cisi_train.data import TrainingSamples, held_out_pictures, open_folder
+from cisi_train.data import TrainingSamples, decode_batch, held_out_pictures, of_categories, open_folder
 
 
 def test_a_folder_is_searched_below_and_split(photo_folder: Path) -> None:
@@ -54,13 +57,22 @@ def test_folders_without_pictures(tmp_path: Path) -> None:
 
 def test_a_sample_is_what_it_says(photo_folder: Path) -> None:
     samples = TrainingSamples(open_folder(photo_folder).training, 64, 3)
-    image, holes = samples[5]
-    assert image.shape == (3, 64, 64)
-    assert image.dtype == torch.float32
-    assert -1.0 <= image.min() < image.max() <= 1.0
-    assert holes.shape == (2, 1, 64, 64)
+    crop, pair = samples[5]
+    assert (crop.shape, crop.dtype) == ((64, 64, 3), torch.uint8)
+    assert (pair.shape, pair.dtype) == ((2, 64, 64), torch.bool)
+    assert not torch.equal(pair[0], pair[1])
+    image, holes = decode_batch(crop[None], pair[None], torch.device("cpu"))
+    assert np.array_equal(image.numpy()[0], decode_pixels(crop.numpy()))
+    assert holes.shape == (1, 2, 1, 64, 64)
     assert set(holes.unique().tolist()) == {0.0, 1.0}
-    assert not torch.equal(holes[0], holes[1])
+
+
+def test_kinds_of_holes(photo_folder: Path) -> None:
+    paths = open_folder(photo_folder).training
+    _, centre = TrainingSamples(paths, 64, 3, "centre")[5]
+    assert np.array_equal(centre[1].numpy(), centre_hole(64, 64))
+    rectangles, strokes = (TrainingSamples(paths, 64, 3, kind)[5][1] for kind in ("rectangles", "strokes"))
+    assert not torch.equal(rectangles, strokes)
 
 
 def test_samples_depend_on_seed_and_number_alone(photo_folder: Path) -> None:
@@ -80,7 +92,7 @@ def test_an_epoch_has_every_picture_once(tmp_path: Path) -> None:
         write_picture(tmp_path / f"{level}.png", Picture(np.full((64, 64, 3), 30 * level, dtype=np.uint8)))
     samples = TrainingSamples(open_folder(tmp_path).training, 64, 0)
     for epoch in range(3):
-        seen = [round((samples[7 * epoch + n][0].mean().item() + 1) * 127.5) for n in range(7)]
+        seen = [int(samples[7 * epoch + n][0].unique().item()) for n in range(7)]
         assert sorted(seen) == [0, 30, 60, 90, 120, 150, 180]
 
 
@@ -91,3 +103,60 @@ def test_held_out_pictures_are_central(tmp_path: Path) -> None:
     crops = held_out_pictures((tmp_path / "w.png",), 64)
     assert crops.shape == (1, 64, 64, 3)
     assert (crops == 200).all()
+
+
+def test_scene_categories_in_the_layouts_of_places365(tmp_path: Path) -> None:
+    names = ["train/field-wild/1.jpg", "data_256/f/field/cultivated/2.jpg", "data_256/v/valley/3.jpg"]
+    names += ["train/battlefield/4.jpg", "train/field_road/5.jpg", "train/synagogue-outdoor/6.jpg"]
+    paths = [tmp_path / name for name in names]
+    chosen = of_categories(tmp_path, paths, ["field", "valley"])
+    assert {path.name for path in chosen} == {"1.jpg", "2.jpg", "3.jpg"}
+    assert [path.name for path in of_categories(tmp_path, paths, ["synagogue"])] == ["6.jpg"]
+    with pytest.raises(DataError, match="no pictures of category butte, tundra, expected folders of these names"):
+        of_categories(tmp_path, paths, ["butte", "field", "tundra"])
+
+
+def test_the_validation_list_of_places365(tmp_path: Path) -> None:
+    (tmp_path / "places365_val.txt").write_text("val_1.jpg 152\nval_2.jpg 7\n")
+    (tmp_path / "categories_places365.txt").write_text("/b/butte 7\n/f/field/wild 152\n")
+    folder = tmp_path / "val_256"
+    folder.mkdir()
+    paths = [folder / "val_1.jpg", folder / "val_2.jpg"]
+    assert of_categories(folder, paths, ["field"]) == paths[:1]
+    assert of_categories(folder, paths, ["butte", "field"]) == paths
+
+
+def test_a_folder_of_one_category(photo_folder: Path) -> None:
+    below = open_folder(photo_folder, ["below"])
+    assert {path.parent.name for path in (*below.training, *below.held_out)} == {"below"}
+    assert below.sha256 != open_folder(photo_folder).sha256
+
+
+def test_every_kind_of_file_that_people_have(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    Image.fromarray(rgb).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    Image.fromarray(rng.integers(0, 65536, (90, 90)).astype(np.uint16)).save(tmp_path / "deep.png")
+    frames = [Image.fromarray(rgb), Image.fromarray(255 - rgb)]
+    frames[0].save(tmp_path / "animated.webp", save_all=True, append_images=frames[1:], lossless=True)
+    palette = Image.fromarray(rgb).quantize(16)
+    palette.save(tmp_path / "palette.png", transparency=3)
+    Image.fromarray(rgb[..., 0]).save(tmp_path / "grey.jpg")
+    exif = Image.Exif()
+    exif[274] = 6  # orientation: to be turned by 90 degrees
+    Image.fromarray(rgb).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(rgb[:20, :30]).save(tmp_path / "small.png")
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "huge.png")
+    folder = open_folder(tmp_path)
+    assert [path.name for path in folder.training] == ["grey.jpg", "palette.png", "small.png", "turned.jpg"]
+    assert len(folder.unreadable) == 4
+    for name, reason in {
+        "animated.webp": "several frames",
+        "cmyk.jpg": "CMYK",
+        "deep.png": "more than 8 bits",
+        "huge.png": "exceeds limit",
+    }.items():
+        (error,) = [error for error in folder.unreadable if name in error]
+        assert reason in error
+    samples = TrainingSamples(folder.training, 64, 0)
+    assert all(samples[number][0].shape == (64, 64, 3) for number in range(8))

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from cisi_train.losses import latent_l1, weighted_l1
+from cisi_train.losses import (
+    latent_l1,
+    lsgan_discriminator,
+    lsgan_generator,
+    perceptual_l1,
+    style_spread,
+    weighted_l1,
+)
 
 
 def test_weighted_l1_by_hand() -> None:
@@ -31,3 +38,50 @@ def test_latent_l1_by_hand_and_both_ends_get_gradients() -> None:
     assert target.grad is not None
     assert code.grad.tolist() == [[0.5, -0.5]]
     assert target.grad.tolist() == [[-0.5, 0.5]]
+
+
+def test_perceptual_l1_by_hand() -> None:
+    one, other = torch.zeros(1, 2, 2, 2), torch.zeros(1, 1, 1, 1)
+    generated = [one.clone(), other.clone()]
+    generated[0][0, 1, 0, 0] = 2.0  # in the hole
+    generated[0][0, 0, 1, 1] = -1.0  # known
+    generated[1][...] = 3.0
+    masks = [torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]), torch.ones(1, 1, 1, 1)]
+    first, second = (5 * 2.0 + 1.0) / 8, 5 * 3.0
+    assert perceptual_l1(generated, [one, other], masks).item() == pytest.approx((first + second) / 2)
+    assert perceptual_l1(generated, [one, other], masks, 1.0).item() == pytest.approx((3.0 / 8 + 3.0) / 2)
+
+
+def test_style_spread_by_hand() -> None:
+    style = torch.tensor([[0.0, 0.0], [0.5, 0.1], [0.0, 0.0], [3.0, 0.0], [9.0, 9.0]], requires_grad=True)
+    # Pairs (0, 1), 0.3 apart, and (2, 3), far enough; the fifth has no partner and counts 0.
+    loss = style_spread(style)
+    assert loss.item() == pytest.approx(2 * 0.7 / 5)
+    loss.backward()
+    assert style.grad is not None
+    assert (style.grad[0] > 0).all()  # a step against the gradient takes the first pair apart
+    assert (style.grad[1] < 0).all()
+    assert not style.grad[2:].any()
+    assert style_spread(style[:1]).item() == 0.0
+    halves = torch.stack([style_spread(style[:2]), style_spread(style[2:4])]).mean()
+    assert halves.item() == pytest.approx(style_spread(style[:4]).item())
+
+
+def test_adversarial_losses_by_hand() -> None:
+    fake = [torch.tensor([[[[0.5, 9.0]]], [[[9.0, 9.0]]]]), torch.tensor([[[[-1.0]]], [[[3.0]]]])]
+    real = [torch.tensor([[[[2.0, 9.0]]], [[[9.0, 9.0]]]]), torch.tensor([[[[1.0]]], [[[0.0]]]])]
+    # Scale 0: one patch of the first image overlaps its hole, none of the second. Scale 1: both do.
+    patches = [torch.tensor([[[[True, False]]], [[[False, False]]]]), torch.ones(2, 1, 1, 1, dtype=torch.bool)]
+    by_hand = (0.5**2 + 0) / 2 + (2.0**2 + 2.0**2) / 2
+    assert lsgan_generator(fake, patches).item() == pytest.approx(by_hand)
+    by_hand = ((1.0 + 0.25) / 2 + 0) / 2 + ((0.0 + 1.0) / 2 + (1.0 + 9.0) / 2) / 2
+    assert lsgan_discriminator(real, fake, patches).item() == pytest.approx(by_hand)
+
+
+def test_a_picture_without_hole_patches_has_no_nan_gradient() -> None:
+    fake = [torch.full((1, 1, 2, 2), 7.0, requires_grad=True)]
+    loss = lsgan_generator(fake, [torch.zeros(1, 1, 2, 2, dtype=torch.bool)])
+    assert loss.item() == 0.0
+    loss.backward()
+    assert fake[0].grad is not None
+    assert not fake[0].grad.any()

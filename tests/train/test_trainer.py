@@ -13,21 +13,24 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from cisi_runtime.errors import CheckpointError, CisiError, DataError
+from cisi_runtime.errors import CheckpointError, CisiError, DataError, OutputError
 from cisi_runtime.pictures import Picture, read_picture, write_picture
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.cli import main, train
 from cisi_train.data import open_folder
-from cisi_train.network import Generator
+from cisi_train.processes import Processes
 from cisi_train.trainer import Trainer as FolderTrainer
 from cisi_train.trainer import TrainOptions
+from cisi_train.vgg import VggFeatures
 
 
 class Trainer(FolderTrainer):
-    """With the folder that its options name."""
+    """With the folder that its options name, and a VGG of random weights."""
 
     def __init__(self, options: TrainOptions) -> None:
-        super().__init__(options, open_folder(options.data))
+        torch.manual_seed(5)
+        vgg = VggFeatures() if options.perceptual else None
+        super().__init__(options, open_folder(options.data), vgg, Processes(options.device))
 
 
 def options(data: Path, out: Path, **changes: Any) -> TrainOptions:
@@ -36,15 +39,23 @@ def options(data: Path, out: Path, **changes: Any) -> TrainOptions:
         out=out,
         preset="tiny",
         steps=6,
+        minutes=None,
         batch=2,
         size=64,
         lr=1e-3,
         seed=1,
+        holes="mixed",
+        categories=(),
+        experiment="full",
+        l1_first=0.0,
+        perceptual=False,
+        vgg=None,
         save_every=3,
         workers=0,
         data_name="made",
         data_licence="CC0",
         bf16=False,
+        compile=False,
         device="cpu",
         resume=False,
         init=None,
@@ -72,20 +83,21 @@ def test_a_run_writes_all_that_it_promises(photo_folder: Path, tmp_path: Path) -
     assert (provenance.steps, provenance.preset) == (6, "tiny")
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(photo_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{}, {"perceptual": True, "l1_first": 0.6}])
+def test_a_resumed_run_is_the_uninterrupted_one(photo_folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    Trainer(options(photo_folder, whole, steps=8)).run()
+    Trainer(options(photo_folder, whole, steps=8, **changes)).run()
 
     class Interrupted(Trainer):
-        def train_step(self, image: torch.Tensor, holes: torch.Tensor) -> dict[str, float]:
-            losses = super().train_step(image, holes)
+        def train_step(self, image: torch.Tensor, holes: torch.Tensor, *, progress: float) -> dict[str, float]:
+            losses = super().train_step(image, holes, progress=progress)
             if self.step == 4:  # the fifth step: two after the checkpoint of the third
                 os.kill(os.getpid(), signal.SIGTERM)
             return losses
 
-    assert not Interrupted(options(photo_folder, parts, steps=8)).run()
+    assert not Interrupted(options(photo_folder, parts, steps=8, **changes)).run()
     assert [line["step"] for line in stats(parts)] == [1, 2, 3, 4, 5]
-    assert Trainer(options(photo_folder, parts, steps=8, resume=True)).run()
+    assert Trainer(options(photo_folder, parts, steps=8, resume=True, **changes)).run()
     assert stats(parts) == stats(whole)
     for name in ("last.pt", "best.pt"):
         one, other = load_checkpoint(whole / name), load_checkpoint(parts / name)
@@ -97,7 +109,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(photo_folder: Path, tmp_path: Pa
 
 def test_ctrl_c_in_the_middle_of_a_run_with_workers(photo_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import cisi_train.cli as m; m.main()", "--data", photo_folder, "--out", tmp_path]
-    command += ["--preset", "tiny", "--size", "64", "--steps", "100000", "--workers", "2"]
+    command += ["--preset", "tiny", "--size", "64", "--steps", "100000", "--workers", "2", "--no-perceptual"]
     program = [str(part) for part in command]
     with subprocess.Popen(program, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 100
@@ -129,22 +141,6 @@ def test_a_killed_run_writes_its_lost_steps_again(photo_folder: Path, tmp_path: 
     assert stats(tmp_path)[6]["lr"] > 0
 
 
-def changed_parts(before: dict[str, torch.Tensor], after: Generator) -> set[str]:
-    return {name.split(".")[0] for name, tensor in after.state_dict().items() if not torch.equal(tensor, before[name])}
-
-
-def test_who_is_updated_in_which_step(photo_folder: Path, tmp_path: Path) -> None:
-    trainer = Trainer(options(photo_folder, tmp_path))
-    image, holes = next(iter(trainer._batches()))
-    before = {name: tensor.clone() for name, tensor in trainer.generator.state_dict().items()}
-    trainer._self_content_step(image)
-    assert changed_parts(before, trainer.generator) == {"self_content", "style", "decoder"}
-    # Run again with Adam's moments of SCE set: a zero gradient would still move it.
-    before = {name: tensor.clone() for name, tensor in trainer.generator.state_dict().items()}
-    trainer._inferred_content_step(image, holes)
-    assert changed_parts(before, trainer.generator) == {"inferred_content", "style", "decoder"}
-
-
 def test_tiny_learns_one_picture(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -152,7 +148,7 @@ def test_tiny_learns_one_picture(tmp_path: Path) -> None:
     write_picture(
         data / "p.png", Picture(np.stack([np.tile(ramp, (72, 1)), np.tile(ramp[:, None], 72)] * 2, -1)[..., :3])
     )
-    trainer = Trainer(options(data, tmp_path / "out", steps=150, save_every=150, lr=3e-3))
+    trainer = Trainer(options(data, tmp_path / "out", steps=150, save_every=150, lr=3e-3, l1_first=1.0))
     trainer.run()
     lines = stats(tmp_path / "out")
     first, last = (np.mean([line["inpainted_l1"] for line in part]) for part in (lines[:10], lines[-10:]))
@@ -160,11 +156,98 @@ def test_tiny_learns_one_picture(tmp_path: Path) -> None:
     assert trainer.best_psnr_db > 20.0
 
 
-def test_learning_rate_falls_to_zero_over_the_last_part(photo_folder: Path, tmp_path: Path) -> None:
-    trainer = Trainer(options(photo_folder, tmp_path, steps=100, lr=1.0))
-    assert [trainer.lr_at(step) for step in (0, 50, 70)] == [1.0, 1.0, 1.0]
-    assert trainer.lr_at(85) == pytest.approx(0.5)
-    assert trainer.lr_at(99) == pytest.approx(1 / 30)
+def test_a_run_by_the_clock(photo_folder: Path, tmp_path: Path) -> None:
+    clock = {"steps": None, "save_every": 1000}
+    trainer = Trainer(options(photo_folder, tmp_path, minutes=0.03, **clock))
+    assert trainer.run()
+    lines = stats(tmp_path)
+    assert lines[-1]["lr"] < 0.5e-3  # annealed
+    assert trainer.schedule.minutes_used == pytest.approx(0.03, abs=0.02)
+    assert (tmp_path / "best.pt").exists()
+    with pytest.raises(CheckpointError, match=r"has used 0.0 minutes, expected more --minutes"):
+        Trainer(options(photo_folder, tmp_path, minutes=0.03, resume=True, **clock))
+    resumed = Trainer(options(photo_folder, tmp_path, minutes=0.05, resume=True, **clock))
+    assert resumed.notes == ["--minutes was 0.03, now 0.05: from here on it is another run"]
+    assert resumed.schedule.minutes_used > 0.03
+    assert resumed.run()
+    assert [line["step"] for line in stats(tmp_path)] == list(range(1, resumed.step + 1))
+    assert resumed.step > len(lines)
+
+
+def test_l1_first_leaves_the_costly_losses_for_later(photo_folder: Path, tmp_path: Path) -> None:
+    Trainer(options(photo_folder, tmp_path, l1_first=0.5, perceptual=True)).run()
+    first, last = stats(tmp_path)[2], stats(tmp_path)[3]
+    assert set(last) - set(first) == {
+        "reconstructed_vgg", "reencoded_content", "reencoded_style", "inpainted_vgg", "adversarial", "mutual_content",
+        "completed_content", "mutual_style", "completed_style", "swapped_l1", "discriminator",
+    }  # fmt: skip
+    assert set(first) < set(last)
+
+
+def test_best_holds_the_averaged_weights(photo_folder: Path, tmp_path: Path) -> None:
+    trainer = Trainer(options(photo_folder, tmp_path, steps=3))
+    seen = [{name: value.clone() for name, value in trainer.generator.state_dict().items()}]
+
+    class Recording(Trainer):
+        def _average_weights(self) -> None:
+            super()._average_weights()
+            seen.append({name: value.clone() for name, value in self.generator.state_dict().items()})
+
+    Recording(options(photo_folder, tmp_path, steps=3)).run()
+    name = "decoder.to_rgb.weight"
+    by_hand = seen[0][name]
+    for step, weights in enumerate(seen[1:]):
+        by_hand = torch.lerp(by_hand, weights[name], 1 - (1 + step) / (10 + step))
+    best, last = load_checkpoint(tmp_path / "best.pt"), load_checkpoint(tmp_path / "last.pt")
+    assert torch.equal(best.weights[name], by_hand.half().float())
+    assert torch.equal(last.weights[name], seen[-1][name])
+    assert not torch.equal(best.weights[name], last.weights[name].half().float())
+
+
+def test_compiled_networks_train_alike(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = torch.nn.Module.compile
+
+    def traced(self: torch.nn.Module, **options: Any) -> None:
+        whole(self, backend="aot_eager", **options)  # all but the two minutes that code generation takes
+
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    for name, compile_it in (("eager", False), ("compiled", True)):
+        Trainer(options(photo_folder, tmp_path / name, steps=2, l1_first=1.0, compile=compile_it)).run()
+    eager, compiled = (stats(tmp_path / name)[0] for name in ("eager", "compiled"))
+    assert compiled == pytest.approx(eager, rel=1e-5)
+    weights = load_checkpoint(tmp_path / "compiled" / "last.pt").weights
+    assert set(weights) == set(load_checkpoint(tmp_path / "eager" / "last.pt").weights)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "missing"),
+    [
+        ("1", {"reconstructed_l1", "style_l1", "content_l1"}),
+        ("2", {"content_l1", "mutual_content"}),
+        ("3", set()),
+    ],
+)
+def test_experiments_of_the_internal_analysis(
+    photo_folder: Path, tmp_path: Path, experiment: str, missing: set[str]
+) -> None:
+    Trainer(options(photo_folder, tmp_path / "full", steps=1)).run()
+    Trainer(options(photo_folder, tmp_path / "part", steps=1, experiment=experiment)).run()
+    full, part = stats(tmp_path / "full")[0], stats(tmp_path / "part")[0]
+    assert missing <= set(full) - set(part)
+    assert (set(part) == set(full)) == (experiment == "3")
+    # The first loss of the run, before anything differs: without weights the hole counts once, not five times.
+    assert part["inpainted_l1"] < full["inpainted_l1"]
+
+
+def test_dry_run_writes_nothing(photo_folder: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(photo_folder), "--out", str(tmp_path / "run"), "--preset", "tiny", "--size", "64"]
+    result = CliRunner().invoke(train, [*arguments, "--no-perceptual", "--dry-run"], catch_exceptions=False)
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert report["options"]["steps"] == 500_000  # the paper's
+    assert (report["pictures"], report["held_out"]) == (18, 2)
+    assert report["losses"]["inpainted_l1"] > 0
+    assert not (tmp_path / "run").exists()
 
 
 def test_init_starts_from_weights_and_counts_their_steps(
@@ -198,9 +281,41 @@ def test_a_loss_that_is_not_finite_stops_the_run(photo_folder: Path, tmp_path: P
     trainer = Trainer(options(photo_folder, tmp_path))
     with torch.no_grad():
         trainer.generator.decoder.to_rgb.bias.fill_(float("nan"))
-    with pytest.raises(CisiError, match="step 1: a loss is not finite: .*reconstructed_l1"):
+    with pytest.raises(CisiError, match="step 1: losses are not finite: .*reconstructed_l1.*no checkpoint yet"):
         trainer.run()
     assert not (tmp_path / "last.pt").exists()
+
+
+def test_the_last_good_checkpoint_is_named_and_kept(photo_folder: Path, tmp_path: Path) -> None:
+    class Poisoned(Trainer):
+        def train_step(self, image: torch.Tensor, holes: torch.Tensor, *, progress: float) -> dict[str, float]:
+            if self.step == 4:
+                image = image * float("nan")
+            return super().train_step(image, holes, progress=progress)
+
+    with pytest.raises(CisiError, match=r"step 5: .* the last good checkpoint is .*last.pt"):
+        Poisoned(options(photo_folder, tmp_path)).run()
+    training = load_checkpoint(tmp_path / "last.pt").training
+    assert training is not None
+    assert training["step"] == 3
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(options(photo_folder, tmp_path))
+    trainer.run()
+    before = (tmp_path / "last.pt").read_bytes()
+
+    def fill_up(_content: object, file: Any) -> None:
+        file.write(b"half of it")
+        raise RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(torch, "save", fill_up)
+    with pytest.raises(OutputError, match="cannot be written"):
+        trainer.save()
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir() if path.suffix == ".pt"} == {"last.pt", "best.pt"}
 
 
 def test_resume_is_refused_where_it_would_be_another_run(
@@ -227,7 +342,8 @@ def test_resume_is_refused_where_it_would_be_another_run(
 
 def test_the_command(photo_folder: Path, tmp_path: Path) -> None:
     arguments = ["--data", str(photo_folder), "--out", str(tmp_path / "run"), "--preset", "tiny", "--steps", "2"]
-    result = CliRunner().invoke(train, [*arguments, "--size", "64", "--bf16"], catch_exceptions=False)
+    arguments += ["--size", "64", "--bf16", "--no-perceptual"]
+    result = CliRunner().invoke(train, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "18 pictures to train on, 2 held out" in result.output
     assert "best.pt: held-out centre-hole PSNR" in result.output
@@ -245,6 +361,9 @@ def test_the_command(photo_folder: Path, tmp_path: Path) -> None:
         (["--out", "file"], 1, "--out: file: the folder cannot be made"),
         (["--init", "missing.pt"], 1, "--init: missing.pt: no such file"),
         (["--resume"], 1, "--resume: run/last.pt: no such file"),
+        (["--minutes", "3"], 2, "--steps and --minutes exclude each other"),
+        (["--vgg", "missing.npz"], 2, "--vgg and --no-perceptual exclude each other"),
+        (["--categories", "butte"], 1, "no pictures of category butte"),
     ],
 )
 def test_bad_input(
@@ -259,7 +378,7 @@ def test_bad_input(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    plain = ["--data", str(photo_folder), "--out", "run", "--preset", "tiny", "--steps", "2"]
+    plain = ["--data", str(photo_folder), "--out", "run", "--preset", "tiny", "--steps", "2", "--no-perceptual"]
     monkeypatch.setattr("sys.argv", ["cisi-train", *plain, *arguments])
     with pytest.raises(SystemExit) as stopped:
         main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from torch import Tensor
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import CheckpointError, ContractError, OutputError
 from cisi_runtime.files import whole_file
+from cisi_train.damage import DAMAGE
 from cisi_train.network import Generator
 
 _FORMAT = "cisi-net checkpoint"
-_DAMAGE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +95,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint of cisi-net, expected a file written by cisi-train")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}") from error
     kinds = {"format": str, "contract": str, "configuration": dict, "weights": dict, "training": dict | None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from cisi_runtime.codec import decode_pixels
 from cisi_runtime.errors import DataError, PictureError
 from cisi_runtime.masks import random_hole
 from cisi_runtime.pictures import SUFFIXES, check_picture, find_pictures, read_picture, read_square, resize_short_side
@@ -42,15 +42,19 @@ class PhotoFolder:
         return [found] + [f"left out: {reason}" for reason in self.unreadable]
 
 
-def open_folder(folder: Path) -> PhotoFolder:
+def open_folder(folder: Path, categories: Sequence[str] = ()) -> PhotoFolder:
     """Find photographs, recursively, and decode each once: a truncated one would end a run hours later.
 
-    One in ten, at most 60, is held out: those whose names hash lowest, so that the choice does not depend on order.
-    Raises DataError when there is no readable photograph.
+    categories: only pictures of these scene categories (see `of_categories`); none: all. One in ten, at most 60, is
+    held out: those whose names hash lowest, so that the choice does not depend on order. Raises DataError when there
+    is no readable photograph.
     """
     good: list[Path] = []
     unreadable: list[str] = []
-    for path in tqdm(find_pictures(folder), desc="looking at pictures", unit="image", leave=False):
+    found = find_pictures(folder)
+    if categories:
+        found = of_categories(folder, found, categories)
+    for path in tqdm(found, desc="looking at pictures", unit="image", leave=False, mininterval=1.0):
         try:
             check_picture(path)
         except PictureError as error:
@@ -74,15 +78,48 @@ def open_folder(folder: Path) -> PhotoFolder:
     )
 
 
+def of_categories(folder: Path, paths: Sequence[Path], categories: Sequence[str]) -> list[Path]:
+    """The pictures of some scene categories, in any layout of Places365-Standard.
+
+    A picture is of category `field` when a folder above it (below `folder`) is called `field` or `field-...`: that
+    fits `train/field-wild/1.jpg` as well as `data_256/f/field/wild/1.jpg`. Pictures named in a `places365_val.txt` in
+    `folder` or above it are sorted by that list and the `categories_places365.txt` beside it. Raises DataError for a
+    category without a picture.
+    """
+    listed = _listed_categories(folder)
+    by_category: dict[str, list[Path]] = {name: [] for name in categories}
+    for path in paths:
+        names = [*path.relative_to(folder).parts[:-1], *listed.get(path.name, ())]
+        for category in categories:
+            if any(name == category or name.startswith(f"{category}-") for name in names):
+                by_category[category].append(path)
+    empty = [name for name, members in by_category.items() if not members]
+    if empty:
+        raise DataError(f"{folder}: no pictures of category {', '.join(empty)}, expected folders of these names")
+    return sorted({path for members in by_category.values() for path in members})
+
+
+def _listed_categories(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Parts of the category name (`field`, `wild`) by file name, from Places365's own lists."""
+    for place in (folder, *folder.resolve().parents):
+        index, names = place / "places365_val.txt", place / "categories_places365.txt"
+        if index.is_file() and names.is_file():
+            by_number = {number: name for name, number in (line.split() for line in names.read_text().splitlines())}
+            lines = (line.split() for line in index.read_text().splitlines())
+            return {file: tuple(by_number[number].strip("/").split("/")) for file, number in lines}
+    return {}
+
+
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
-    """Sample n: an image `[3, size, size]` in [-1, 1] and a pair of hole masks `[2, 1, size, size]` (1 = hole).
+    """Sample n: a crop uint8 `[size, size, 3]` and a pair of hole masks bool `[2, size, size]` (True = hole), small on
+    their way to the training process; `decode_batch` makes of a batch what the networks take.
 
     Photograph, crop, mirroring and holes depend on `seed` and n alone, so a resumed run sees what an uninterrupted one
     would have seen, with any number of workers.
     """
 
-    def __init__(self, paths: tuple[Path, ...], size: int, seed: int) -> None:
-        self._paths, self._size, self._seed = paths, size, seed
+    def __init__(self, paths: tuple[Path, ...], size: int, seed: int, holes: str = "mixed") -> None:
+        self._paths, self._size, self._seed, self._holes = paths, size, seed, holes
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         epoch, position = divmod(number, len(self._paths))
@@ -95,8 +132,17 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         crop = rgb[top : top + self._size, left : left + self._size]
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
-        holes = np.stack([random_hole(self._size, self._size, rng) for _ in range(2)])
-        return torch.from_numpy(decode_pixels(crop)), torch.from_numpy(holes[:, None].astype(np.float32))
+        holes = np.stack([random_hole(self._size, self._size, rng, self._holes) for _ in range(2)])
+        return torch.from_numpy(np.ascontiguousarray(crop)), torch.from_numpy(holes)
+
+
+def decode_batch(crops: Tensor, holes: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Crops uint8 `[N, S, S, 3]` and masks bool `[N, 2, S, S]` to `[N, 3, S, S]` in [-1, 1] and `[N, 2, 1, S, S]` in
+    {0, 1}, float32 on the device: the arithmetic of the runtime's codec."""
+    crops, holes = crops.to(device, non_blocking=True), holes.to(device, non_blocking=True)
+    image = crops.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    return image.contiguous(memory_format=layout), holes[:, :, None].float()
 
 
 def held_out_pictures(paths: tuple[Path, ...], size: int) -> npt.NDArray[np.uint8]:

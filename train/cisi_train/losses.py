@@ -1,27 +1,87 @@
-"""The losses, each a mean over images of per-image means, so that two processes give the gradients of one."""
+"""The losses, each a mean over images of per-image means, so that two processes give the gradients of one.
+
+Equations are those of the paper; what its text leaves damaged is settled by the design.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 # Paper, section "Implementation Details": weight of the missing region; the known region has weight 1.
 HOLE_WEIGHT = 5.0
+# Mean absolute difference of two images' style codes up to which `style_spread` pushes them apart.
+_STYLE_MARGIN = 1.0
 
 
-def weighted_l1(generated: Tensor, image: Tensor, hole_mask: Tensor) -> Tensor:
-    """Equation (7), pixel space: mean of `W * |generated - image|`, W = 5 in the hole and 1 outside.
+def weighted_l1(generated: Tensor, image: Tensor, hole_mask: Tensor, hole_weight: float = HOLE_WEIGHT) -> Tensor:
+    """Equation (7) in pixel space: `mean(W * |generated - image|)`, W = `hole_weight` in the hole and 1 outside.
 
-    Images `[N, 3, H, W]` in [-1, 1], hole_mask `[N, 1, H, W]` in {0, 1}; a scalar. With an all-zero mask: plain L1.
+    Images `[N, 3, H, W]` in [-1, 1], hole_mask `[N, 1, H, W]` in {0, 1}; a scalar. With an all-zero mask this is the
+    plain L1 of the self-reconstruction.
     """
-    weight = 1.0 + (HOLE_WEIGHT - 1.0) * hole_mask
-    return (weight * (generated - image).abs()).mean()
+    weight = 1.0 + (hole_weight - 1.0) * hole_mask
+    return (weight * (generated.float() - image.float()).abs()).mean()
+
+
+def perceptual_l1(
+    generated: Sequence[Tensor], target: Sequence[Tensor], masks: Sequence[Tensor], hole_weight: float = HOLE_WEIGHT
+) -> Tensor:
+    """Equation (7) in feature space: `1/N * sum_n mean(W_n * |psi_n(generated) - psi_n(image)|)`, psi_n = pool1 to 3.
+
+    Maps `[N, C_n, h_n, w_n]` of VGG-16, masks `[N, 1, h_n, w_n]` from `feature_masks`; a scalar.
+    """
+    layers = [weighted_l1(*maps, hole_weight) for maps in zip(generated, target, masks, strict=True)]
+    return torch.stack(layers).mean()
 
 
 def latent_l1(code: Tensor, target: Tensor) -> Tensor:
-    """Latent loss: mean of `|code - target|` for content `[N, C, h, w]` or style `[N, S]` codes; a scalar.
+    """Latent loss: `mean(|code - target|)` for content `[N, C, h, w]` or style `[N, S]` codes; a scalar.
 
     Whether the target gets a gradient is the caller's choice. Content: no, SCE is held fixed. Style: yes, both codes
     come from the one style encoder; with a detached target each step scales both up, and the codes grew to 1e10
     within 150 steps.
     """
     return (code.float() - target.float()).abs().mean()
+
+
+def style_spread(style: Tensor) -> Tensor:
+    """Style codes of different images must differ: `mean(max(0, 1 - mean|s_a - s_b|))` over pairs of a batch.
+
+    Not in the paper. Its latent loss pulls the codes of one image together and nothing holds those of two images
+    apart, so the codes of all shrink towards one point (measured: their spread halved in 200 steps at weight 1). This
+    is the repelling half of a contrastive loss (Hadsell, Chopra and LeCun 2006). style `[N, S]`; images 2k and 2k + 1
+    are a pair, so that the loss of a batch is the mean of those of its even parts; an odd last image counts 0.
+    """
+    codes = style.float()[: len(style) // 2 * 2]
+    apart = (codes[0::2] - codes[1::2]).abs().mean(dim=1)
+    return 2.0 * (_STYLE_MARGIN - apart).clamp(min=0.0).sum() / len(style)
+
+
+def lsgan_generator(fake: Sequence[Tensor], patches: Sequence[Tensor]) -> Tensor:
+    """Generator's part of the multi-scale patch adversarial loss: `sum_k E[(D_k(p) - 1)^2]` (LSGAN, Mao et al. 2017).
+
+    fake: realness `[N, 1, h_k, w_k]` of the completed images at each scale; patches: booleans of that shape. The mean
+    is over the patches p of an image that overlap its hole; an image without any counts 0.
+    """
+    return _sum_of_scales([(realness.float() - 1.0).square() for realness in fake], patches)
+
+
+def lsgan_discriminator(real: Sequence[Tensor], fake: Sequence[Tensor], patches: Sequence[Tensor]) -> Tensor:
+    """Discriminator's part: `sum_k (E[(D_k(p_real) - 1)^2] + E[D_k(p_fake)^2]) / 2`, as `lsgan_generator`.
+
+    The same patches of the ground truth count as real.
+    """
+    errors = [((a.float() - 1.0).square() + b.float().square()) / 2.0 for a, b in zip(real, fake, strict=True)]
+    return _sum_of_scales(errors, patches)
+
+
+def _sum_of_scales(errors: Sequence[Tensor], patches: Sequence[Tensor]) -> Tensor:
+    per_scale: list[Tensor] = []
+    for error, overlaps in zip(errors, patches, strict=True):
+        weight = overlaps.to(error.dtype)
+        sums, counts = (error * weight).sum(dim=(1, 2, 3)), weight.sum(dim=(1, 2, 3))
+        per_scale.append((sums / counts.clamp(min=1.0)).mean())
+    return torch.stack(per_scale).sum()

@@ -88,14 +88,36 @@ class AdaptiveResidualBlock(nn.Module):
         return x + residual
 
 
+def sub_pixel_weight(weight: Tensor) -> Tensor:
+    """A 5x5 convolution behind nearest upsampling by two, as a 3x3 convolution in front of a pixel shuffle.
+
+    weight `[O, C, 5, 5]` to `[4*O, C, 3, 3]`. Output pixel (2i + a, 2j + b) reads, through five taps a side, only three
+    low-resolution neighbours: the taps that fall on the same one are added up. Zero padding stays exact.
+    """
+    for dim in (2, 3):
+        taps = weight.unbind(dim)
+        even = torch.stack([taps[0] + taps[1], taps[2] + taps[3], taps[4]], dim)
+        odd = torch.stack([taps[0], taps[1] + taps[2], taps[3] + taps[4]], dim)
+        weight = torch.stack([even, odd], 1).flatten(0, 1)
+    return weight
+
+
 class UpsampleConv(nn.Module):
     """Nearest upsampling by two, then a 5x5 convolution: `[N, C, H, W]` to `[N, C_out, 2H, 2W]`. No norm follows:
-    it would erase the style that AdaIN has just written."""
+    it would erase the style that AdaIN has just written.
+
+    In training mode computed by `sub_pixel_weight`, with a third of the multiplications; in evaluation mode as it is
+    written in the paper, because that is the reference which exports are held against.
+    """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, 5, padding=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return y
+        if not self.training:
+            y: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+            return y
+        assert self.conv.bias is not None
+        bias = self.conv.bias.repeat_interleave(4)
+        return F.pixel_shuffle(F.conv2d(x, sub_pixel_weight(self.conv.weight), bias, padding=1), 2)

@@ -1,0 +1,108 @@
+"""Which loss reaches which network, and what the pairs of corruptions mean."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from cisi_runtime.architecture import PRESETS
+from cisi_train.losses import latent_l1, weighted_l1
+from cisi_train.network import Discriminator, Generator, corrupt
+from cisi_train.objective import EXPERIMENTS, Objective
+from cisi_train.vgg import VggFeatures
+
+
+@pytest.fixture
+def objective() -> Objective:
+    torch.manual_seed(3)
+    return Objective(Generator(PRESETS["tiny"]), Discriminator(PRESETS["tiny"]), VggFeatures(), EXPERIMENTS["full"])
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(4)
+    image = torch.rand(2, 3, 64, 64, generator=rng) * 2 - 1
+    holes = torch.zeros(2, 2, 1, 64, 64)
+    holes[:, 0, :, 8:40, 8:40] = 1.0
+    holes[:, 1, :, 30:60, 20:50] = 1.0
+    return image, holes
+
+
+def touched(objective: Objective) -> set[str]:
+    """Networks with a gradient in any parameter."""
+    parts = {**dict(objective.generator.named_children()), "discriminator": objective.discriminator}
+    return {name for name, part in parts.items() if any(p.grad is not None and p.grad.any() for p in part.parameters())}
+
+
+def test_the_self_content_step_reaches_sce_style_and_decoder(
+    objective: Objective, batch: tuple[Tensor, Tensor]
+) -> None:
+    losses = objective.self_content(batch[0], objective.features(batch[0]), l1_only=False)
+    assert set(losses) == {"reconstructed_l1", "reconstructed_vgg", "reencoded_content", "reencoded_style"}
+    objective.total(losses).backward(inputs=objective.self_content_parameters())
+    assert touched(objective) == {"self_content", "style", "decoder"}
+
+
+def test_the_inferred_content_step_leaves_sce_and_discriminator_alone(
+    objective: Objective, batch: tuple[Tensor, Tensor]
+) -> None:
+    losses, completed = objective.inferred_content(*batch, objective.features(batch[0]), l1_only=False)
+    objective.total(losses).backward(inputs=objective.inferred_content_parameters())
+    assert touched(objective) == {"inferred_content", "style", "decoder"}
+    for parameter in objective.generator.parameters():
+        parameter.grad = None
+    objective.total(objective.adversary(*batch, completed)).backward(inputs=list(objective.discriminator.parameters()))
+    assert touched(objective) == {"discriminator"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("inpainted_l1", {"inferred_content", "style", "decoder"}),
+        ("inpainted_vgg", {"inferred_content", "style", "decoder"}),
+        ("adversarial", {"inferred_content", "style", "decoder"}),
+        ("swapped_l1", {"inferred_content", "style", "decoder"}),
+        ("completed_content", {"inferred_content", "style", "decoder"}),
+        ("completed_style", {"inferred_content", "style", "decoder"}),
+        ("content_l1", {"inferred_content"}),
+        ("mutual_content", {"inferred_content"}),
+        ("style_l1", {"style"}),
+        ("mutual_style", {"style"}),
+        ("style_spread", {"style"}),
+    ],
+)
+def test_what_each_loss_of_the_second_step_teaches(
+    objective: Objective, batch: tuple[Tensor, Tensor], name: str, expected: set[str]
+) -> None:
+    losses, _ = objective.inferred_content(*batch, objective.features(batch[0]), l1_only=False)
+    losses[name].backward(inputs=objective.inferred_content_parameters())
+    assert touched(objective) == expected
+
+
+def test_swapped_content_codes_by_hand(objective: Objective, batch: tuple[Tensor, Tensor]) -> None:
+    (image, holes), network = batch, objective.generator
+    losses, completed = objective.inferred_content(image, holes, None, l1_only=False)
+    first, second = (corrupt(image, holes[:, i]) for i in range(2))
+    content, style = [network.inferred_content(x) for x in (first, second)], [network.style(x) for x in (first, second)]
+    swapped = [network.decoder(content[1], style[0]), network.decoder(content[0], style[1])]
+    by_hand = (weighted_l1(swapped[0], image, holes[:, 1]) + weighted_l1(swapped[1], image, holes[:, 0])) / 2
+    assert losses["swapped_l1"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert losses["mutual_content"].item() == pytest.approx(latent_l1(*content).item(), rel=1e-5)
+    assert losses["mutual_style"].item() == pytest.approx(latent_l1(*style).item(), rel=1e-5)
+    known = (holes[:, 1] < 0.5).expand_as(image)
+    assert torch.equal(completed[2:][known], image[known])
+    assert losses["completed_content"].item() == pytest.approx(
+        latent_l1(network.self_content(completed), network.self_content(image).repeat(2, 1, 1, 1)).item(), rel=1e-5
+    )
+
+
+def test_one_style_for_all_pictures_without_separation(objective: Objective, batch: tuple[Tensor, Tensor]) -> None:
+    plain = Objective(objective.generator, objective.discriminator, None, EXPERIMENTS["1"])
+    losses, _ = plain.inferred_content(*batch, None, l1_only=False)
+    assert set(losses) == {"inpainted_l1", "adversarial"}
+    plain.total(losses).backward(inputs=plain.inferred_content_parameters())
+    assert touched(plain) == {"inferred_content", "decoder"}
+
+
+def test_the_total_is_the_weighted_sum(objective: Objective) -> None:
+    losses = {"inpainted_l1": torch.tensor(0.5), "inpainted_vgg": torch.tensor(2.0), "style_l1": torch.tensor(0.25)}
+    assert objective.total(losses).item() == pytest.approx(10 * 0.5 + 0.1 * 2.0 + 0.25)

@@ -1,0 +1,168 @@
+"""What the two steps of an iteration minimise, and which networks each of them updates."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cisi_train.losses import (
+    HOLE_WEIGHT,
+    latent_l1,
+    lsgan_discriminator,
+    lsgan_generator,
+    perceptual_l1,
+    style_spread,
+    weighted_l1,
+)
+from cisi_train.network import Discriminator, Generator, composite, corrupt
+from cisi_train.vgg import VggFeatures, feature_masks
+
+# Weights of the losses by their names in the statistics; every other has weight 1 (design, "The network"). The
+# perceptual one is measured: at 1 its gradient in the picture was four times that of the image L1 (preset small, 1,300
+# steps, 8 photographs at 128x128: 0.148 against 0.036), so that the picture followed VGG alone.
+_IMAGE, _PERCEPTUAL = 10.0, 0.1
+_WEIGHTS = {
+    "reconstructed_l1": _IMAGE,
+    "inpainted_l1": _IMAGE,
+    "swapped_l1": _IMAGE,
+    "reconstructed_vgg": _PERCEPTUAL,
+    "inpainted_vgg": _PERCEPTUAL,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A row of the paper's internal analysis. separation: a style code beside the content code (else the decoder has
+    one style for all pictures, and no self-reconstruction takes place); guidance: latent losses on content;
+    hole_weight: weight of the hole in image and feature losses (1: no weighted loss)."""
+
+    separation: bool = True
+    guidance: bool = True
+    hole_weight: float = HOLE_WEIGHT
+
+
+EXPERIMENTS = {
+    "full": Experiment(),
+    "1": Experiment(separation=False, guidance=False, hole_weight=1.0),
+    "2": Experiment(guidance=False, hole_weight=1.0),
+    "3": Experiment(hole_weight=1.0),
+}
+
+
+class Objective:
+    """The losses of one batch as dictionaries of scalars; `total` weighs and adds them.
+
+    Images `[N, 3, S, S]` in [-1, 1]; holes `[N, 2, 1, S, S]` in {0, 1}, a pair of corruptions of each image. `vgg`
+    None: no perceptual loss. With `l1_only` the perceptual, adversarial, re-encoding and mutual losses are left out:
+    they cost about three times as much as the rest.
+    """
+
+    def __init__(
+        self, generator: Generator, discriminator: Discriminator, vgg: VggFeatures | None, experiment: Experiment
+    ) -> None:
+        self.generator, self.discriminator, self.vgg, self.experiment = generator, discriminator, vgg, experiment
+
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """The weighted sum that a step minimises."""
+        return torch.stack([_WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+
+    def self_content_parameters(self) -> list[nn.Parameter]:
+        """What the first step updates: SCE, SE and decoder."""
+        network = self.generator
+        return [p for part in (network.self_content, network.style, network.decoder) for p in part.parameters()]
+
+    def inferred_content_parameters(self) -> list[nn.Parameter]:
+        """What the second step updates: ICE, SE and decoder. SCE is held fixed (paper, "Implementation Details")."""
+        network = self.generator
+        return [p for part in (network.inferred_content, network.style, network.decoder) for p in part.parameters()]
+
+    def features(self, image: Tensor) -> list[Tensor] | None:
+        """VGG features of the ground truth, which both steps compare with; None without perceptual loss."""
+        if self.vgg is None:
+            return None
+        with torch.no_grad():
+            features: list[Tensor] = self.vgg(image)
+        return features
+
+    def self_content(self, image: Tensor, features: Sequence[Tensor] | None, *, l1_only: bool) -> dict[str, Tensor]:
+        """Self-consistency: image to codes to image, and back to the same codes (Figure 1a)."""
+        content, style = self.generator.self_content(image), self._style_of_complete(image)
+        generated = self.generator.decoder(content, style)
+        losses = {"reconstructed_l1": weighted_l1(generated, image, _no_hole(image))}
+        if l1_only:
+            return losses
+        if self.vgg is not None and features is not None:
+            everywhere = [torch.zeros_like(layer[:, :1]) for layer in features]
+            losses["reconstructed_vgg"] = perceptual_l1(self.vgg(generated), features, everywhere)
+        if self.experiment.guidance:
+            losses["reencoded_content"] = latent_l1(self.generator.self_content(generated), content.detach())
+        losses["reencoded_style"] = latent_l1(self._style_of_complete(generated), style)
+        return losses
+
+    def inferred_content(
+        self, image: Tensor, holes: Tensor, features: Sequence[Tensor] | None, *, l1_only: bool
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Inferring- and mutual consistency of a pair of corruptions (Figure 1b, 1c).
+
+        Also returns the completed images `[2N, 3, S, S]`: all images with their first hole, then all with the second.
+        """
+        network, experiment = self.generator, self.experiment
+        pair, mask = torch.cat([image, image]), torch.cat([holes[:, 0], holes[:, 1]])
+        corrupted = corrupt(pair, mask)
+        content, style = network.inferred_content(corrupted), self._style(corrupted)
+        generated = network.decoder(content, style)
+        completed = composite(pair, generated, mask)
+        losses = {"inpainted_l1": weighted_l1(generated, pair, mask, experiment.hole_weight)}
+        if experiment.guidance:
+            with torch.no_grad():
+                true_content = network.self_content(image).repeat(2, 1, 1, 1)
+            losses["content_l1"] = latent_l1(content, true_content)
+        if experiment.separation:
+            true_style = self._style_of_complete(image)
+            losses["style_l1"] = latent_l1(style, true_style.repeat(2, 1))
+            losses["style_spread"] = style_spread(true_style)
+        if l1_only:
+            return losses, completed
+        if self.vgg is not None and features is not None:
+            twice = [layer.repeat(2, 1, 1, 1) for layer in features]
+            losses["inpainted_vgg"] = perceptual_l1(
+                self.vgg(generated), twice, feature_masks(mask), experiment.hole_weight
+            )
+        losses["adversarial"] = lsgan_generator(self.discriminator(completed), self.discriminator.hole_patches(mask))
+        if experiment.guidance:
+            losses["completed_content"] = latent_l1(network.self_content(completed), true_content)
+            losses["mutual_content"] = latent_l1(*content.chunk(2))
+        if experiment.separation:
+            losses["completed_style"] = latent_l1(self._style_of_complete(completed), true_style.repeat(2, 1))
+            losses["mutual_style"] = latent_l1(*style.chunk(2))
+            swapped = network.decoder(_swap_pair(content), style)
+            losses["swapped_l1"] = weighted_l1(swapped, pair, _swap_pair(mask), experiment.hole_weight)
+        return losses, completed
+
+    def adversary(self, image: Tensor, holes: Tensor, completed: Tensor) -> dict[str, Tensor]:
+        """The discriminator's loss on completed images `[2N, 3, S, S]` as `inferred_content` returns them."""
+        mask = torch.cat([holes[:, 0], holes[:, 1]])
+        real = [realness.repeat(2, 1, 1, 1) for realness in self.discriminator(image)]
+        fake = self.discriminator(completed.detach())
+        return {"discriminator": lsgan_discriminator(real, fake, self.discriminator.hole_patches(mask))}
+
+    def _style_of_complete(self, image: Tensor) -> Tensor:
+        return self._style(corrupt(image, _no_hole(image)))
+
+    def _style(self, corrupted: Tensor) -> Tensor:
+        if not self.experiment.separation:
+            return corrupted.new_zeros(len(corrupted), self.generator.style.to_code.out_features)
+        style: Tensor = self.generator.style(corrupted)
+        return style
+
+
+def _no_hole(image: Tensor) -> Tensor:
+    return torch.zeros_like(image[:, :1])
+
+
+def _swap_pair(x: Tensor) -> Tensor:
+    """The two halves of a batch exchanged: each image gets what belongs to its other corruption."""
+    return x.roll(len(x) // 2, dims=0)

@@ -1,0 +1,63 @@
+"""Several processes that train as one, each on its part of the batch (started by torchrun), or just this one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class Processes:
+    """What the processes of a run have in common. Under torchrun (it sets WORLD_SIZE) they join on construction:
+    NCCL between GPUs, one for each process, else Gloo."""
+
+    def __init__(self, device: str) -> None:
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.device = torch.device(device)
+        if device == "cuda" and self.count > 1:
+            self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(self.device)
+        if self.count > 1:
+            dist.init_process_group("nccl" if device == "cuda" else "gloo")
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and talks to the user."""
+        return self.rank == 0
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's values, in place."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its mean over the processes: as losses are means over images, that is the gradient
+        of the whole batch. In one message; all processes must hold gradients of the same parameters."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.count == 1 or not gradients:
+            return
+        message = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(message)
+        message /= self.count
+        for gradient, part in zip(gradients, torch.split(message, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def agree(self, *, stop: bool, progress: float) -> tuple[bool, float]:
+        """Whether any process wants to stop, and the first one's progress: all act alike, at the same step."""
+        if self.count == 1:
+            return stop, progress
+        message = torch.tensor([float(stop), progress if self.is_first else 0.0], dtype=torch.float64)
+        message = message.to(self.device)
+        dist.all_reduce(message)
+        stops, first_progress = message.tolist()
+        return stops > 0, first_progress
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self.count > 1 and dist.is_initialized():
+            dist.destroy_process_group()

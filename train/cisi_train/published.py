@@ -1,0 +1,67 @@
+"""Weights that others have published: from a file that the user names, or from their own address, hash checked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cisi_runtime.errors import WeightsError
+from cisi_train.damage import DAMAGE
+
+
+def read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The named tensors of a `.npz` or PyTorch file, as float32; nothing in the file is executed.
+
+    Raises WeightsError for a file that is missing, damaged, or does not hold them in these shapes.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    try:
+        found = _read_npz(path, shapes) if path.suffix == ".npz" else _read_torch(path)
+    except (*DAMAGE, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path}: cannot be read as weights: {str(error).splitlines()[0]}") from error
+    for name, shape in shapes.items():
+        if name not in found or tuple(found[name].shape) != shape:
+            what = f"has shape {tuple(found[name].shape)}" if name in found else "is missing"
+            raise WeightsError(f"{path}: {name} {what}, expected {shape}")
+    return {name: found[name].float() for name in shapes}
+
+
+def fetch(url: str, sha256_start: str) -> Path:
+    """Download a file once into PyTorch's cache and check the beginning of its SHA-256.
+
+    Raises WeightsError without a connection or for another file than the one expected; a damaged copy is removed.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_start)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; RuntimeError: the hash differs
+        raise WeightsError(f"{url}: cannot be fetched: {error}; a file can be named instead") from error
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(sha256_start):
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise WeightsError(f"{path}: SHA-256 begins {digest[:16]}, expected {sha256_start}; removed, try again")
+    return path
+
+
+def _read_npz(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files if name in shapes}
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise TypeError("expected a dictionary of tensors")
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
