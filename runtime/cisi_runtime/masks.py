@@ -52,6 +52,17 @@ def strokes(height: int, width: int, rng: np.random.Generator) -> BoolArray:
     return np.array(canvas, dtype=np.bool_)
 
 
+def strokes_of_area(height: int, width: int, rng: np.random.Generator, least: float, most: float) -> BoolArray:
+    """Strokes that cover more than `least` and at most `most` of the picture (parts of its area, at least 0.05 apart):
+    stroke masks are laid over each other until there is enough, and begun again when there is too much."""
+    hole = np.zeros((height, width), dtype=np.bool_)
+    while not least < hole.mean() <= most:
+        if hole.mean() > most:
+            hole[:] = False
+        hole |= strokes(height, width, rng)
+    return hole
+
+
 # Kinds of holes that can be asked for by name.
 HOLES = ("mixed", "centre", "rectangles", "strokes")
 

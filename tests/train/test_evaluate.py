@@ -1,13 +1,28 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from cisi_runtime.errors import DataError
 from cisi_runtime.masks import centre_hole
+from cisi_runtime.pictures import read_picture
+from cisi_train.checkpoint import load_checkpoint
 from cisi_train.cli_eval import evaluate as command
-from cisi_train.evaluate import Method, checkpoint_method, evaluate, graph_method, mean_method, opencv_method
+from cisi_train.cli_eval import main
+from cisi_train.evaluate import (
+    Method,
+    checkpoint_method,
+    evaluate,
+    graph_method,
+    hole_sets,
+    mean_method,
+    opencv_method,
+    pictures_of,
+)
+from cisi_train.style import style_report
 from tests.conftest import SHARED_DATA
 
 # The centre-hole baselines that the data folder states: L1 %, PSNR dB, SSIM.
@@ -18,7 +33,8 @@ PARIS = {"mean": (17.54, 14.54, 0.285), "telea": (11.39, 16.36, 0.323), "ns": (1
 @pytest.mark.parametrize("name", PARIS)
 def test_baselines_are_those_of_the_data_folder(name: str) -> None:
     method: Method = mean_method if name == "mean" else opencv_method(name)
-    result = evaluate(name, method, SHARED_DATA / "photos" / "eval" / "paris")
+    folder = SHARED_DATA / "photos" / "eval" / "paris"
+    result = evaluate(name, method, folder, "centre", hole_sets("centre")["centre"], None)
     assert result.pictures == 22
     expected = PARIS[name]
     # The stated figures are rounded; the mean colour may be rounded or not before it is filled in.
@@ -45,11 +61,87 @@ def test_mean_fill_by_hand() -> None:
 
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no pictures found"):
-        evaluate("mean", mean_method, tmp_path)
+        evaluate("mean", mean_method, tmp_path, "centre", hole_sets("centre")["centre"], None)
+
+
+def test_masks_are_the_same_in_every_run_and_of_their_area() -> None:
+    sets = hole_sets("strokes")
+    assert list(sets) == ["strokes 1%-10%", "strokes 10%-20%", "strokes 20%-30%", "strokes 30%-40%", "strokes 40%-50%"]
+    for index, hole_of in enumerate(sets.values()):
+        masks = [hole_of(number) for number in range(5)]
+        assert all(max(0.01, 0.1 * index) < mask.mean() <= 0.1 * (index + 1) for mask in masks)
+        assert np.array_equal(masks[3], hole_of(3))
+        assert not np.array_equal(masks[3], masks[4])
+    (rectangles,) = hole_sets("rectangles").values()
+    assert np.array_equal(rectangles(3), rectangles(3))
 
 
 def test_the_command(photo_folder: Path) -> None:
-    result = CliRunner().invoke(command, ["--data", str(photo_folder), "--baseline", "mean", "--json"])
+    arguments = ["--data", str(photo_folder), "--baseline", "mean", "--json"]
+    result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 0
-    assert '"method": "mean", "pictures": 20' in result.output
-    assert CliRunner().invoke(command, ["--data", str(photo_folder)]).exit_code == 2
+    line = json.loads(result.stdout)
+    assert (line["method"], line["pictures"], line["holes"], line["lpips"]) == ("mean", 20, "centre", None)
+    assert line["milliseconds"] > 0
+
+
+def test_folders_methods_and_sheet(photo_folder: Path, tmp_path: Path, tiny_checkpoint_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    arguments = ["--data", str(photo_folder), "--data", str(photo_folder / "below"), "--baseline", "telea"]
+    arguments += ["--ckpt", str(tiny_checkpoint_path), "--sheet", str(sheet), "--holes", "rectangles"]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert [line[0] for line in lines[1:]] == [f"{photo_folder.parent.name}/{photo_folder.name}"] * 2 + [
+        f"{photo_folder.name}/below"
+    ] * 2
+    assert [line[2] for line in lines[1:]] == ["telea", "tiny.pt"] * 2
+    assert read_picture(sheet).rgb.shape == (12 * 260 + 4, 4 * 260 + 4, 3)
+
+
+def test_a_collapsed_style_is_seen(photo_folder: Path, tiny_checkpoint_path: Path) -> None:
+    generator = load_checkpoint(tiny_checkpoint_path).generator()
+    paths = pictures_of(photo_folder)[:5]
+    alive = style_report(generator, paths, 64)
+    assert alive.pictures == 5
+    assert min(alive.spread, alive.between, alive.within, alive.swap_levels) > 0
+    with torch.no_grad():
+        generator.style.to_code.weight.zero_()
+    collapsed = style_report(generator, paths, 64)
+    assert (collapsed.spread, collapsed.between, collapsed.within) == (0.0, 0.0, 0.0)
+    assert collapsed.swap_levels == 0.0
+
+
+def test_style_by_the_command(photo_folder: Path, tiny_checkpoint_path: Path) -> None:
+    arguments = ["--data", str(photo_folder), "--ckpt", str(tiny_checkpoint_path), "--style", "--json"]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["pictures"] == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "nothing to evaluate, expected --ckpt, --onnx or --baseline"),
+        (["--baseline", "mean", "--style"], 2, "--style looks into checkpoints"),
+        (["--ckpt", "missing.pt"], 1, "--ckpt: missing.pt: no such file"),
+        (["--baseline", "mean", "--lpips", "missing.npz"], 1, "--lpips: missing.npz: no such file"),
+        (["--baseline", "mean", "--sheet", "sheet.gif"], 1, "--sheet: sheet.gif: unknown picture format"),
+        (["--baseline", "mean", "--data", "missing"], 1, "--data: missing: no such folder"),
+    ],
+)
+def test_bad_input(
+    photo_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["cisi-eval", "--data", str(photo_folder), *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == status
+    assert message in capsys.readouterr().err.splitlines()[-1]

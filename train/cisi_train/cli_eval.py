@@ -1,32 +1,80 @@
-"""`cisi-eval`: quality over the centre hole, for checkpoints, graphs and baselines side by side."""
+"""`cisi-eval`: quality of checkpoints, graphs and baselines side by side."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cisi_runtime.command import option, run_command
+from cisi_runtime.files import check_writable
+from cisi_runtime.pictures import Picture, check_output_format, write_picture
+from cisi_runtime.sheet import picture_sheet
+
+if TYPE_CHECKING:
+    from cisi_train import evaluate as evaluation
 
 _BASELINES = ("mean", "telea", "ns")
+_SHEET_ROWS = 6
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of photographs.")
+@click.option("--data", type=click.Path(path_type=Path), multiple=True, required=True, help="Folder of photographs.")
 @click.option("--ckpt", type=click.Path(path_type=Path), multiple=True, help="Checkpoint, run in PyTorch.")
 @click.option("--onnx", type=click.Path(path_type=Path), multiple=True, help="Graph, run in ONNX Runtime.")
 @click.option("--baseline", type=click.Choice(_BASELINES), multiple=True, help="Mean colour, or OpenCV's methods.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON line for each method instead of the table.")
+@click.option(
+    "--holes",
+    type=click.Choice(["centre", "rectangles", "strokes"]),
+    default="centre",
+    show_default=True,
+    help="128x128 in the centre; several rectangles; strokes, by brackets of area.",
+)
+@click.option("--lpips", help="LPIPS too: a file of its weights, or `fetch` for the published ones.")
+@click.option("--style", is_flag=True, help="Instead: whether the checkpoints' style codes are alive.")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Picture of original, input and results side by side.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line for each method and folder instead of the table.")
 def evaluate(
-    data: Path, ckpt: tuple[Path, ...], onnx: tuple[Path, ...], baseline: tuple[str, ...], as_json: bool
+    data: tuple[Path, ...],
+    ckpt: tuple[Path, ...],
+    onnx: tuple[Path, ...],
+    baseline: tuple[str, ...],
+    holes: str,
+    lpips: str | None,
+    style: bool,
+    sheet: Path | None,
+    as_json: bool,
 ) -> None:
-    """Measure L1, PSNR and SSIM over a 128x128 centre hole in 256x256 pictures."""
+    """Measure L1, PSNR and SSIM over the hole, LPIPS, and time, on 256x256 pictures.
+
+    Pictures are resized to short side 256 and cropped at the centre. --data, --ckpt, --onnx and --baseline can be given
+    several times.
+    """
     if not (ckpt or onnx or baseline):
         raise click.UsageError("nothing to evaluate, expected --ckpt, --onnx or --baseline")
+    if style and (onnx or baseline or not ckpt):
+        raise click.UsageError("--style looks into checkpoints, expected --ckpt and neither --onnx nor --baseline")
+    if sheet is not None:
+        with option("--sheet"):
+            check_output_format(sheet)
+            check_writable(sheet)
     from cisi_train import evaluate as evaluation
 
+    with option("--data"):
+        for folder in data:
+            evaluation.pictures_of(folder)
+    if style:
+        _report_style(data, ckpt, as_json)
+        return
+    metric = None
+    if lpips is not None:
+        from cisi_train.lpips import load_lpips
+
+        with option("--lpips"):
+            metric = load_lpips(None if lpips == "fetch" else Path(lpips))
     methods: list[tuple[str, evaluation.Method]] = []
     for name in baseline:
         methods.append((name, evaluation.mean_method if name == "mean" else evaluation.opencv_method(name)))
@@ -36,18 +84,61 @@ def evaluate(
     for path in onnx:
         with option("--onnx"):
             methods.append((path.name, evaluation.graph_method(path)))
+    results: list[evaluation.Evaluation] = []
+    rows = []
     with option("--data"):
-        results = [evaluation.evaluate(name, method, data) for name, method in methods]
-    if as_json:
-        for result in results:
-            click.echo(json.dumps(dataclasses.asdict(result)))
-        return
-    click.echo(f"{'method':<24} {'pictures':>8} {'L1':>8} {'PSNR':>9} {'SSIM':>6}")
+        for folder in data:
+            for holes_name, hole_of in evaluation.hole_sets(holes).items():
+                for name, method in methods:
+                    results.append(evaluation.evaluate(name, method, folder, holes_name, hole_of, metric))
+                    if as_json:
+                        click.echo(json.dumps(dataclasses.asdict(results[-1])))
+                if sheet is not None:
+                    rows += evaluation.sheet_rows(methods, folder, hole_of, _SHEET_ROWS)
+    if not as_json:
+        click.echo(_table(results))
+    if sheet is not None:
+        with option("--sheet"):
+            write_picture(sheet, Picture(picture_sheet(rows)))
+        click.echo(f"{sheet}: original, input, {', '.join(name for name, _ in methods)}", err=True)
+
+
+def _table(results: list[evaluation.Evaluation]) -> str:
+    width = max(len("method"), *(len(result.method) for result in results))
+    first = max(len("data"), *(len(result.data) for result in results))
+    lines = [
+        f"{'data':<{first}}  {'holes':<15}  {'method':<{width}}  {'n':>4}  {'L1':>7}  {'PSNR':>8}  {'SSIM':>5}  "
+        f"{'LPIPS':>5}  {'median':>8}"
+    ]
     for result in results:
-        click.echo(
-            f"{result.method:<24} {result.pictures:>8} {result.l1_percent:>6.2f} % {result.psnr_db:>6.2f} dB "
-            f"{result.ssim:>6.3f}"
+        lpips = "-" if result.lpips is None else f"{result.lpips:.3f}"
+        lines.append(
+            f"{result.data:<{first}}  {result.holes:<15}  {result.method:<{width}}  {result.pictures:>4}  "
+            f"{result.l1_percent:>5.2f} %  {result.psnr_db:>5.2f} dB  {result.ssim:>5.3f}  {lpips:>5}  "
+            f"{result.milliseconds:>5.0f} ms"
         )
+    return "\n".join(lines)
+
+
+def _report_style(data: tuple[Path, ...], ckpt: tuple[Path, ...], as_json: bool) -> None:
+    from cisi_train.checkpoint import load_checkpoint
+    from cisi_train.evaluate import pictures_of
+    from cisi_train.style import style_report
+
+    for path in ckpt:
+        with option("--ckpt"):
+            generator = load_checkpoint(path).generator()
+        for folder in data:
+            with option("--data"):
+                report = style_report(generator, pictures_of(folder))
+            if as_json:
+                click.echo(json.dumps({"data": str(folder), "ckpt": str(path), **dataclasses.asdict(report)}))
+                continue
+            click.echo(
+                f"{path.name} on {folder.name} ({report.pictures}): spread of codes {report.spread:.3f}, between "
+                f"pictures {report.between:.3f}, within a picture {report.within:.3f}; the next picture's style moves "
+                f"the hole by {report.swap_levels:.1f} of 255 levels"
+            )
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""Quality of checkpoints, graphs and classical baselines on a folder of photographs."""
+"""Quality of checkpoints, graphs and classical baselines on folders of photographs."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,49 +15,101 @@ from tqdm import tqdm
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.errors import DataError
 from cisi_runtime.inpainter import Inpainter
-from cisi_runtime.masks import centre_hole
-from cisi_runtime.metrics import Quality, hole_quality
+from cisi_runtime.masks import centre_hole, random_hole, strokes_of_area
+from cisi_runtime.metrics import hole_quality
 from cisi_runtime.pictures import SUFFIXES, find_pictures, read_square
+from cisi_runtime.sheet import show_hole
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.inpaint import inpaint_pixels
+from cisi_train.lpips import Lpips
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 # Picture `[H, W, 3]` and hole mask `[H, W]` to the completed picture.
 Method = Callable[[UInt8Array, BoolArray], UInt8Array]
 
-_SIZE = 256
+SIZE = 256
 # Pixels around the hole that OpenCV's methods look at, as in the published comparisons of data sets.
 _RADIUS = 5
+# Area of stroke masks, as parts of the picture.
+_BRACKETS = ((0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Means over pictures of the quality over the hole."""
+    """Means over pictures. L1 in percent of 255, PSNR and SSIM over the hole; LPIPS (None: not asked for) of the whole
+    completed picture; milliseconds: the median of one picture, from pixels to pixels."""
 
+    data: str
+    holes: str
     method: str
     pictures: int
     l1_percent: float
     psnr_db: float
     ssim: float
+    lpips: float | None
+    milliseconds: float
 
 
-def evaluate(method_name: str, method: Method, folder: Path) -> Evaluation:
-    """Every picture below a folder: short side resized to 256 (Lanczos), centre crop 256x256, centre hole 128x128.
+def hole_sets(kind: str) -> dict[str, Callable[[int], BoolArray]]:
+    """Sets of masks of a kind by name, each a function of the picture's number: one set for centre holes and
+    rectangles, one for each bracket of area for strokes. The masks are the same in every run."""
+    if kind == "centre":
+        return {"centre": lambda _: centre_hole(SIZE, SIZE)}
+    if kind == "rectangles":
+        return {kind: lambda number: random_hole(SIZE, SIZE, np.random.default_rng([1, number]), kind)}
+
+    def bracket(index: int) -> Callable[[int], BoolArray]:
+        return lambda number: strokes_of_area(SIZE, SIZE, np.random.default_rng([2, index, number]), *_BRACKETS[index])
+
+    return {f"strokes {low:.0%}-{high:.0%}": bracket(index) for index, (low, high) in enumerate(_BRACKETS)}
+
+
+def pictures_of(folder: Path) -> list[Path]:
+    """Every picture below a folder. Raises DataError when there is none."""
+    paths = find_pictures(folder)
+    if not paths:
+        raise DataError(f"{folder}: no pictures found, expected a folder with {', '.join(SUFFIXES)} files")
+    return paths
+
+
+def evaluate(
+    name: str, method: Method, folder: Path, holes: str, hole_of: Callable[[int], BoolArray], lpips: Lpips | None
+) -> Evaluation:
+    """Every picture below a folder: short side resized to 256 (Lanczos), centre crop 256x256, mask `hole_of(number)`.
 
     Raises DataError for a folder without pictures, PictureError for a picture that cannot be read: means over what
     happened to be readable could not be compared.
     """
-    paths = find_pictures(folder)
-    if not paths:
-        raise DataError(f"{folder}: no pictures found, expected a folder with {', '.join(SUFFIXES)} files")
-    hole_mask = centre_hole(_SIZE, _SIZE)
-    results: list[Quality] = []
-    for path in tqdm(paths, desc=method_name, unit="image", mininterval=1.0):
-        truth = read_square(path, _SIZE)
-        results.append(hole_quality(method(truth, hole_mask), truth, hole_mask))
-    means = np.mean([dataclasses.astuple(result) for result in results], axis=0)
-    return Evaluation(method_name, len(results), *(float(mean) for mean in means))
+    figures: list[tuple[float, ...]] = []
+    distances: list[float] = []
+    label = f"{folder.parent.name}/{folder.name}"
+    for number, path in enumerate(tqdm(pictures_of(folder), desc=f"{label} {name}", unit="image", mininterval=1.0)):
+        truth, hole_mask = read_square(path, SIZE), hole_of(number)
+        start = time.perf_counter()
+        completed = method(truth, hole_mask)
+        milliseconds = 1000.0 * (time.perf_counter() - start)
+        figures.append((*dataclasses.astuple(hole_quality(completed, truth, hole_mask)), milliseconds))
+        if lpips is not None:
+            distances.append(lpips.of_pixels(completed, truth))
+    columns = np.array(figures).T
+    l1_percent, psnr, ssim = (float(column.mean()) for column in columns[:3])
+    distance = float(np.mean(distances)) if lpips is not None else None
+    median = float(np.median(columns[3]))
+    return Evaluation(label, holes, name, len(figures), l1_percent, psnr, ssim, distance, median)
+
+
+def sheet_rows(
+    methods: Sequence[tuple[str, Method]], folder: Path, hole_of: Callable[[int], BoolArray], rows: int
+) -> list[list[UInt8Array]]:
+    """Rows of original, input and each method's result, for pictures spread evenly over the folder."""
+    paths = pictures_of(folder)
+    chosen = np.unique(np.linspace(0, len(paths) - 1, rows).round().astype(int))
+    sheet: list[list[UInt8Array]] = []
+    for number in chosen:
+        truth, hole_mask = read_square(paths[number], SIZE), hole_of(int(number))
+        sheet.append([truth, show_hole(truth, hole_mask), *(method(truth, hole_mask) for _, method in methods)])
+    return sheet
 
 
 def checkpoint_method(path: Path) -> Method:
