@@ -34,7 +34,7 @@ PARIS = {"mean": (17.54, 14.54, 0.285), "telea": (11.39, 16.36, 0.323), "ns": (1
 def test_baselines_are_those_of_the_data_folder(name: str) -> None:
     method: Method = mean_method if name == "mean" else opencv_method(name)
     folder = SHARED_DATA / "photos" / "eval" / "paris"
-    result = evaluate(name, method, folder, "centre", hole_sets("centre")["centre"], None)
+    result = evaluate(name, method, folder, "centre", hole_sets("centre", 256)["centre"], None)
     assert result.pictures == 22
     expected = PARIS[name]
     # The stated figures are rounded; the mean colour may be rounded or not before it is filled in.
@@ -61,18 +61,18 @@ def test_mean_fill_by_hand() -> None:
 
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no pictures found"):
-        evaluate("mean", mean_method, tmp_path, "centre", hole_sets("centre")["centre"], None)
+        evaluate("mean", mean_method, tmp_path, "centre", hole_sets("centre", 256)["centre"], None)
 
 
 def test_masks_are_the_same_in_every_run_and_of_their_area() -> None:
-    sets = hole_sets("strokes")
+    sets = hole_sets("strokes", 256)
     assert list(sets) == ["strokes 1%-10%", "strokes 10%-20%", "strokes 20%-30%", "strokes 30%-40%", "strokes 40%-50%"]
     for index, hole_of in enumerate(sets.values()):
         masks = [hole_of(number) for number in range(5)]
         assert all(max(0.01, 0.1 * index) < mask.mean() <= 0.1 * (index + 1) for mask in masks)
         assert np.array_equal(masks[3], hole_of(3))
         assert not np.array_equal(masks[3], masks[4])
-    (rectangles,) = hole_sets("rectangles").values()
+    (rectangles,) = hole_sets("rectangles", 256).values()
     assert np.array_equal(rectangles(3), rectangles(3))
 
 
@@ -88,7 +88,7 @@ def test_the_command(photo_folder: Path) -> None:
 def test_folders_methods_and_sheet(photo_folder: Path, tmp_path: Path, tiny_checkpoint_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
     arguments = ["--data", str(photo_folder), "--data", str(photo_folder / "below"), "--baseline", "telea"]
-    arguments += ["--ckpt", str(tiny_checkpoint_path), "--sheet", str(sheet), "--holes", "rectangles"]
+    arguments += ["--ckpt", str(tiny_checkpoint_path), "--sheet", str(sheet), "--holes", "rectangles", "--size", "64"]
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     lines = [line.split() for line in result.stdout.splitlines()]
@@ -96,7 +96,7 @@ def test_folders_methods_and_sheet(photo_folder: Path, tmp_path: Path, tiny_chec
         f"{photo_folder.name}/below"
     ] * 2
     assert [line[2] for line in lines[1:]] == ["telea", "tiny.pt"] * 2
-    assert read_picture(sheet).rgb.shape == (12 * 260 + 4, 4 * 260 + 4, 3)
+    assert read_picture(sheet).rgb.shape == (12 * 68 + 4, 4 * 68 + 4, 3)
 
 
 def test_a_collapsed_style_is_seen(photo_folder: Path, tiny_checkpoint_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_collapsed_style_is_seen(photo_folder: Path, tiny_checkpoint_path: Pat
 
 
 def test_style_by_the_command(photo_folder: Path, tiny_checkpoint_path: Path) -> None:
-    arguments = ["--data", str(photo_folder), "--ckpt", str(tiny_checkpoint_path), "--style", "--json"]
+    arguments = ["--data", str(photo_folder), "--ckpt", str(tiny_checkpoint_path), "--style", "--size", "64", "--json"]
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert json.loads(result.stdout)["pictures"] == 20
@@ -124,6 +124,7 @@ def test_style_by_the_command(photo_folder: Path, tiny_checkpoint_path: Path) ->
     [
         ([], 2, "nothing to evaluate, expected --ckpt, --onnx or --baseline"),
         (["--baseline", "mean", "--style"], 2, "--style looks into checkpoints"),
+        (["--baseline", "mean", "--size", "100"], 2, "--size: 100 is not a multiple of 16"),
         (["--ckpt", "missing.pt"], 1, "--ckpt: missing.pt: no such file"),
         (["--baseline", "mean", "--lpips", "missing.npz"], 1, "--lpips: missing.npz: no such file"),
         (["--baseline", "mean", "--sheet", "sheet.gif"], 1, "--sheet: sheet.gif: unknown picture format"),

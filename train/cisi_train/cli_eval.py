@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cisi_runtime.architecture import SIZE_MULTIPLE
 from cisi_runtime.command import option, run_command
 from cisi_runtime.files import check_writable
 from cisi_runtime.pictures import Picture, check_output_format, write_picture
@@ -31,8 +32,9 @@ _SHEET_ROWS = 6
     type=click.Choice(["centre", "rectangles", "strokes"]),
     default="centre",
     show_default=True,
-    help="128x128 in the centre; several rectangles; strokes, by brackets of area.",
+    help="Half the height and width in the centre; several rectangles; strokes, by brackets of area.",
 )
+@click.option("--size", type=click.IntRange(64), default=256, show_default=True, help="Side of the pictures.")
 @click.option("--lpips", help="LPIPS too: a file of its weights, or `fetch` for the published ones.")
 @click.option("--style", is_flag=True, help="Instead: whether the checkpoints' style codes are alive.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Picture of original, input and results side by side.")
@@ -43,20 +45,23 @@ def evaluate(
     onnx: tuple[Path, ...],
     baseline: tuple[str, ...],
     holes: str,
+    size: int,
     lpips: str | None,
     style: bool,
     sheet: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure L1, PSNR and SSIM over the hole, LPIPS, and time, on 256x256 pictures.
+    """Measure L1, PSNR and SSIM over the hole, LPIPS, and time.
 
-    Pictures are resized to short side 256 and cropped at the centre. --data, --ckpt, --onnx and --baseline can be given
-    several times.
+    Pictures are resized to short side --size and cropped to a square at the centre. --data, --ckpt, --onnx and
+    --baseline can be given several times.
     """
     if not (ckpt or onnx or baseline):
         raise click.UsageError("nothing to evaluate, expected --ckpt, --onnx or --baseline")
     if style and (onnx or baseline or not ckpt):
         raise click.UsageError("--style looks into checkpoints, expected --ckpt and neither --onnx nor --baseline")
+    if size % SIZE_MULTIPLE:
+        raise click.UsageError(f"--size: {size} is not a multiple of {SIZE_MULTIPLE}")
     if sheet is not None:
         with option("--sheet"):
             check_output_format(sheet)
@@ -67,7 +72,7 @@ def evaluate(
         for folder in data:
             evaluation.pictures_of(folder)
     if style:
-        _report_style(data, ckpt, as_json)
+        _report_style(data, ckpt, size, as_json)
         return
     metric = None
     if lpips is not None:
@@ -88,7 +93,7 @@ def evaluate(
     rows = []
     with option("--data"):
         for folder in data:
-            for holes_name, hole_of in evaluation.hole_sets(holes).items():
+            for holes_name, hole_of in evaluation.hole_sets(holes, size).items():
                 for name, method in methods:
                     results.append(evaluation.evaluate(name, method, folder, holes_name, hole_of, metric))
                     if as_json:
@@ -120,7 +125,7 @@ def _table(results: list[evaluation.Evaluation]) -> str:
     return "\n".join(lines)
 
 
-def _report_style(data: tuple[Path, ...], ckpt: tuple[Path, ...], as_json: bool) -> None:
+def _report_style(data: tuple[Path, ...], ckpt: tuple[Path, ...], size: int, as_json: bool) -> None:
     from cisi_train.checkpoint import load_checkpoint
     from cisi_train.evaluate import pictures_of
     from cisi_train.style import style_report
@@ -130,7 +135,7 @@ def _report_style(data: tuple[Path, ...], ckpt: tuple[Path, ...], as_json: bool)
             generator = load_checkpoint(path).generator()
         for folder in data:
             with option("--data"):
-                report = style_report(generator, pictures_of(folder))
+                report = style_report(generator, pictures_of(folder), size)
             if as_json:
                 click.echo(json.dumps({"data": str(folder), "ckpt": str(path), **dataclasses.asdict(report)}))
                 continue

@@ -28,7 +28,6 @@ BoolArray = npt.NDArray[np.bool_]
 # Picture `[H, W, 3]` and hole mask `[H, W]` to the completed picture.
 Method = Callable[[UInt8Array, BoolArray], UInt8Array]
 
-SIZE = 256
 # Pixels around the hole that OpenCV's methods look at, as in the published comparisons of data sets.
 _RADIUS = 5
 # Area of stroke masks, as parts of the picture.
@@ -51,16 +50,16 @@ class Evaluation:
     milliseconds: float
 
 
-def hole_sets(kind: str) -> dict[str, Callable[[int], BoolArray]]:
-    """Sets of masks of a kind by name, each a function of the picture's number: one set for centre holes and
-    rectangles, one for each bracket of area for strokes. The masks are the same in every run."""
+def hole_sets(kind: str, size: int) -> dict[str, Callable[[int], BoolArray]]:
+    """Sets of masks `[size, size]` of a kind by name, each a function of the picture's number: one set for centre holes
+    and rectangles, one for each bracket of area for strokes. The masks are the same in every run."""
     if kind == "centre":
-        return {"centre": lambda _: centre_hole(SIZE, SIZE)}
+        return {"centre": lambda _: centre_hole(size, size)}
     if kind == "rectangles":
-        return {kind: lambda number: random_hole(SIZE, SIZE, np.random.default_rng([1, number]), kind)}
+        return {kind: lambda number: random_hole(size, size, np.random.default_rng([1, number]), kind)}
 
     def bracket(index: int) -> Callable[[int], BoolArray]:
-        return lambda number: strokes_of_area(SIZE, SIZE, np.random.default_rng([2, index, number]), *_BRACKETS[index])
+        return lambda number: strokes_of_area(size, size, np.random.default_rng([2, index, number]), *_BRACKETS[index])
 
     return {f"strokes {low:.0%}-{high:.0%}": bracket(index) for index, (low, high) in enumerate(_BRACKETS)}
 
@@ -76,7 +75,8 @@ def pictures_of(folder: Path) -> list[Path]:
 def evaluate(
     name: str, method: Method, folder: Path, holes: str, hole_of: Callable[[int], BoolArray], lpips: Lpips | None
 ) -> Evaluation:
-    """Every picture below a folder: short side resized to 256 (Lanczos), centre crop 256x256, mask `hole_of(number)`.
+    """Every picture below a folder: short side resized to the masks' side (Lanczos), central square of it, mask
+    `hole_of(number)`.
 
     Raises DataError for a folder without pictures, PictureError for a picture that cannot be read: means over what
     happened to be readable could not be compared.
@@ -85,7 +85,8 @@ def evaluate(
     distances: list[float] = []
     label = f"{folder.parent.name}/{folder.name}"
     for number, path in enumerate(tqdm(pictures_of(folder), desc=f"{label} {name}", unit="image", mininterval=1.0)):
-        truth, hole_mask = read_square(path, SIZE), hole_of(number)
+        hole_mask = hole_of(number)
+        truth = read_square(path, len(hole_mask))
         start = time.perf_counter()
         completed = method(truth, hole_mask)
         milliseconds = 1000.0 * (time.perf_counter() - start)
@@ -107,7 +108,8 @@ def sheet_rows(
     chosen = np.unique(np.linspace(0, len(paths) - 1, rows).round().astype(int))
     sheet: list[list[UInt8Array]] = []
     for number in chosen:
-        truth, hole_mask = read_square(paths[number], SIZE), hole_of(int(number))
+        hole_mask = hole_of(int(number))
+        truth = read_square(paths[number], len(hole_mask))
         sheet.append([truth, show_hole(truth, hole_mask), *(method(truth, hole_mask) for _, method in methods)])
     return sheet
 

@@ -18,7 +18,7 @@ _BATCH = 8
 
 @dataclasses.dataclass(frozen=True)
 class StyleReport:
-    """Over the pictures of a folder, 256x256 with the centre hole.
+    """Over the pictures of a folder, with the centre hole.
 
     spread: standard deviation of the codes of complete pictures, mean over the code's dimensions; between: mean
     `|s_a - s_b|` of each picture and the next; within: mean `|s_corrupt - s_complete|` of each picture (small against
@@ -33,7 +33,7 @@ class StyleReport:
     swap_levels: float
 
 
-def style_report(generator: Generator, paths: list[Path], size: int = 256) -> StyleReport:
+def style_report(generator: Generator, paths: list[Path], size: int) -> StyleReport:
     """Measure the style codes of a network in evaluation mode, on the CPU."""
     hole = centre_hole(size, size)
     mask = torch.from_numpy(hole[None, None].astype(np.float32))
