@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cisi_train.network.blocks import EPS, Normalise, UpsampleConv, promoted
+from cisi_train.network.blocks import EPS, Normalise, UpsampleConv, promoted, sub_pixel_weight
 
 Replaced = TypeVar("Replaced", bound=nn.Module)
 
@@ -60,8 +60,7 @@ class HalfConv(nn.Module):
 def fold_upsampling(network: nn.Module) -> None:
     """Nearest x2 and 5x5 convolution become one 3x3 convolution at low resolution and depth to space.
 
-    Output pixel (2i + a, 2j + b) reads, through five taps a side, only three low-resolution neighbours: the taps that
-    fall on the same one are added up. Zero padding stays exact. The sums are made in float64.
+    See `sub_pixel_weight`; the sums are made in float64.
     """
     _replace(network, UpsampleConv, lambda up: SubPixelConv(_folded(up.conv)))
 
@@ -82,17 +81,12 @@ def halve_convolutions(network: nn.Module) -> None:
 
 
 def _folded(conv: nn.Conv2d) -> nn.Conv2d:
-    # taps[a, t, k] = 1 where tap k of the 5 falls on low-resolution neighbour t - 1, for output parity a.
-    taps = torch.zeros(2, 3, 5, dtype=torch.float64)
-    for parity in range(2):
-        for tap in range(5):
-            taps[parity, (parity + tap - 2) // 2 + 1, tap] = 1.0
-    weight = torch.einsum("atk,bul,oikl->oabitu", taps, taps, conv.weight.detach().double())
+    weight = sub_pixel_weight(conv.weight.detach().double())
     folded = nn.Conv2d(conv.in_channels, 4 * conv.out_channels, 3, padding=1, dtype=conv.weight.dtype)
     assert conv.bias is not None
     assert folded.bias is not None
     with torch.no_grad():
-        folded.weight.copy_(weight.reshape(folded.weight.shape))
+        folded.weight.copy_(weight)
         folded.bias.copy_(conv.bias.repeat_interleave(4))
     return folded
 

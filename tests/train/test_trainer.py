@@ -14,14 +14,18 @@ import torch
 from click.testing import CliRunner
 
 from cisi_runtime.errors import CheckpointError, CisiError, DataError, OutputError
-from cisi_runtime.pictures import Picture, read_picture, write_picture
+from cisi_runtime.masks import centre_hole
+from cisi_runtime.metrics import psnr_db
+from cisi_runtime.pictures import read_picture
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.cli import main, train
-from cisi_train.data import open_folder
+from cisi_train.data import decode_batch, held_out_pictures, open_folder
+from cisi_train.inpaint import inpaint_pixels
 from cisi_train.processes import Processes
 from cisi_train.trainer import Trainer as FolderTrainer
 from cisi_train.trainer import TrainOptions
 from cisi_train.vgg import VggFeatures
+from tests.conftest import PHOTOS
 
 
 class Trainer(FolderTrainer):
@@ -141,19 +145,19 @@ def test_a_killed_run_writes_its_lost_steps_again(photo_folder: Path, tmp_path: 
     assert stats(tmp_path)[6]["lr"] > 0
 
 
-def test_tiny_learns_one_picture(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    ramp = np.linspace(0, 255, 72).astype(np.uint8)
-    write_picture(
-        data / "p.png", Picture(np.stack([np.tile(ramp, (72, 1)), np.tile(ramp[:, None], 72)] * 2, -1)[..., :3])
-    )
-    trainer = Trainer(options(data, tmp_path / "out", steps=150, save_every=150, lr=3e-3, l1_first=1.0))
-    trainer.run()
-    lines = stats(tmp_path / "out")
-    first, last = (np.mean([line["inpainted_l1"] for line in part]) for part in (lines[:10], lines[-10:]))
-    assert last < 0.3 * first
-    assert trainer.best_psnr_db > 20.0
+def test_tiny_overfits_one_picture(tmp_path: Path) -> None:
+    steps = 1000
+    trainer = Trainer(options(PHOTOS, tmp_path, steps=steps, batch=1, lr=2e-3, holes="centre", l1_first=1.0))
+    picture = held_out_pictures((PHOTOS / "yurt.jpg",), 64)
+    hole = centre_hole(64, 64)
+    pair = torch.from_numpy(np.stack([hole, hole])[None])
+    batch = decode_batch(torch.from_numpy(picture), pair, torch.device("cpu"))
+    for step in range(steps):
+        trainer.train_step(*batch, progress=step / steps)
+        trainer.step += 1
+    completed = inpaint_pixels(trainer.averaged, picture[0], hole, torch.device("cpu"))
+    # 36.7 dB measured, after 66 s beside two other jobs.
+    assert psnr_db(completed[hole].astype(np.float64) - picture[0][hole], 255.0) > 35.0
 
 
 def test_a_run_by_the_clock(photo_folder: Path, tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ class PhotoFolder:
     def report(self) -> list[str]:
         """What was found, in lines for people."""
         found = f"{self.folder}: {len(self.training)} pictures to train on, {len(self.held_out)} held out"
+        if self.unreadable:
+            found += f", {len(self.unreadable)} left out"
         return [found] + [f"left out: {reason}" for reason in self.unreadable]
 
 
