@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
+from cisi_runtime.architecture import MIN_SIZE, SIZE_MULTIPLE
 from cisi_runtime.command import option, run_command
 from cisi_runtime.errors import ParityError
 
@@ -24,9 +26,19 @@ from cisi_runtime.errors import ParityError
     show_default=True,
     help="uint8: pixels in and out; tensor: float32 in [-1, 1].",
 )
+@click.option("--size", default="dynamic", show_default=True, help="WIDTHxHEIGHT, or one side, or dynamic.")
+@click.option("--batch", default="dynamic", show_default=True, help="Pictures at a time, or dynamic.")
 @click.option("--out", type=click.Path(path_type=Path), help="ONNX file; default: beside the checkpoint, by its name.")
 def export(
-    ckpt: Path, fp16: bool, int8: bool, calib: Path | None, target: str | None, face: str, out: Path | None
+    ckpt: Path,
+    fp16: bool,
+    int8: bool,
+    calib: Path | None,
+    target: str | None,
+    face: str,
+    size: str,
+    batch: str,
+    out: Path | None,
 ) -> None:
     """Export a checkpoint to one ONNX graph, with a golden file beside it, and check that it is the same network.
 
@@ -35,12 +47,14 @@ def export(
     target = target or ("tensorrt" if fp16 else "cpu")
     _check_options(fp16, int8, calib, target)
     precision = "float16" if fp16 else "int8" if int8 else "float32"
-    out = out or ckpt.with_name(ckpt.stem + _suffix(precision, target))
+    fixed_size, fixed_batch = _parse_size(size), _parse_batch(batch)
+    fixed = (f".{size}" if fixed_size else "") + (f".batch{batch}" if fixed_batch else "")
+    out = out or ckpt.with_name(ckpt.stem + fixed + _suffix(precision, target))
     if out.suffix != ".onnx":
         raise click.UsageError(f"--out {out}: expected a name that ends in .onnx")
     from cisi_runtime.files import check_writable, whole_file
     from cisi_runtime.golden import golden_path, save_golden
-    from cisi_runtime.parity import parity_table
+    from cisi_runtime.parity import parity_table, weights_line
 
     with option("--out"):
         check_writable(out)
@@ -54,11 +68,20 @@ def export(
     if calib is not None:
         with option("--calib"):
             pictures = calibration_pictures(calib)
-    result = build(checkpoint, precision=precision, target=target, face=face, pictures=pictures)
-    click.echo(parity_table(result.comparisons))
-    if not result.passed:
-        failed = sum(not comparison.passed for comparison in result.comparisons)
-        raise ParityError(f"{failed} of {len(result.comparisons)} comparisons failed: {out} was not written")
+    result = build(
+        checkpoint,
+        precision=precision,
+        target=target,
+        face=face,
+        size=fixed_size,
+        batch=fixed_batch,
+        pictures=pictures,
+    )
+    climb = result.climb
+    click.echo(parity_table(climb.comparisons))
+    click.echo(weights_line(climb.weights))
+    if climb.failures:
+        raise ParityError(f"{climb.failures} of {climb.checks} comparisons failed: {out} was not written")
     with option("--out"):
         save_golden(golden_path(out), result.golden)
         with whole_file(out) as temporary:
@@ -80,6 +103,27 @@ def _check_options(fp16: bool, int8: bool, calib: Path | None, target: str) -> N
         raise click.UsageError("--int8 needs --calib, a folder of photographs to find the ranges with")
     if calib is not None and not int8:
         raise click.UsageError("--calib is for --int8")
+
+
+def _parse_size(text: str) -> tuple[int, int] | None:
+    """Height and width."""
+    if text == "dynamic":
+        return None
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if any(side % SIZE_MULTIPLE or side < MIN_SIZE for side in (width, height)):
+        raise click.UsageError(
+            f"--size {text}: expected WIDTHxHEIGHT, multiples of {SIZE_MULTIPLE} and {MIN_SIZE} or more, or dynamic"
+        )
+    return height, width
+
+
+def _parse_batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise click.UsageError(f"--batch {text}: expected a number from 1, or dynamic")
+    return int(text)
 
 
 def _suffix(precision: str, target: str) -> str:

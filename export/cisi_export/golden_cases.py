@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,17 +19,29 @@ BoolArray = npt.NDArray[np.bool_]
 
 _SEED = 20_260_801
 # Smaller maps would hide the dilations of 8 and 16 behind padding.
-_HEIGHT, _WIDTH = 128, 160
+_SIZES = ((256, 256), (128, 160), (160, 128))
+# Golden files are to stay below 10 MB; a case counts with its uncompressed float32 result and uint8 picture.
+_MOST_BYTES = 9_000_000
+
+Picturing = Callable[[int, int, np.random.Generator], UInt8Array]
+Hole = Callable[[int, int, np.random.Generator], BoolArray]
 
 
-def make_golden(checkpoint: Checkpoint) -> Golden:
-    """The reference: the trained network's own forward and composite in float64, un-rewritten."""
+def make_golden(checkpoint: Checkpoint, size: tuple[int, int] | None = None, batch: int | None = None) -> Golden:
+    """The reference: the trained network's own forward and composite in float64, un-rewritten.
+
+    size (height, width) and batch: those of a graph that takes no others; None: three sizes, batches of one and two.
+    For large sizes the cases at the end of the list are left out, so that the file stays below 10 MB.
+    """
     generator = checkpoint.generator().double()
-    cases = tuple(
-        GoldenCase(name, is_natural, image, hole_mask, _reference(generator, image, hole_mask))
-        for name, is_natural, image, hole_mask in _inputs()
-    )
-    return Golden(checkpoint.contract.weights_sha256, cases)
+    cases: list[GoldenCase] = []
+    left = _MOST_BYTES
+    for name, is_natural, image, hole_mask in _inputs(size, batch):
+        left -= 5 * image.nbytes  # uint8 picture, float32 result
+        if left < 0 and cases:
+            break
+        cases.append(GoldenCase(name, is_natural, image, hole_mask, _reference(generator, image, hole_mask)))
+    return Golden(checkpoint.contract.weights_sha256, tuple(cases))
 
 
 def _reference(generator: Generator, image: UInt8Array, hole_mask: BoolArray) -> npt.NDArray[np.float32]:
@@ -38,21 +52,58 @@ def _reference(generator: Generator, image: UInt8Array, hole_mask: BoolArray) ->
     return completed.numpy().astype(np.float32)
 
 
-def _inputs() -> list[tuple[str, bool, UInt8Array, BoolArray]]:
-    rng = np.random.default_rng(_SEED)
-    height, width = _HEIGHT, _WIDTH
-    frame = np.ones((height, width), dtype=np.bool_)
-    frame[16:-16, 16:-16] = False
-    pair = np.stack([natural_picture(width, height, rng), natural_picture(width, height, rng)])
-    pair_holes = np.stack([strokes(width, height, rng), rectangles(width, height, rng)])
-    white = np.full((1, height, width, 3), 255, dtype=np.uint8)
-    noise = rng.integers(0, 2, (1, height, width, 3)).astype(np.uint8) * np.uint8(255)
-    return [
-        ("natural centre", True, natural_picture(256, 256, rng)[None], centre_hole(256, 256)[None]),
-        ("batch of two", True, pair, pair_holes),
-        ("white all hole", False, white, np.ones((1, height, width), dtype=np.bool_)),
-        ("saturated border", False, noise, frame[None]),
+def _inputs(size: tuple[int, int] | None, batch: int | None) -> Iterator[tuple[str, bool, UInt8Array, BoolArray]]:
+    """Name, whether it looks like a photograph, pictures `[N, H, W, 3]` and masks `[N, H, W]` of each case."""
+    large, wide, tall = _SIZES
+    # Those that tell most come first.
+    cases: list[tuple[str, bool, Picturing, Hole, tuple[int, int], int]] = [
+        ("centre", True, natural_picture, _centre, large, 1),
+        ("two, strokes", True, natural_picture, strokes, tall, 2),
+        ("white, border", False, _flat(255), _border, wide, 1),
+        ("all hole", False, natural_picture, _all, wide, 1),
+        ("saturated noise, strokes", False, _saturated, strokes, wide, 1),
+        ("black, centre", False, _flat(0), _centre, wide, 1),
+        ("one pixel", False, natural_picture, _one_pixel, wide, 1),
+        ("noise, rectangles", False, _noise, rectangles, wide, 1),
     ]
+    rng = np.random.default_rng(_SEED)
+    for name, is_natural, picture, hole, case_size, count in cases:
+        height, width = size or case_size
+        number = batch or count
+        pictures = np.stack([picture(height, width, rng) for _ in range(number)])
+        yield name, is_natural, pictures, np.stack([hole(height, width, rng) for _ in range(number)])
+
+
+def _centre(height: int, width: int, _rng: np.random.Generator) -> BoolArray:
+    return centre_hole(height, width)
+
+
+def _all(height: int, width: int, _rng: np.random.Generator) -> BoolArray:
+    return np.ones((height, width), dtype=np.bool_)
+
+
+def _border(height: int, width: int, _rng: np.random.Generator) -> BoolArray:
+    hole = np.ones((height, width), dtype=np.bool_)
+    hole[16:-16, 16:-16] = False
+    return hole
+
+
+def _one_pixel(height: int, width: int, rng: np.random.Generator) -> BoolArray:
+    hole = np.zeros((height, width), dtype=np.bool_)
+    hole[rng.integers(height), rng.integers(width)] = True
+    return hole
+
+
+def _flat(level: int) -> Picturing:
+    return lambda height, width, _rng: np.full((height, width, 3), level, dtype=np.uint8)
+
+
+def _noise(height: int, width: int, rng: np.random.Generator) -> UInt8Array:
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def _saturated(height: int, width: int, rng: np.random.Generator) -> UInt8Array:
+    return rng.integers(0, 2, (height, width, 3), dtype=np.uint8) * np.uint8(255)
 
 
 def natural_picture(height: int, width: int, rng: np.random.Generator) -> UInt8Array:

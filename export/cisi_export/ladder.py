@@ -10,40 +10,48 @@ import numpy.typing as npt
 import torch
 from onnx import ModelProto
 
-from cisi_export.emulate import emulate_float16
 from cisi_export.inference import inference_module
-from cisi_export.onnx_graph import set_contract
-from cisi_runtime.backends.ort import OnnxRuntimeBackend
+from cisi_export.initialisers import compare_initialisers
+from cisi_runtime.backends.ort import graph_contract
 from cisi_runtime.codec import decode_pixels
-from cisi_runtime.contract import Contract
 from cisi_runtime.golden import Golden
-from cisi_runtime.parity import Comparison, Run, check_backend, compare_all
+from cisi_runtime.parity import Comparison, Run, WeightComparison, compare_all
+from cisi_runtime.rungs import check_graph_file
+from cisi_train.checkpoint import Checkpoint
 from cisi_train.network import Generator
 
 
-def climb(generator: Generator, contract: Contract, model: ModelProto, golden: Golden) -> list[Comparison]:
-    """All rungs that a machine without a GPU can run, for a graph as described by its contract.
+@dataclasses.dataclass(frozen=True)
+class Climb:
+    """What a graph was compared with: results on golden cases, and its stored weights."""
 
-    The rewritten network in float32; the graph in ONNX Runtime with its optimisations off, the oracle, and on. A
-    float16 graph is emulated, because ONNX Runtime's CPU kernels would run it in float32.
+    comparisons: list[Comparison]
+    weights: list[WeightComparison]
+
+    @property
+    def checks(self) -> int:
+        """How many there were."""
+        return len(self.comparisons) + len(self.weights)
+
+    @property
+    def failures(self) -> int:
+        """How many of them failed."""
+        return sum(not item.passed for item in self.comparisons) + sum(not item.passed for item in self.weights)
+
+
+def climb(checkpoint: Checkpoint, model: ModelProto, golden: Golden) -> Climb:
+    """All rungs that a machine without a GPU can run, for a graph with a contract in it.
+
+    The rewritten network in float32 PyTorch, the graph in ONNX Runtime (see `graph_rungs`), and every initialiser
+    against the checkpoint's weights.
     """
-    rungs = compare_all(
-        f"rewritten network, {contract.target}, float32",
-        _runner(generator, contract.target),
-        golden,
-        "float32",
-    )
-    is_half = contract.precision == "float16"
-    if is_half:
-        model = emulate_float16(model)
-        set_contract(model, dataclasses.replace(contract, precision="float32"))  # what the emulation runs in
     serialised = model.SerializeToString()
-    name = f"ONNX {contract.precision}{' emulated' if is_half else ''}"
-    for optimise in (False, True):
-        backend = OnnxRuntimeBackend(serialised, optimise=optimise)
-        rung = f"{name}, {'optimised' if optimise else 'as written'}"
-        rungs += check_backend(rung, backend, golden, contract.precision)
-    return rungs
+    target = graph_contract(serialised).target
+    run = _runner(checkpoint.generator(), target)
+    comparisons = compare_all(f"rewritten network, {target}", run, golden, "float32")
+    comparisons += check_graph_file(serialised, golden)
+    weights = {name: value.numpy() for name, value in checkpoint.weights.items()}
+    return Climb(comparisons, compare_initialisers(model, weights))
 
 
 def _runner(generator: Generator, target: str) -> Run:

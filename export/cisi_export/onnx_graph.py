@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
 import torch
@@ -59,20 +60,31 @@ _OPERATORS = frozenset(
 )
 
 
-def onnx_graph(module: nn.Module, contract: Contract) -> ModelProto:
-    """Export a module of `inference.py` with dynamic batch, height and width (multiples of the contract's).
+def onnx_graph(
+    module: nn.Module, contract: Contract, size: tuple[int, int] | None = None, batch: int | None = None
+) -> ModelProto:
+    """Export a module of `inference.py`.
 
-    Raises GraphError when the result fails the checker or holds an operator that no lowering is made of.
+    size: (height, width) of the only pictures that the graph is to take, multiples of the contract's; None: any such.
+    batch: likewise. Raises GraphError when the result fails the checker or holds an operator that no lowering is made
+    of.
     """
     multiple = contract.size_multiple
-    batch = Dim("batch", min=1)
-    height, width = (multiple * Dim(name, min=contract.min_size // multiple) for name in ("height", "width"))
+    # What is fixed stands in the example; an example of one picture would fix a free batch too.
+    height, width = size or (128, 160)
+    number = batch or 2
+    free: list[Any] = [None if batch else Dim("batch", min=1)]
+    free += [None if size else multiple * Dim(name, min=contract.min_size // multiple) for name in ("height", "width")]
     if contract.face == "uint8":
-        example = (torch.zeros(2, 128, 160, 3, dtype=torch.uint8), torch.zeros(2, 128, 160, dtype=torch.uint8))
-        dynamic = {0: batch, 1: height, 2: width}
+        example = (
+            torch.zeros(number, height, width, 3, dtype=torch.uint8),
+            torch.zeros(number, height, width, dtype=torch.uint8),
+        )
+        axes = (0, 1, 2)
     else:
-        example = (torch.zeros(2, 3, 128, 160), torch.zeros(2, 1, 128, 160))
-        dynamic = {0: batch, 2: height, 3: width}
+        example = (torch.zeros(number, 3, height, width), torch.zeros(number, 1, height, width))
+        axes = (0, 2, 3)
+    dynamic = {axis: dim for axis, dim in zip(axes, free, strict=True) if dim is not None}
     with _quiet_exporter():
         program = torch.onnx.export(
             module,
@@ -81,7 +93,7 @@ def onnx_graph(module: nn.Module, contract: Contract) -> ModelProto:
             opset_version=OPSET,
             input_names=list(contract.inputs),
             output_names=[contract.output],
-            dynamic_shapes=(dynamic, dynamic),
+            dynamic_shapes=(dynamic, dynamic) if dynamic else None,
             external_data=False,
             verbose=False,
         )

@@ -82,8 +82,8 @@ def test_cases_beyond_photographs_have_tolerances_of_their_own() -> None:
     assert tolerance("int8", CASE) == TOLERANCES["int8"]
     unnatural = dataclasses.replace(CASE, is_natural=False)
     assert tolerance("int8", unnatural).hole_psnr_db == 25.0
-    assert tolerance("float32", unnatural).max_abs == 5e-4
-    assert tolerance("float16", unnatural) == FLOAT16
+    assert tolerance("float32", unnatural).max_abs == 2e-3
+    assert tolerance("float16", unnatural).hole_psnr_db == 45.0
 
 
 def test_another_shape_is_an_error() -> None:

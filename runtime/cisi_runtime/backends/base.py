@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -25,12 +26,30 @@ def graph_inputs(contract: Contract, image: UInt8Array, hole_mask: BoolArray) ->
     return dict(zip(contract.inputs, arrays, strict=True))
 
 
+@dataclasses.dataclass(frozen=True)
+class FixedShape:
+    """Batch, height and width that a graph was exported for; None: any that the contract allows."""
+
+    batch: int | None = None
+    height: int | None = None
+    width: int | None = None
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a batch, height and width (the first three of `shape`) are these."""
+        return all(own in (None, given) for own, given in zip(dataclasses.astuple(self), shape, strict=False))
+
+    def __str__(self) -> str:
+        batch, height, width = (side if side is not None else "any" for side in dataclasses.astuple(self))
+        return f"batch {batch}, width {width}, height {height}"
+
+
 class Backend(ABC):
     """A loaded graph. `run` checks what it is given; a backend implements `_run`."""
 
-    def __init__(self, name: str, contract: Contract) -> None:
+    def __init__(self, name: str, contract: Contract, fixed: FixedShape) -> None:
         self.name = name
         self.contract = contract
+        self.fixed = fixed
 
     def run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Run the graph on arrays of its own face (see `Contract`). Raises ValueError for another dtype or shape."""
@@ -58,6 +77,8 @@ class Backend(ABC):
         expected = (batch, height, width) if pixels else (batch, 1, height, width)
         if hole_mask.shape != expected:
             raise ValueError(f"hole_mask: expected {expected} for this image, got {hole_mask.shape}")
+        if not self.fixed.takes((batch, height, width)):
+            raise ValueError(f"image: the graph takes {self.fixed}, got batch {batch}, width {width}, height {height}")
         multiple, least = self.contract.size_multiple, self.contract.min_size
         if any(side % multiple or side < least for side in (height, width)):
             raise ValueError(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from cisi_runtime.backends.base import Backend
+from cisi_runtime.backends.base import Backend, FixedShape
 from cisi_runtime.contract import METADATA_KEY, Contract
 from cisi_runtime.errors import ContractError, GraphError
 
@@ -39,29 +39,15 @@ class OnnxRuntimeBackend(Backend):
     """
 
     def __init__(self, graph: Path | bytes, *, threads: int = 0, optimise: bool = True) -> None:
-        label = "the graph" if isinstance(graph, bytes) else str(graph)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = _LOG_ERRORS
-        if not optimise:
-            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if isinstance(graph, Path) and not graph.is_file():
-            raise GraphError(f"{graph}: no such file")
-        source = graph if isinstance(graph, bytes) else str(graph)
-        try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=[_PROVIDER])
-        except _ERRORS as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise GraphError(f"{label}: ONNX Runtime cannot load it, expected an ONNX graph: {reason}") from error
-        if self._session.get_providers() != [_PROVIDER]:
-            raise GraphError(f"{label}: asked for {_PROVIDER}, got {self._session.get_providers()}")
+        label = _label(graph)
+        self._session = _open(graph, threads, optimise=optimise)
         contract = _contract_of(self._session, label)
         if contract.precision == "float16":
             raise GraphError(
                 f"{label}: is float16, which ONNX Runtime's CPU kernels would run in float32 without a word, "
                 "expected a float32 or int8 graph"
             )
-        super().__init__("onnxruntime", contract)
+        super().__init__("onnxruntime", contract, _fixed_shape(self._session, contract))
 
     def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
         inputs = dict(zip(self.contract.inputs, (image, hole_mask), strict=True))
@@ -71,6 +57,47 @@ class OnnxRuntimeBackend(Backend):
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise GraphError(f"ONNX Runtime failed on an image of shape {image.shape}: {reason}") from error
         return np.asarray(completed)
+
+
+def graph_contract(graph: Path | bytes) -> Contract:
+    """The contract of a graph of any precision. Raises as `OnnxRuntimeBackend`, but not for float16."""
+    return _contract_of(_open(graph, 1, optimise=False), _label(graph))
+
+
+def fixed_shape(graph: Path | bytes) -> FixedShape:
+    """What sizes a graph of any precision takes. Raises as `graph_contract`."""
+    session = _open(graph, 1, optimise=False)
+    return _fixed_shape(session, _contract_of(session, _label(graph)))
+
+
+def _label(graph: Path | bytes) -> str:
+    return "the graph" if isinstance(graph, bytes) else str(graph)
+
+
+def _open(graph: Path | bytes, threads: int, *, optimise: bool) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = _LOG_ERRORS
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if isinstance(graph, Path) and not graph.is_file():
+        raise GraphError(f"{graph}: no such file")
+    source = graph if isinstance(graph, bytes) else str(graph)
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=[_PROVIDER])
+    except _ERRORS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise GraphError(f"{_label(graph)}: ONNX Runtime cannot load it, expected an ONNX graph: {reason}") from error
+    if session.get_providers() != [_PROVIDER]:
+        raise GraphError(f"{_label(graph)}: asked for {_PROVIDER}, got {session.get_providers()}")
+    return session
+
+
+def _fixed_shape(session: onnxruntime.InferenceSession, contract: Contract) -> FixedShape:
+    """Batch, height and width as the graph's image input declares them; names of dimensions are free ones."""
+    shape = next(node.shape for node in session.get_inputs() if node.name == contract.inputs[0])
+    batch, height, width = shape[:3] if contract.face == "uint8" else (shape[0], *shape[2:])
+    return FixedShape(*(side if isinstance(side, int) else None for side in (batch, height, width)))
 
 
 def _contract_of(session: onnxruntime.InferenceSession, label: str) -> Contract:

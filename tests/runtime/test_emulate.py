@@ -1,4 +1,3 @@
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +6,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from cisi_export.emulate import emulate_float16
-from cisi_export.onnx_graph import set_contract
-from cisi_runtime.backends.ort import OnnxRuntimeBackend
-from cisi_runtime.contract import Contract
+from cisi_runtime.emulate import emulate_float16
 from cisi_runtime.golden import golden_path, load_golden
-from cisi_runtime.parity import check_backend
+from cisi_runtime.rungs import check_graph_file, runnable
 
 
 def root_mean_square_in_float16() -> onnx.ModelProto:
@@ -58,13 +54,11 @@ def test_values_are_those_of_float16() -> None:
 
 def test_a_whole_graph(tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
     path = tiny_graphs["float16", "tensorrt", "uint8"]
-    emulated = emulate_float16(onnx.load(path))
-    contract = Contract.from_json(emulated.metadata_props[0].value)
-    set_contract(emulated, dataclasses.replace(contract, precision="float32"))  # what the emulation runs in
+    emulated = onnx.load_from_string(runnable(path.read_bytes()))
     half = {initialiser.name for initialiser in emulated.graph.initializer if initialiser.data_type == 10}
     assert not half
-    golden = load_golden(golden_path(path))
-    comparisons = check_backend("rung", OnnxRuntimeBackend(emulated.SerializeToString()), golden, "float16")
+    comparisons = check_graph_file(path, load_golden(golden_path(path)))
+    assert len(comparisons) == 2 * 8
     assert all(comparison.passed for comparison in comparisons)
-    # It does round: in float32 the figures are above 75 dB.
-    assert max(comparison.hole_psnr_db for comparison in comparisons) < 72
+    # It does round: in float32 the figures are above 75 dB. (One pixel can hit the very level.)
+    assert max(comparison.hole_psnr_db for comparison in comparisons if comparison.case != "one pixel") < 72

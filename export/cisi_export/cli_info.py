@@ -1,0 +1,76 @@
+"""`cisi-info`: the cost card of a graph."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cisi_runtime.command import option, run_command
+
+if TYPE_CHECKING:
+    from cisi_export.cost import Cost
+    from cisi_runtime.contract import Contract
+
+_SIDE = 256
+
+
+@click.command()
+@click.argument("graph", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the card.")
+def info(graph: Path, as_json: bool) -> None:
+    """Print what GRAPH is, where it comes from and what it costs.
+
+    Arithmetic and tensors are those of one picture: of the graph's own size, or 256x256 where it takes any.
+    """
+    with option("GRAPH"):
+        from cisi_runtime.backends.ort import fixed_shape, graph_contract
+
+        contract, fixed = graph_contract(graph), fixed_shape(graph)
+    import onnx
+
+    from cisi_export.cost import cost_of
+
+    cost = cost_of(onnx.load_from_string(graph.read_bytes()), contract, fixed.height or _SIDE, fixed.width or _SIDE)
+    if as_json:
+        card = dataclasses.asdict(cost) | {"flop": cost.flop, "contract": dataclasses.asdict(contract)}
+        click.echo(json.dumps(card | {"fixed": dataclasses.asdict(fixed)}))
+        return
+    click.echo(
+        f"{graph}: {graph.stat().st_size / 1e6:.1f} MB, {contract.precision}, {contract.target} lowering, face "
+        f"{contract.face}, takes {fixed}"
+    )
+    click.echo(_card(cost, contract))
+
+
+def _card(cost: Cost, contract: Contract) -> str:
+    provenance = contract.provenance
+    lines = [
+        f"weights    preset {provenance.preset}, {provenance.steps} steps on {provenance.data}",
+        f"           licence of the data: {provenance.data_licence}",
+        f"           SHA-256 {contract.weights_sha256}",
+        f"parameters {cost.parameters / 1e6:.2f} M, {cost.parameter_bytes / 1e6:.1f} MB",
+        f"graph      {cost.nodes} nodes: " + ", ".join(f"{count} {name}" for name, count in cost.operators.items()),
+        f"arithmetic {cost.flop / 1e9:.2f} GFLOP for {cost.width}x{cost.height}",
+    ]
+    for part, flop in cost.flop_by_part.items():
+        lines.append(f"           {part:<26} {flop / 1e9:>8.2f} GFLOP  {flop / cost.flop:>6.1%}")
+    precisions = collections.Counter(convolution.precision for convolution in cost.convolutions)
+    lines.append("precision  " + ", ".join(f"{count} convolutions {name}" for name, count in precisions.items()))
+    for convolution in cost.convolutions:
+        lines.append(
+            f"           {convolution.name:<40} {convolution.precision:<8} {convolution.flop / 1e9:>8.3f} GFLOP"
+        )
+    lines.append("memory     largest tensors of one picture:")
+    for name, shape, size in cost.largest_tensors:
+        lines.append(f"           {name:<40} {shape:<16} {size / 1e6:>8.1f} MB")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Entry point of `cisi-info`."""
+    run_command(info, "cisi-info")

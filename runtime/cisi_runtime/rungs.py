@@ -1,0 +1,50 @@
+"""The rungs of the ladder that a graph file alone can climb, with its golden file: no PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from cisi_runtime.backends.base import Backend
+from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract
+from cisi_runtime.contract import METADATA_KEY
+from cisi_runtime.golden import Golden
+from cisi_runtime.parity import Comparison, check_backend
+
+
+def graph_rungs(graph: Path | bytes) -> Iterator[tuple[str, Backend]]:
+    """Names and backends: ONNX Runtime with its optimisations off, which is the oracle, and on.
+
+    Raises GraphError, ContractError, and ModuleNotFoundError for a float16 graph where onnx is not installed.
+    """
+    precision = graph_contract(graph).precision
+    serialised = runnable(graph if isinstance(graph, bytes) else graph.read_bytes())
+    for optimise in (False, True):
+        name = f"ONNX {precision}{' emulated' if precision == 'float16' else ''}"
+        backend = OnnxRuntimeBackend(serialised, optimise=optimise)
+        yield f"{name}, {'optimised' if optimise else 'as written'}", backend
+
+
+def check_graph_file(graph: Path | bytes, golden: Golden) -> list[Comparison]:
+    """All rungs on all cases. Raises ParityError for a golden file of other weights or of other sizes."""
+    precision = graph_contract(graph).precision
+    return [item for name, backend in graph_rungs(graph) for item in check_backend(name, backend, golden, precision)]
+
+
+def runnable(serialised: bytes) -> bytes:
+    """The graph itself; for a float16 graph its emulation in float32 (see `emulate`), because ONNX Runtime's CPU
+    kernels would run it in float32 without a word."""
+    contract = graph_contract(serialised)
+    if contract.precision != "float16":
+        return serialised
+    import onnx
+
+    from cisi_runtime.emulate import emulate_float16
+
+    emulation = emulate_float16(onnx.load_from_string(serialised))
+    del emulation.metadata_props[:]
+    contract = dataclasses.replace(contract, precision="float32")  # what the emulation runs in
+    onnx.helper.set_model_props(emulation, {METADATA_KEY: contract.to_json()})
+    emulated: bytes = emulation.SerializeToString()
+    return emulated
