@@ -12,7 +12,8 @@ from cisi_calibration.quantise import quantise, tensors_to_observe
 from cisi_export.golden_cases import make_golden
 from cisi_export.inference import inference_module
 from cisi_export.ladder import Climb, climb
-from cisi_export.onnx_graph import check_graph, onnx_graph, set_contract
+from cisi_export.metadata import set_contract
+from cisi_export.onnx_graph import check_graph, onnx_graph
 from cisi_runtime.backends.base import graph_inputs
 from cisi_runtime.backends.ort import graph_contract
 from cisi_runtime.golden import Golden

@@ -14,7 +14,8 @@ from onnx import ModelProto
 from torch import nn
 from torch.export import Dim
 
-from cisi_runtime.contract import METADATA_KEY, Contract
+from cisi_export.metadata import set_contract
+from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError
 
 OPSET = 20
@@ -63,12 +64,21 @@ _OPERATORS = frozenset(
 def onnx_graph(
     module: nn.Module, contract: Contract, size: tuple[int, int] | None = None, batch: int | None = None
 ) -> ModelProto:
-    """Export a module of `inference.py`.
+    """Export a module of `inference.py` and check the result.
 
     size: (height, width) of the only pictures that the graph is to take, multiples of the contract's; None: any such.
     batch: likewise. Raises GraphError when the result fails the checker or holds an operator that no lowering is made
     of.
     """
+    model = unchecked_graph(module, contract, size, batch)
+    check_graph(model)
+    return model
+
+
+def unchecked_graph(
+    module: nn.Module, contract: Contract, size: tuple[int, int] | None, batch: int | None
+) -> ModelProto:
+    """As `onnx_graph`, for modules that are not rewritten to the end."""
     multiple = contract.size_multiple
     # What is fixed stands in the example; an example of one picture would fix a free batch too.
     height, width = size or (128, 160)
@@ -101,14 +111,7 @@ def onnx_graph(
     model = program.model_proto
     _strip(model)
     set_contract(model, contract)
-    check_graph(model)
     return model
-
-
-def set_contract(model: ModelProto, contract: Contract) -> None:
-    """Write the contract into the metadata, in place of what stood there."""
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
 
 
 def _strip(model: ModelProto) -> None:

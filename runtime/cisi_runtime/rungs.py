@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract
-from cisi_runtime.contract import METADATA_KEY
 from cisi_runtime.golden import Golden
 from cisi_runtime.parity import Comparison, check_backend
 
@@ -33,18 +32,11 @@ def check_graph_file(graph: Path | bytes, golden: Golden) -> list[Comparison]:
 
 
 def runnable(serialised: bytes) -> bytes:
-    """The graph itself; for a float16 graph its emulation in float32 (see `emulate`), because ONNX Runtime's CPU
-    kernels would run it in float32 without a word."""
+    """The graph itself; of a float16 graph its emulation in float32, because ONNX Runtime's CPU kernels would run it in
+    float32 without a word. The emulation takes onnx and is found where the export package registers it."""
     contract = graph_contract(serialised)
     if contract.precision != "float16":
         return serialised
-    import onnx
-
-    from cisi_runtime.emulate import emulate_float16
-
-    emulation = emulate_float16(onnx.load_from_string(serialised))
-    del emulation.metadata_props[:]
-    contract = dataclasses.replace(contract, precision="float32")  # what the emulation runs in
-    onnx.helper.set_model_props(emulation, {METADATA_KEY: contract.to_json()})
-    emulated: bytes = emulation.SerializeToString()
+    (point,) = entry_points(group="cisi.parity", name="float16")
+    emulated: bytes = point.load()(serialised, contract)
     return emulated

@@ -7,9 +7,9 @@ from pathlib import Path
 import tensorrt_rtx as trt
 
 
-def build(path: Path, size: tuple[int, int, int] | None) -> tuple[int, list[str]]:
-    """Parse and build for SM 8.9. size: batch, height, width of a static graph; None: a profile of batches 1 to 4 and
-    sides 64 to 512. Returns the engine's size in bytes and what the parser complained about."""
+def build(path: Path, *, is_static: bool) -> tuple[int, list[str]]:
+    """Parse and build for SM 8.9; a graph that is not static with a profile of batches 1 to 4 and sides 64 to 512.
+    Returns the engine's size in bytes and what went wrong."""
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network(0)
@@ -20,17 +20,15 @@ def build(path: Path, size: tuple[int, int, int] | None) -> tuple[int, list[str]
     config.clear_flag(trt.BuilderFlag.TF32)
     config.num_compute_capabilities = 1
     config.set_compute_capability(trt.ComputeCapability.SM89, 0)
-    if size is None:
+    if not is_static:
         profile = builder.create_optimization_profile()
         for index in range(network.num_inputs):
             tensor = network.get_input(index)
             shapes = []
             for batch, side in ((1, 64), (1, 256), (4, 512)):
-                if tensor.dtype == trt.uint8:
-                    shape = [batch, side, side, 3]
-                else:
-                    shape = [batch, tensor.shape[1], side, side]
-                shapes.append(tuple(shape[: len(tensor.shape)]))
+                pixels = tensor.dtype == trt.uint8
+                shape = (batch, side, side, 3) if pixels else (batch, tensor.shape[1], side, side)
+                shapes.append(shape[: len(tensor.shape)])
             profile.set_shape(tensor.name, *shapes)
         config.add_optimization_profile(profile)
     engine = builder.build_serialized_network(network, config)
@@ -38,7 +36,6 @@ def build(path: Path, size: tuple[int, int, int] | None) -> tuple[int, list[str]
 
 
 if __name__ == "__main__":
-    sides = tuple(int(side) for side in sys.argv[2:5])
-    built, errors = build(Path(sys.argv[1]), sides if len(sides) == 3 else None)
+    built, errors = build(Path(sys.argv[1]), is_static="static" in sys.argv[2:])
     print(built, *errors, sep="\n")
     sys.exit(0 if built else 1)

@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from cisi_runtime.emulate import emulate_float16
+from cisi_export.emulate import emulate_float16
 from cisi_runtime.golden import golden_path, load_golden
 from cisi_runtime.rungs import check_graph_file, runnable
 

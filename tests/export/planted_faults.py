@@ -1,0 +1,380 @@
+"""Faults that exporters and people make, planted one at a time, and which rung of the ladder finds them.
+
+`python -m tests.export.planted_faults` prints the table; `test_planted_faults.py` holds each fault to its rung.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from onnx import ModelProto, NodeProto, numpy_helper
+from torch import Tensor, nn
+
+from cisi_export import inference
+from cisi_export.build import float_graph
+from cisi_export.golden_cases import make_golden
+from cisi_export.inference import TensorFace, Uint8Face, inference_module
+from cisi_export.initialisers import compare_initialisers
+from cisi_export.onnx_graph import onnx_graph
+from cisi_export.rewrites import InstanceNormNode, WrittenOutNorm
+from cisi_runtime.codec import decode_pixels
+from cisi_runtime.errors import GraphError
+from cisi_runtime.golden import Golden
+from cisi_runtime.parity import compare_all
+from cisi_runtime.rungs import check_graph_file
+from cisi_train.checkpoint import Checkpoint, weights_sha256
+from cisi_train.network import composite, encoders
+from cisi_train.network.generator import Generator
+
+REWRITTEN, ONNX32, ONNX16, WEIGHTS, CHECKER = "rewritten network", "ONNX float32", "ONNX float16", "weights", "checker"
+
+
+class Lab:
+    """The sound network and its exports, made once; each fault works on a copy."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+
+    @functools.cached_property
+    def golden(self) -> Golden:
+        return make_golden(self.checkpoint)
+
+    @functools.cached_property
+    def float32(self) -> ModelProto:
+        return float_graph(self.checkpoint, precision="float32", target="cpu", face="uint8")
+
+    @functools.cached_property
+    def float16(self) -> ModelProto:
+        return float_graph(self.checkpoint, precision="float16", target="tensorrt", face="uint8")
+
+    @functools.cached_property
+    def loud(self) -> Lab:
+        """The same network with activations beyond 255 in front of ICE's first norm, which takes the factor away."""
+        weights = {name: value.clone() for name, value in self.checkpoint.weights.items()}
+        weights["inferred_content.down.0.conv.weight"] *= 400.0
+        contract = dataclasses.replace(self.checkpoint.contract, weights_sha256=weights_sha256(weights))
+        return Lab(dataclasses.replace(self.checkpoint, contract=contract, weights=weights))
+
+    def network(self, face: str = "tensor") -> nn.Module:
+        return inference_module(self.checkpoint.generator(), target="cpu", face=face, half=False)
+
+    def rungs_that_fail(self, subject: nn.Module | ModelProto) -> set[str]:
+        """All checks that the subject does not pass."""
+        if isinstance(subject, nn.Module):
+            run = _pixels(subject) if isinstance(subject, Uint8Face) else _floats(subject)
+            return {REWRITTEN for item in compare_all("", run, self.golden, "float32") if not item.passed}
+        rungs = {
+            ONNX16 if "float16" in item.rung else ONNX32
+            for item in check_graph_file(subject.SerializeToString(), self.golden)
+            if not item.passed
+        }
+        weights = {name: value.numpy() for name, value in self.checkpoint.weights.items()}
+        return rungs | {WEIGHTS for item in compare_initialisers(subject, weights) if not item.passed}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """plant: makes the faulty network or graph, or raises GraphError; rung: the check that must find it."""
+
+    name: str
+    rung: str
+    plant: Callable[[Lab], nn.Module | ModelProto]
+
+    def found_by(self, lab: Lab) -> set[str]:
+        lab = lab.loud if self.name.startswith("float16 statistics") else lab
+        try:
+            return lab.rungs_that_fail(self.plant(lab))
+        except GraphError:
+            return {CHECKER}
+
+
+def _floats(module: nn.Module) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def run(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        mask = torch.from_numpy(hole[:, None].astype(np.float32))
+        with torch.no_grad():
+            return module(torch.from_numpy(decode_pixels(image)), mask).numpy()
+
+    return run
+
+
+def _pixels(module: nn.Module) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def run(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return module(torch.from_numpy(image), torch.from_numpy(hole.astype(np.uint8) * 255)).numpy()
+
+    return run
+
+
+# Faults of the network's code.
+
+
+def _changed_generator(**methods: Callable[..., Tensor]) -> Callable[[Lab], nn.Module]:
+    """Replace `forward` of parts of the generator ("style", "decoder.mlp", ...; dots as double underscores)."""
+
+    def plant(lab: Lab) -> nn.Module:
+        face = lab.network()
+        for path, forward in methods.items():
+            part = face.get_submodule("generator." + path.replace("__", "."))
+            part.forward = functools.partial(forward, part, part.forward)  # type: ignore[method-assign]
+        return face
+
+    return plant
+
+
+def _swapped(_part: nn.Module, forward: Callable[..., tuple[Tensor, Tensor]], style: Tensor) -> tuple[Tensor, Tensor]:
+    gamma, beta = forward(style)
+    return beta, gamma
+
+
+def _no_style(_part: nn.Module, forward: Callable[..., Tensor], corrupted: Tensor) -> Tensor:
+    return torch.zeros_like(forward(corrupted))
+
+
+def _first_style(_part: nn.Module, forward: Callable[..., Tensor], corrupted: Tensor) -> Tensor:
+    style = forward(corrupted)
+    return style[:1].expand_as(style)
+
+
+def _no_mask_channel(_part: nn.Module, forward: Callable[..., Tensor], corrupted: Tensor) -> Tensor:
+    return forward(torch.cat([corrupted[:, :3], torch.zeros_like(corrupted[:, 3:])], dim=1))
+
+
+def _pooled_everywhere(lab: Lab) -> nn.Module:
+    def style(part: encoders.StyleEncoder, _forward: object, corrupted: Tensor) -> Tensor:
+        x = corrupted
+        for conv in part.convs:
+            x = F.relu(conv(x))
+        code: Tensor = part.to_code(x.mean(dim=(2, 3)))
+        return code
+
+    return _changed_generator(style=style)(lab)
+
+
+def _reflecting_border(lab: Lab) -> nn.Module:
+    face = lab.network()
+    last = face.get_submodule("generator.decoder.to_rgb")
+    assert isinstance(last, nn.Conv2d)
+    last.padding_mode = "reflect"
+    last._reversed_padding_repeated_twice = [3, 3, 3, 3]
+    return face
+
+
+class _Leaking(TensorFace):
+    def forward(self, image: Tensor, hole_mask: Tensor) -> Tensor:
+        corrupted = torch.cat([image, hole_mask], dim=1)  # the hole is not taken out
+        generated = self.generator.decoder(self.generator.inferred_content(corrupted), self.generator.style(corrupted))
+        return composite(image, generated, hole_mask)
+
+
+class _WrongEdge(TensorFace):
+    def forward(self, image: Tensor, hole_mask: Tensor) -> Tensor:
+        wider = F.max_pool2d(hole_mask, 3, 1, 1)
+        return composite(image, self.generator(image, hole_mask), wider)
+
+
+class _FlippedMask(Uint8Face):
+    def forward(self, image: Tensor, hole_mask: Tensor) -> Tensor:
+        return super().forward(image, 255 - hole_mask)
+
+
+class _Bgr(Uint8Face):
+    def forward(self, image: Tensor, hole_mask: Tensor) -> Tensor:
+        return super().forward(image.flip(3), hole_mask).flip(3)
+
+
+class _Truncating(Uint8Face):
+    def forward(self, image: Tensor, hole_mask: Tensor) -> Tensor:
+        known = image.float().permute(0, 3, 1, 2)
+        hole = (hole_mask.float() >= 128).float()[:, None]
+        generated = ((self.generator(known / 127.5 - 1.0, hole) + 1.0) * 127.5).clamp(0.0, 255.0)
+        return composite(known, generated, hole).permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def _face(kind: type[TensorFace] | type[Uint8Face]) -> Callable[[Lab], nn.Module]:
+    def plant(lab: Lab) -> nn.Module:
+        sound = lab.network()
+        generator = sound.generator
+        assert isinstance(generator, Generator)
+        return kind(generator).eval()
+
+    return plant
+
+
+# Faults of an exporter: they pass through an export.
+
+
+class _BatchNormTrick(nn.Module):
+    """AdaIN's normalisation as older code has it: batch norm in training mode over a reshaped batch of one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels = x.shape[:2]
+        flat = x.reshape(1, batch * channels, *x.shape[2:])
+        mean, variance = x.new_zeros(batch * channels), x.new_ones(batch * channels)
+        return F.batch_norm(flat, mean, variance, training=True).reshape(x.shape)
+
+
+class _HalfStatistics(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(dim=(2, 3), keepdim=True)
+        variance = (centred * centred).mean(dim=(2, 3), keepdim=True)
+        return centred * torch.rsqrt(variance + 1e-5)
+
+
+def _exported_with_norm(norm: type[nn.Module], *, precision: str, target: str) -> Callable[[Lab], ModelProto]:
+    def plant(lab: Lab) -> ModelProto:
+        name = "use_instance_norm_nodes" if target == "cpu" else "write_out_statistics"
+        whole = getattr(inference, name)
+
+        def rewrite(network: nn.Module) -> None:
+            whole(network)
+            for parent in list(network.modules()):
+                for key, child in list(parent.named_children()):
+                    if isinstance(child, InstanceNormNode | WrittenOutNorm):
+                        setattr(parent, key, norm())
+
+        with mock.patch.object(inference, name, rewrite):
+            module = inference_module(
+                lab.checkpoint.generator(), target=target, face="uint8", half=precision == "float16"
+            )
+        contract = dataclasses.replace(lab.checkpoint.contract, precision=precision, target=target, face="uint8")
+        return onnx_graph(module, contract)
+
+    return plant
+
+
+# Faults of a graph.
+
+
+def _graph(change: Callable[[ModelProto], None], precision: str = "float32") -> Callable[[Lab], ModelProto]:
+    def plant(lab: Lab) -> ModelProto:
+        model = copy.deepcopy(lab.float32 if precision == "float32" else lab.float16)
+        change(model)
+        return model
+
+    return plant
+
+
+def _weight(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[ModelProto], None]:
+    def apply(model: ModelProto) -> None:
+        (item,) = (item for item in model.graph.initializer if item.name == name)
+        array = numpy_helper.to_array(item)
+        item.CopyFrom(numpy_helper.from_array(change(array.astype(np.float64)).astype(array.dtype), name))
+
+    return apply
+
+
+def _node(model: ModelProto, operator: str, uses: str = "") -> NodeProto:
+    return next(n for n in model.graph.node if n.op_type == operator and (not uses or uses in n.input))
+
+
+def _set(node: NodeProto, **attributes: object) -> None:
+    for attribute in node.attribute:
+        if attribute.name in attributes:
+            value = attributes[attribute.name]
+            if isinstance(value, list):
+                attribute.ints[:] = value
+            elif isinstance(value, bytes):
+                attribute.s = value
+            else:
+                attribute.f = float(value)  # type: ignore[arg-type]
+
+
+def _lost_dilation(model: ModelProto) -> None:
+    conv = _node(model, "Conv", "generator.inferred_content.blocks.3.conv2.weight")
+    _set(conv, dilations=[8, 8], pads=[8, 8, 8, 8])
+
+
+def _other_epsilon(model: ModelProto) -> None:
+    for node in model.graph.node:
+        if node.op_type == "InstanceNormalization":
+            _set(node, epsilon=1e-3)
+
+
+def _other_threshold(model: ModelProto) -> None:
+    node = _node(model, "GreaterOrEqual")
+    (item,) = (item for item in model.graph.initializer if item.name == node.input[1])
+    item.CopyFrom(numpy_helper.from_array(np.array(200.0, dtype=np.float32), item.name))
+
+
+def _half_a_pixel(weight: np.ndarray) -> np.ndarray:
+    """Sub-pixels of a folded convolution in the order of columns instead of rows."""
+    order = weight.reshape(-1, 2, 2, *weight.shape[1:]).swapaxes(1, 2)
+    return order.reshape(weight.shape)
+
+
+ICE, SE, DECODER = "generator.inferred_content", "generator.style", "generator.decoder"
+
+
+def _perturbed(weight: np.ndarray) -> np.ndarray:
+    """By half a percent, at random."""
+    return weight * (1.0 + 0.005 * np.random.default_rng(0).standard_normal(weight.shape))
+
+
+def _one_lost(weight: np.ndarray) -> np.ndarray:
+    return np.where(np.arange(weight.size).reshape(weight.shape) == 17, 0.0, weight)
+
+
+FAULTS = (
+    Fault("gamma and beta swapped", REWRITTEN, _changed_generator(decoder__mlp=_swapped)),
+    Fault("style path cut", REWRITTEN, _changed_generator(style=_no_style)),
+    Fault("second picture gets the first one's style", REWRITTEN, _changed_generator(style=_first_style)),
+    Fault("style pooled over the hole too", REWRITTEN, _pooled_everywhere),
+    Fault("mask channel lost on the way to ICE", REWRITTEN, _changed_generator(inferred_content=_no_mask_channel)),
+    Fault("reflecting instead of zero padding", REWRITTEN, _reflecting_border),
+    Fault("hole not taken out of the input", REWRITTEN, _face(_Leaking)),
+    Fault("composite one pixel beyond the hole", REWRITTEN, _face(_WrongEdge)),
+    Fault("mask polarity flipped", REWRITTEN, _face(_FlippedMask)),
+    Fault("BGR instead of RGB", REWRITTEN, _face(_Bgr)),
+    Fault("codec truncates", REWRITTEN, _face(_Truncating)),
+    Fault("AdaIN by batch norm", CHECKER, _exported_with_norm(_BatchNormTrick, precision="float32", target="cpu")),
+    Fault(
+        "float16 statistics, large activations",
+        ONNX16,
+        _exported_with_norm(_HalfStatistics, precision="float16", target="tensorrt"),
+    ),
+    Fault("one dilation lost", ONNX32, _graph(_lost_dilation)),
+    Fault("another epsilon in the norms", ONNX32, _graph(_other_epsilon)),
+    Fault("mask threshold 200", ONNX32, _graph(_other_threshold)),
+    Fault("depth to space in the other order", ONNX32, _graph(lambda m: _set(_node(m, "DepthToSpace"), mode=b"DCR"))),
+    Fault("upsampling off by half a pixel", WEIGHTS, _graph(_weight(f"{DECODER}.up.1.conv.weight", _half_a_pixel))),
+    Fault("a bias dropped that matters", WEIGHTS, _graph(_weight(f"{SE}.convs.2.bias", np.zeros_like))),
+    Fault(
+        "weights of one layer off by 0.5 %, float32", ONNX32, _graph(_weight(f"{ICE}.infer.conv.weight", _perturbed))
+    ),
+    Fault(
+        "one layer's weights off by 0.5 %, float16",
+        WEIGHTS,
+        _graph(_weight(f"{ICE}.infer.conv.conv.weight", _perturbed), "float16"),
+    ),
+    Fault("one weight of a linear layer lost", WEIGHTS, _graph(_weight(f"{DECODER}.mlp.layers.2.weight", _one_lost))),
+)
+
+
+def table(lab: Lab) -> str:
+    """One line a fault: which rung must find it, and which did."""
+    lines = [f"{'fault':<44} {'must be found by':<18} found by"]
+    for fault in FAULTS:
+        found = fault.found_by(lab)
+        verdict = "" if fault.rung in found else "   NOT FOUND"
+        lines.append(f"{fault.name:<44} {fault.rung:<18} {', '.join(sorted(found)) or 'nothing'}{verdict}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    import sys
+    from pathlib import Path
+
+    from cisi_train.checkpoint import load_checkpoint
+
+    print(table(Lab(load_checkpoint(Path(sys.argv[1])))))
+
+
+if __name__ == "__main__":
+    main()

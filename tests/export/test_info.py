@@ -1,0 +1,65 @@
+import json
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from cisi_export.cli_info import main
+from cisi_export.cost import cost_of
+from cisi_runtime.architecture import PRESETS
+from cisi_runtime.backends.ort import graph_contract
+
+Graphs = dict[tuple[str, str, str], Path]
+
+
+def test_arithmetic_by_hand(tiny_graph: Path) -> None:
+    cost = cost_of(onnx.load(tiny_graph), graph_contract(tiny_graph), 64, 128)
+    dim, pixels = PRESETS["tiny"].dim, 64 * 128
+    encoder = 7 * 7 * 4 * dim * pixels  # multiply-adds
+    encoder += 4 * 4 * dim * 2 * dim * pixels // 4 + 4 * 4 * 2 * dim * 4 * dim * pixels // 16
+    encoder += 9 * 3 * 3 * (4 * dim) ** 2 * pixels // 16
+    assert cost.flop_by_part["inferred-content encoder"] == 2 * encoder
+    assert len(cost.convolutions) == 28
+    assert {convolution.precision for convolution in cost.convolutions} == {"float32"}
+    assert cost.largest_tensors[0][2] == 4 * dim * pixels
+
+
+def test_paper_size_is_what_the_design_states() -> None:
+    """126 GFLOP for 256x256 after folding: counted on the paper's widths, without exporting them."""
+    dim, pixels = PRESETS["paper"].dim, 256 * 256
+    first = 2 * 7 * 7 * 4 * dim * pixels  # of ICE and of the style encoder
+    ice = (16 * 2 * dim**2 / 4 + 16 * 8 * dim**2 / 16 + 9 * 9 * 16 * dim**2 / 16) * pixels
+    style = (16 * 2 * dim**2 / 4 + 16 * 8 * dim**2 / 16 + 16 * 16 * dim**2 / 64 + 16 * 16 * dim**2 / 256) * pixels
+    decoder = (8 * 9 * 16 * dim**2 / 16 + 9 * 4 * 8 * dim**2 / 16 + 9 * 4 * 2 * dim**2 / 4 + 49 * 3 * dim) * pixels
+    assert 2 * (first + ice + style + decoder) / 1e9 == pytest.approx(126, abs=1)
+
+
+def test_the_card(tiny_graphs: Graphs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tiny_graphs["float16", "tensorrt", "uint8"]
+    monkeypatch.setattr(sys, "argv", ["cisi-info", str(path)])
+    main()
+    card = capsys.readouterr().out
+    for text in ("float16, tensorrt lowering", "28 convolutions float16", "made for tests", "40 ReduceMean", "GFLOP"):
+        assert text in card
+    monkeypatch.setattr(sys, "argv", ["cisi-info", str(path), "--json"])
+    main()
+    report = json.loads(capsys.readouterr().out)
+    assert report["contract"]["precision"] == "float16"
+    assert report["flop"] == sum(report["flop_by_part"].values())
+    assert report["fixed"] == {"batch": None, "height": None, "width": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("missing.onnx", "GRAPH: missing.onnx: no such file"), ("text.onnx", "cannot load it")]
+)
+def test_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.onnx").write_text("hello")
+    monkeypatch.setattr(sys, "argv", ["cisi-info", name])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    assert message in capsys.readouterr().err

@@ -1,0 +1,185 @@
+"""`cisi-parity` with a checkpoint, initialisers one by one, the walk through the layers, graphs of one size."""
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from cisi_export.build import build, float_graph
+from cisi_export.initialisers import compare_initialisers, deployed_weights
+from cisi_export.walk import walk
+from cisi_runtime.backends.base import graph_inputs
+from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract
+from cisi_runtime.cli_parity import main
+from cisi_runtime.errors import ParityError
+from cisi_runtime.golden import golden_path, load_golden, save_golden
+from cisi_runtime.pictures import read_picture
+from cisi_runtime.rungs import check_graph_file, runnable
+from cisi_train.checkpoint import load_checkpoint
+
+Graphs = dict[tuple[str, str, str], Path]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["cisi-parity", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def perturbed(path: Path, initialiser: str, to: Path) -> Path:
+    model = onnx.load(path)
+    (item,) = (item for item in model.graph.initializer if item.name == initialiser)
+    array = numpy_helper.to_array(item)
+    noise = 1 + 0.05 * np.random.default_rng(0).standard_normal(array.shape)
+    item.CopyFrom(numpy_helper.from_array((array * noise).astype(array.dtype), initialiser))
+    to.write_bytes(model.SerializeToString())
+    return to
+
+
+@pytest.mark.parametrize("key", [("float32", "cpu", "uint8"), ("float16", "tensorrt", "uint8")], ids=["fp32", "fp16"])
+def test_against_the_checkpoint(
+    tiny_graphs: Graphs,
+    tiny_checkpoint_path: Path,
+    key: tuple[str, str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, tiny_graphs[key], "--ckpt", tiny_checkpoint_path, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed"]
+    assert len(report["comparisons"]) == 3 * 8
+    assert len(report["weights"]) == 46
+    assert all(item["passed"] for item in (*report["comparisons"], *report["weights"]))
+    assert report["walk"] is None
+
+
+def test_the_first_bad_layer_is_named(
+    tiny_graph: Path,
+    tiny_checkpoint_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "generator.inferred_content.blocks.2.conv1.weight"
+    bad = perturbed(tiny_graph, name, tmp_path / "bad.onnx")
+    assert run(monkeypatch, bad, "--ckpt", tiny_checkpoint_path) == 1
+    captured = capsys.readouterr()
+    model = onnx.load(tiny_graph)
+    (layer,) = (node.output[0] for node in model.graph.node if name in node.input)
+    assert f"first layer that differs: Conv -> {layer}, relative error" in captured.out
+    assert "1 of 46 are not the checkpoint's, the first: inferred_content.blocks.2.conv1.weight" in captured.out
+    assert "comparisons failed" in captured.err.splitlines()[-1]
+
+
+def test_walk_of_a_sound_float16_graph(tiny_graphs: Graphs, tiny_checkpoint_path: Path) -> None:
+    path = tiny_graphs["float16", "tensorrt", "uint8"]
+    right = float_graph(load_checkpoint(tiny_checkpoint_path), precision="float32", target="tensorrt", face="uint8")
+    case = load_golden(golden_path(path)).cases[0]
+    inputs = graph_inputs(graph_contract(path), case.image, case.hole_mask)
+    found = walk(right, onnx.load_from_string(runnable(path.read_bytes())), inputs, 5e-3)
+    assert found.first_bad is None
+    assert len(found.layers) > 50
+    assert max(layer.error for layer in found.layers) > 1e-5  # they were compared
+
+
+def test_initialisers_that_are_lost_or_new(tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
+    model = onnx.load(tiny_graph)
+    weights = {name: value.numpy() for name, value in load_checkpoint(tiny_checkpoint_path).weights.items()}
+    assert all(item.passed for item in compare_initialisers(model, weights))
+    renamed = copy.deepcopy(model)
+    (item,) = (item for item in renamed.graph.initializer if item.name == "generator.style.convs.1.weight")
+    item.name = "other"
+    bad = {item.name: item for item in compare_initialisers(renamed, weights) if not item.passed}
+    assert set(bad) == {"style.convs.1.weight", "other (not in the checkpoint)"}
+    assert bad["style.convs.1.weight"].stored_as == "missing"
+
+
+def test_the_fold_of_the_check_is_that_of_the_definition() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((2, 3, 5, 5))
+    folded = deployed_weights({"decoder.up.0.conv.weight": weight})["decoder.up.0.conv.weight"]
+    x = rng.standard_normal((3, 6, 6))
+    up = np.pad(x.repeat(2, 1).repeat(2, 2), ((0, 0), (2, 2), (2, 2)))
+    low = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+    for channel, row, column in [(0, 0, 0), (1, 5, 8), (0, 11, 11), (1, 4, 7)]:
+        wanted = (weight[channel] * up[:, row : row + 5, column : column + 5]).sum()
+        part = folded[4 * channel + 2 * (row % 2) + column % 2]
+        found = (part * low[:, row // 2 : row // 2 + 3, column // 2 : column // 2 + 3]).sum()
+        assert found == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("face", ["uint8", "tensor"])
+def test_a_graph_of_one_size_and_batch(tiny_checkpoint_path: Path, tmp_path: Path, face: str) -> None:
+    result = build(
+        load_checkpoint(tiny_checkpoint_path), precision="float32", target="cpu", face=face, size=(128, 192), batch=3
+    )
+    assert result.climb.failures == 0
+    assert {case.image.shape for case in result.golden.cases} == {(3, 128, 192, 3)}
+    backend = OnnxRuntimeBackend(result.model.SerializeToString())
+    assert str(backend.fixed) == "batch 3, width 192, height 128"
+    small, hole = np.zeros((1, 128, 192, 3), np.uint8), np.ones((1, 128, 192), np.bool_)
+    with pytest.raises(ValueError, match="the graph takes batch 3, width 192, height 128, got batch 1"):
+        backend.run_pixels(small, hole)
+    # A golden file of free sizes does not fit it.
+    other = result.golden.cases[0]
+    assert other.image.nbytes < 10**7
+    save_golden(tmp_path / "g.npz", result.golden)
+    assert check_graph_file(result.model.SerializeToString(), load_golden(tmp_path / "g.npz"))[0].passed
+
+
+def test_golden_cases_of_another_size_are_refused(tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
+    model = float_graph(
+        load_checkpoint(tiny_checkpoint_path), precision="float32", target="cpu", face="uint8", size=(128, 192)
+    )
+    with pytest.raises(ParityError, match="expected the golden file of this very export"):
+        check_graph_file(model.SerializeToString(), load_golden(golden_path(tiny_graph)))
+
+
+def test_the_sheet(tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, tiny_graph, "--sheet", tmp_path / "s.png") == 0
+    assert read_picture(tmp_path / "s.png").rgb.shape[1] == 4 * 260 + 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["missing.onnx"], 1, "ARTIFACT: missing.onnx: no such file"),
+        (["text.onnx"], 1, "--golden: text.golden.npz: no such file"),
+        (["text.onnx", "--golden", "a", "--ckpt", "b"], 2, "--golden and --ckpt exclude each other"),
+        (["text.txt"], 1, "expected an ONNX graph"),
+        (["text.onnx", "--sheet", "s.gif"], 1, "--sheet: s.gif: unknown picture format"),
+        (["text.onnx", "--ckpt", "missing.pt"], 1, "ONNX Runtime cannot load it"),
+    ],
+)
+def test_bad_input(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("text.onnx", "text.txt"):
+        (tmp_path / name).write_text("hello")
+    assert run(monkeypatch, *arguments) == status
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_golden_file_of_other_weights(
+    tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import dataclasses
+
+    other = dataclasses.replace(load_golden(golden_path(tiny_graph)), weights_sha256="0")
+    save_golden(tmp_path / "other.golden.npz", other)
+    assert run(monkeypatch, tiny_graph, "--golden", tmp_path / "other.golden.npz") == 1
+    assert "different weights" in capsys.readouterr().err
