@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 CKPT := runtime/cisi_runtime/weights/small.pt
 PHOTO := tests/photos/balloon
 
-.PHONY: demo test environment clean
+.PHONY: demo test parity environment clean
 
 environment: $(INSTALLED)
 
@@ -15,18 +15,31 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,train,eval,rtx,dev]'
 	touch $@
 
+# The two exports are mostly one thread each, so they run side by side; their tables follow one after the other.
 demo: $(INSTALLED)
 	mkdir -p demo
-	$(BIN)/cisi-export --ckpt $(CKPT) --fp16 --out demo/small.fp16.onnx
-	$(BIN)/cisi-export --ckpt $(CKPT) --out demo/small.onnx
+	$(MAKE) --no-print-directory -j2 demo/fp16.log demo/float32.log
+	cat demo/fp16.log demo/float32.log
 	$(BIN)/cisi-run $(PHOTO).jpg --mask $(PHOTO).mask.png --model demo/small.onnx \
 		-o demo/balloon.png --sheet demo/balloon.sheet.png --repeat 9
+
+demo/fp16.log: FORCE
+	$(BIN)/cisi-export --ckpt $(CKPT) --fp16 --out demo/small.fp16.onnx > $@ || (cat $@; exit 1)
+
+demo/float32.log: FORCE
+	$(BIN)/cisi-export --ckpt $(CKPT) --out demo/small.onnx > $@ || (cat $@; exit 1)
+
+FORCE:
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# The ladder of parity checks at full size; some ten minutes.
+parity: $(INSTALLED)
+	$(BIN)/python -m tests.full_size
 
 clean:
 	rm -rf .venv demo build

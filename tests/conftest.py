@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ import pytest
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.contract import Contract, Provenance
 from cisi_runtime.pictures import Picture, write_picture
+
+if TYPE_CHECKING:
+    from cisi_train.network import Generator
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = ROOT / "tests" / "photos"
@@ -31,6 +35,17 @@ def provenance() -> Provenance:
     return Provenance("made for tests", "CC0", "0" * 64, 3, 7, "tiny")
 
 
+def roughen(generator: Generator) -> None:
+    """Biases and scales that are not all alike, and styles that differ: what a fresh network would hide."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith("bias") or parameter.ndim == 3:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        generator.style.to_code.weight.mul_(1.5)
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of preset tiny whose weights are far from their initialisation: a fresh network renders almost
@@ -42,12 +57,9 @@ def tiny_checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(11)
     generator = Generator(PRESETS["tiny"])
+    roughen(generator)
     with torch.no_grad():
-        for name, parameter in generator.named_parameters():
-            if name.endswith("bias") or parameter.ndim == 3:
-                parameter.add_(0.1 * torch.randn_like(parameter))
         generator.decoder.to_rgb.weight.mul_(0.5)
-        generator.style.to_code.weight.mul_(1.5)
     path = tmp_path_factory.mktemp("tiny") / "tiny.pt"
     save_checkpoint(path, Contract(PRESETS["tiny"], provenance()), generator.state_dict(), configuration={})
     return path

@@ -60,6 +60,26 @@ def test_installed_alone_it_runs_from_an_empty_folder(wheel: Path, tmp_path: Pat
     subprocess.run([str(part) for part in command], cwd=empty, check=True)
     hole = np.asarray(Image.open(mask))
     assert np.array_equal(read_picture(empty / "out.png").rgb[~hole], read_picture(photo).rgb[~hole])
+    parity_without_pytorch(python, empty)
     group = subprocess.run([str(python.parent / "cisi"), "export", "--ckpt", "x"], capture_output=True, text=True)
     assert group.returncode == 1
     assert re.fullmatch(r"cisi: error: needs \w+, expected .* pip install 'cisi-net\[train\]'\n", group.stderr)
+
+
+def parity_without_pytorch(python: Path, folder: Path) -> None:
+    """`cisi-parity` from the graph and its golden file alone; with a graph that lies it exits with 1."""
+    (weights,) = (python.parent.parent / "lib").glob("python*/site-packages/cisi_runtime/weights")
+    for name in ("small.onnx", "small.golden.npz"):
+        (folder / name).write_bytes((weights / name).read_bytes())
+    command = [str(python.parent / "cisi-parity"), "small.onnx"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert len(re.findall(" pass$", result.stdout, re.MULTILINE)) == 2 * 8
+    assert "weights: not compared one by one" in result.stdout
+    graph = (folder / "small.onnx").read_bytes()
+    # The epsilon of a norm, in the bytes of the file.
+    wrong = graph.replace(np.float32(1e-5).tobytes(), np.float32(1e-2).tobytes())
+    assert wrong != graph
+    (folder / "small.onnx").write_bytes(wrong)
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert re.search(r"small.onnx: \d+ of 16 comparisons failed; --ckpt would name the layer\n$", result.stderr)

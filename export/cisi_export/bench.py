@@ -74,9 +74,8 @@ def bench(ckpt: Path | None, preset: str, size: int, threads: int, rounds: int) 
                 milliseconds[name].append(1000.0 * (time.perf_counter() - start))
     medians = {name: statistics.median(times) for name, times in milliseconds.items()}
     slowest = medians[next(iter(_VARIANTS))]
-    click.echo(
-        f"dim {generator.self_content.down[0].conv.out_channels}, {size}x{size}, {threads} threads, {rounds} rounds"
-    )
+    dim = generator.decoder.to_rgb.in_channels
+    click.echo(f"dim {dim}, {size}x{size}, {threads} threads, medians of {rounds} rounds")
     for name, row in rows.items():
         click.echo(f"{name:<46} {row}  {medians[name]:>6.0f} ms  {slowest / medians[name]:>5.2f} x")
 

@@ -38,9 +38,11 @@ def build(
     size: tuple[int, int] | None = None,
     batch: int | None = None,
     pictures: list[Path] | None = None,
+    golden: Golden | None = None,
 ) -> Export:
     """Export, quantise if asked, and climb the ladder. size (height, width) and batch: None for a graph that takes any;
-    pictures: the photographs that "int8" calibrates on."""
+    pictures: the photographs that "int8" calibrates on; golden: `make_golden` of this checkpoint, size and batch, where
+    several exports share it."""
     model = float_graph(checkpoint, precision=precision, target=target, face=face, size=size, batch=batch)
     if precision == "int8":
         assert pictures is not None
@@ -51,7 +53,8 @@ def build(
         model = quantise(model, table)
         set_contract(model, dataclasses.replace(contract, precision="int8"))
         check_graph(model)
-    golden = make_golden(checkpoint, size, batch)
+    if golden is None:
+        golden = make_golden(checkpoint, size, batch)
     return Export(model, golden, climb(checkpoint, model, golden))
 
 
