@@ -113,6 +113,18 @@ def test_the_golden_file_is_the_networks_own_float64(tiny_checkpoint_path: Path,
         assert np.allclose(case.completed, stored.completed, rtol=0, atol=1e-7)
 
 
+def test_a_graph_of_one_size_by_the_command(tiny_checkpoint_path: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "t.pt"
+    checkpoint.write_bytes(tiny_checkpoint_path.read_bytes())
+    arguments = ["--ckpt", str(checkpoint), "--size", "192x128", "--batch", "1"]
+    result = CliRunner().invoke(export, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    graph = tmp_path / "t.192x128.batch1.onnx"
+    assert {path.name for path in tmp_path.iterdir()} == {"t.pt", graph.name, "t.192x128.batch1.golden.npz"}
+    assert str(OnnxRuntimeBackend(graph).fixed) == "batch 1, width 192, height 128"
+    assert {case.image.shape[1:3] for case in load_golden(golden_path(graph)).cases} == {(128, 192)}
+
+
 def broken(network: object) -> None:
     """Upsampling folded, then its sub-pixels in the wrong order: a picture shifted by half a pixel here and there."""
     from cisi_export.rewrites import SubPixelConv, fold_upsampling
@@ -146,6 +158,11 @@ def test_a_broken_rewrite_fails_and_nothing_is_written(
         (["--fp16", "--int8"], "--fp16 and --int8 exclude each other"),
         (["--int8"], "--int8 needs --calib"),
         (["--calib", "x"], "--calib is for --int8"),
+        (["--size", "100"], "--size 100: expected WIDTHxHEIGHT, multiples of 16 and 64 or more, or dynamic"),
+        (["--size", "256x"], "--size 256x: expected WIDTHxHEIGHT"),
+        (["--size", "48x64"], "--size 48x64: expected WIDTHxHEIGHT"),
+        (["--batch", "0"], "--batch 0: expected a number from 1, or dynamic"),
+        (["--batch", "x"], "--batch x: expected a number from 1, or dynamic"),
         (["--int8", "--calib", "x", "--target", "tensorrt"], "not available yet; expected --target cpu"),
     ],
 )

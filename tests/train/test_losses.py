@@ -6,6 +6,7 @@ from cisi_train.losses import (
     lsgan_discriminator,
     lsgan_generator,
     perceptual_l1,
+    style_alignment,
     style_spread,
     weighted_l1,
 )
@@ -65,6 +66,22 @@ def test_style_spread_by_hand() -> None:
     assert style_spread(style[:1]).item() == 0.0
     halves = torch.stack([style_spread(style[:2]), style_spread(style[2:4])]).mean()
     assert halves.item() == pytest.approx(style_spread(style[:4]).item())
+
+
+def test_style_alignment_by_hand() -> None:
+    first = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 3.0], [3.0, 0.0]], requires_grad=True)
+    loss = style_alignment(first)
+    assert loss.item() == pytest.approx(0.5)  # 45 degrees
+    loss.backward()
+    assert first.grad is not None
+    assert first.grad.abs().max() > 0.1
+    line = torch.arange(4.0)[:, None] * torch.tensor([[1.0, 2.0, 3.0]])
+    assert style_alignment(line).item() == pytest.approx(1.0)
+    isotropic = torch.randn(40_000, 8, generator=torch.Generator().manual_seed(0))
+    assert style_alignment(isotropic).item() == pytest.approx(1 / 8, abs=0.01)
+    assert style_alignment(line[:3]).item() == 0.0
+    eight = torch.cat([first.detach(), torch.zeros(4, 2)])  # equal codes: no direction, and no NaN
+    assert style_alignment(eight).item() == pytest.approx(0.25)
 
 
 def test_adversarial_losses_by_hand() -> None:

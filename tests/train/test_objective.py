@@ -20,8 +20,8 @@ def objective() -> Objective:
 @pytest.fixture
 def batch() -> tuple[Tensor, Tensor]:
     rng = torch.Generator().manual_seed(4)
-    image = torch.rand(2, 3, 64, 64, generator=rng) * 2 - 1
-    holes = torch.zeros(2, 2, 1, 64, 64)
+    image = torch.rand(4, 3, 64, 64, generator=rng) * 2 - 1
+    holes = torch.zeros(4, 2, 1, 64, 64)
     holes[:, 0, :, 8:40, 8:40] = 1.0
     holes[:, 1, :, 30:60, 20:50] = 1.0
     return image, holes
@@ -68,6 +68,7 @@ def test_the_inferred_content_step_leaves_sce_and_discriminator_alone(
         ("style_l1", {"style"}),
         ("mutual_style", {"style"}),
         ("style_spread", {"style"}),
+        ("style_alignment", {"style"}),
     ],
 )
 def test_what_each_loss_of_the_second_step_teaches(
@@ -89,7 +90,7 @@ def test_swapped_content_codes_by_hand(objective: Objective, batch: tuple[Tensor
     assert losses["mutual_content"].item() == pytest.approx(latent_l1(*content).item(), rel=1e-5)
     assert losses["mutual_style"].item() == pytest.approx(latent_l1(*style).item(), rel=1e-5)
     known = (holes[:, 1] < 0.5).expand_as(image)
-    assert torch.equal(completed[2:][known], image[known])
+    assert torch.equal(completed[4:][known], image[known])
     assert losses["completed_content"].item() == pytest.approx(
         latent_l1(network.self_content(completed), network.self_content(image).repeat(2, 1, 1, 1)).item(), rel=1e-5
     )

@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 data, out = Path(sys.argv[1]), Path(sys.argv[2])
 processes = Processes("cpu")
 torch.manual_seed(5)
-chosen = options(data, out, batch=4 // processes.count, perceptual=True)
+chosen = options(data, out, batch=8 // processes.count, perceptual=True)
 trainer = Trainer(chosen, open_folder(data), VggFeatures(), processes)
 seen = []
 update = trainer._update

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 # Paper, section "Implementation Details": weight of the missing region; the known region has weight 1.
 HOLE_WEIGHT = 5.0
@@ -58,6 +59,21 @@ def style_spread(style: Tensor) -> Tensor:
     codes = style.float()[: len(style) // 2 * 2]
     apart = (codes[0::2] - codes[1::2]).abs().mean(dim=1)
     return 2.0 * (_STYLE_MARGIN - apart).clamp(min=0.0).sum() / len(style)
+
+
+def style_alignment(style: Tensor) -> Tensor:
+    """Style codes must differ in more than one way: mean `cos^2` of the angle between the differences of two pairs.
+
+    Not in the paper. Codes that are only pushed apart (`style_spread`) may all lie on a line: after 1,300 steps three
+    of eight dimensions carried 98 % of the variance, brightness and red against blue, and red pictures were filled
+    with orange. The loss is 1 on a line and 1/S for codes that vary alike in all S dimensions. style `[N, S]`; images
+    4k to 4k + 3 make two pairs, and a rest of the batch counts 0: of several processes each needs a multiple of four
+    images to give the gradients of one.
+    """
+    codes = style.float()[: len(style) // 4 * 4]
+    one, other = codes[0::4] - codes[1::4], codes[2::4] - codes[3::4]
+    aligned = cosine_similarity(one, other, dim=1).square()
+    return 4.0 * aligned.sum() / len(style)
 
 
 def lsgan_generator(fake: Sequence[Tensor], patches: Sequence[Tensor]) -> Tensor:

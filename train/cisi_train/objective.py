@@ -14,6 +14,7 @@ from cisi_train.losses import (
     lsgan_discriminator,
     lsgan_generator,
     perceptual_l1,
+    style_alignment,
     style_spread,
     weighted_l1,
 )
@@ -124,6 +125,7 @@ class Objective:
             true_style = self._style_of_complete(image)
             losses["style_l1"] = latent_l1(style, true_style.repeat(2, 1))
             losses["style_spread"] = style_spread(true_style)
+            losses["style_alignment"] = style_alignment(true_style)
         if l1_only:
             return losses, completed
         if self.vgg is not None and features is not None:
