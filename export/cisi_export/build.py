@@ -44,18 +44,19 @@ def build(
     pictures: the photographs that "int8" calibrates on; golden: `make_golden` of this checkpoint, size and batch, where
     several exports share it."""
     model = float_graph(checkpoint, precision=precision, target=target, face=face, size=size, batch=batch)
+    float_model = None
     if precision == "int8":
         assert pictures is not None
         contract = graph_contract(model.SerializeToString())
         table = observe_ranges(
             model, tensors_to_observe(model), pictures, lambda image, hole: graph_inputs(contract, image, hole)
         )
-        model = quantise(model, table)
+        float_model, model = model, quantise(model, table)
         set_contract(model, dataclasses.replace(contract, precision="int8"))
         check_graph(model)
     if golden is None:
         golden = make_golden(checkpoint, size, batch)
-    return Export(model, golden, climb(checkpoint, model, golden))
+    return Export(model, golden, climb(checkpoint, model, golden, float_model))
 
 
 def float_graph(

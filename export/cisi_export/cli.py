@@ -11,6 +11,11 @@ from cisi_runtime.architecture import MIN_SIZE, SIZE_MULTIPLE
 from cisi_runtime.command import option, run_command
 from cisi_runtime.errors import ParityError
 
+# Of a graph of one size and batch: the largest whose golden file, with one case, stays below 10 MB (9.8 MB measured).
+_MOST_PIXELS = 1024 * 1024
+# With a free size: golden cases have up to 192x192 pixels each.
+_MOST_BATCH = 28
+
 
 @click.command()
 @click.option("--ckpt", type=click.Path(path_type=Path), required=True, help="Checkpoint that cisi-train wrote.")
@@ -48,12 +53,19 @@ def export(
     _check_options(fp16, int8, calib, target)
     precision = "float16" if fp16 else "int8" if int8 else "float32"
     fixed_size, fixed_batch = _parse_size(size), _parse_batch(batch)
+    if fixed_size and fixed_size[0] * fixed_size[1] * (fixed_batch or 1) > _MOST_PIXELS:
+        raise click.UsageError(
+            f"--size {size} with --batch {batch}: expected at most {_MOST_PIXELS} pixels together (1024x1024), "
+            "because the golden file of such a graph would exceed 10 MB; larger ones run through a dynamic graph"
+        )
+    if fixed_batch and not fixed_size and fixed_batch > _MOST_BATCH:
+        raise click.UsageError(f"--batch {batch}: expected at most {_MOST_BATCH} with a free size")
     fixed = (f".{size}" if fixed_size else "") + (f".batch{batch}" if fixed_batch else "")
-    out = out or ckpt.with_name(ckpt.stem + fixed + _suffix(precision, target))
+    out = out or ckpt.with_name(ckpt.stem + fixed + _suffix(precision, target, face))
     if out.suffix != ".onnx":
         raise click.UsageError(f"--out {out}: expected a name that ends in .onnx")
     from cisi_runtime.files import check_writable, whole_file
-    from cisi_runtime.golden import golden_path, save_golden
+    from cisi_runtime.golden import fitting, golden_path, save_golden
     from cisi_runtime.parity import parity_table, weights_line
 
     with option("--out"):
@@ -82,8 +94,12 @@ def export(
     click.echo(weights_line(climb.weights))
     if climb.failures:
         raise ParityError(f"{climb.failures} of {climb.checks} comparisons failed: {out} was not written")
+    kept = fitting(result.golden)
+    left_out = len(result.golden.cases) - len(kept.cases)
+    if left_out:
+        click.echo(f"{golden_path(out)}: without {left_out} of the cases above, to stay below 10 MB", err=True)
     with option("--out"):
-        save_golden(golden_path(out), result.golden)
+        save_golden(golden_path(out), kept)
         with whole_file(out) as temporary:
             temporary.write_bytes(result.model.SerializeToString(deterministic=True))
     click.echo(f"{out}: {precision}, {target} lowering, {out.stat().st_size / 1e6:.1f} MB")
@@ -126,12 +142,13 @@ def _parse_batch(text: str) -> int | None:
     return int(text)
 
 
-def _suffix(precision: str, target: str) -> str:
+def _suffix(precision: str, target: str, face: str) -> str:
+    start = ".tensor" if face == "tensor" else ""
     if precision == "float16":
-        return ".fp16.onnx"
+        return f"{start}.fp16.onnx"
     if precision == "int8":
-        return f".int8.{target}.onnx"
-    return ".onnx" if target == "cpu" else f".{target}.onnx"
+        return f"{start}.int8.{target}.onnx"
+    return f"{start}.onnx" if target == "cpu" else f"{start}.{target}.onnx"
 
 
 def main() -> None:

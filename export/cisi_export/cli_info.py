@@ -35,7 +35,9 @@ def info(graph: Path, as_json: bool) -> None:
 
     from cisi_export.cost import cost_of
 
-    cost = cost_of(onnx.load_from_string(graph.read_bytes()), contract, fixed.height or _SIDE, fixed.width or _SIDE)
+    with option("GRAPH"):
+        model = onnx.load_from_string(graph.read_bytes())
+        cost = cost_of(model, contract, fixed.height or _SIDE, fixed.width or _SIDE)
     if as_json:
         card = dataclasses.asdict(cost) | {"flop": cost.flop, "contract": dataclasses.asdict(contract)}
         click.echo(json.dumps(card | {"fixed": dataclasses.asdict(fixed)}))

@@ -11,6 +11,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cisi_runtime.contract import Contract
+from cisi_runtime.errors import GraphError
 
 # Parts of the network by the beginning of their weights' names, the more special first.
 _PARTS = {
@@ -55,8 +56,8 @@ class Cost:
 
 
 def cost_of(model: ModelProto, contract: Contract, height: int, width: int) -> Cost:
-    """Count for one picture of a size that the graph takes. Raises ValueError when a convolution's size cannot be
-    inferred."""
+    """Count for one picture of a size that the graph takes. Raises GraphError when a convolution's size cannot be
+    inferred or its weights are not stored arrays."""
     sized = _with_sizes(model, contract, height, width)
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -75,7 +76,10 @@ def cost_of(model: ModelProto, contract: Contract, height: int, width: int) -> C
     for node in model.graph.node:
         if node.op_type not in ("Conv", "Gemm"):
             continue
-        weight = initialisers[source.get(node.input[1], node.input[1])]
+        name = source.get(node.input[1], node.input[1])
+        if name not in initialisers:
+            raise GraphError(f"{node.op_type} {node.name!r} reads its weights from {name!r}, expected a stored array")
+        weight = initialisers[name]
         count = _flop(node, list(weight.dims), shapes.get(node.output[0], []))
         flop[next((part for start, part in _PARTS.items() if weight.name.startswith(start)), "other")] += count
         if node.op_type == "Conv":
@@ -90,7 +94,7 @@ def cost_of(model: ModelProto, contract: Contract, height: int, width: int) -> C
     return Cost(
         height=height,
         width=width,
-        parameters=sum(math.prod(item.dims) for item in weights if item.name.startswith("generator.")),
+        parameters=sum(math.prod(item.dims) for item in weights if _is_weight(item.name)),
         parameter_bytes=sum(math.prod(item.dims) * _BYTES[item.data_type] for item in weights),
         nodes=len(model.graph.node),
         operators=dict(sorted(collections.Counter(node.op_type for node in model.graph.node).items())),
@@ -100,9 +104,13 @@ def cost_of(model: ModelProto, contract: Contract, height: int, width: int) -> C
     )
 
 
+def _is_weight(name: str) -> bool:
+    return name.startswith("generator.") and not name.endswith(("_scale", "_zero_point"))
+
+
 def _flop(node: NodeProto, weight: list[int], output: list[int]) -> int:
     if not output or any(side <= 0 for side in output):
-        raise ValueError(f"the size of {node.output[0]} cannot be inferred")
+        raise GraphError(f"the size of {node.output[0]} cannot be inferred")
     if node.op_type == "Gemm":
         return 2 * math.prod(output) * (math.prod(weight) // output[-1])
     return 2 * math.prod(output) * math.prod(weight[1:])

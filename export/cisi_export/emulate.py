@@ -8,17 +8,21 @@ float16. What a GPU does inside one kernel (float32 accumulation) is then modell
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from cisi_export.metadata import set_contract
-from cisi_runtime.contract import Contract
+from cisi_runtime.contract import METADATA_KEY, Contract
 
 
-def emulate_float16(model: ModelProto) -> ModelProto:
-    """A float32 copy of a float16 graph with a cast to float16 and back behind every float16 tensor.
+def emulate_float16(model: ModelProto, *, rounding: bool = True) -> ModelProto:
+    """A float32 copy of a float16 graph with a cast to float16 and back behind every float16 tensor; without `rounding`
+    no casts, only the stored weights are still rounded.
 
     Raises ValueError when the type of a tensor cannot be inferred.
     """
@@ -42,7 +46,7 @@ def emulate_float16(model: ModelProto) -> ModelProto:
     nodes: list[NodeProto] = []
     for node in graph.node:
         _widen_constants(node)
-        rounded = [name for name in node.output if name in half]
+        rounded = [name for name in node.output if rounding and name in half]
         renamed = {name: f"{name}/unrounded" for name in rounded}
         node.output[:] = [renamed.get(name, name) for name in node.output]
         nodes.append(node)
@@ -67,6 +71,19 @@ def emulated(serialised: bytes, contract: Contract) -> bytes:
     set_contract(emulation, dataclasses.replace(contract, precision="float32"))
     copy: bytes = emulation.SerializeToString()
     return copy
+
+
+def float32_twin(model: ModelProto, weights: Mapping[str, npt.NDArray[Any]]) -> ModelProto:
+    """A float16 graph as it would be in float32: nothing rounds, and the weights (by their names in the graph) are put
+    in unrounded. What is wrong with the graph itself shows here, where float16's noise does not hide it."""
+    twin = emulate_float16(model, rounding=False)
+    for initialiser in twin.graph.initializer:
+        if initialiser.name in weights:
+            exact = weights[initialiser.name].astype(np.float32)
+            initialiser.CopyFrom(numpy_helper.from_array(exact, initialiser.name))
+    contract = Contract.from_json(next(p.value for p in model.metadata_props if p.key == METADATA_KEY))
+    set_contract(twin, dataclasses.replace(contract, precision="float32"))
+    return twin
 
 
 def _widen_constants(node: NodeProto) -> None:

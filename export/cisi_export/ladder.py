@@ -10,12 +10,14 @@ import numpy.typing as npt
 import torch
 from onnx import ModelProto
 
+from cisi_export.emulate import float32_twin
 from cisi_export.inference import inference_module
-from cisi_export.initialisers import compare_initialisers
-from cisi_runtime.backends.ort import graph_contract
+from cisi_export.initialisers import compare_initialisers, weights_in_graph
+from cisi_export.onnx_graph import check_graph
+from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract
 from cisi_runtime.codec import decode_pixels
 from cisi_runtime.golden import Golden
-from cisi_runtime.parity import Comparison, Run, WeightComparison, compare_all
+from cisi_runtime.parity import Comparison, Run, WeightComparison, check_backend, compare_all
 from cisi_runtime.rungs import check_graph_file
 from cisi_train.checkpoint import Checkpoint
 from cisi_train.network import Generator
@@ -39,18 +41,24 @@ class Climb:
         return sum(not item.passed for item in self.comparisons) + sum(not item.passed for item in self.weights)
 
 
-def climb(checkpoint: Checkpoint, model: ModelProto, golden: Golden) -> Climb:
+def climb(checkpoint: Checkpoint, model: ModelProto, golden: Golden, float_model: ModelProto | None = None) -> Climb:
     """All rungs that a machine without a GPU can run, for a graph with a contract in it.
 
-    The rewritten network in float32 PyTorch, the graph in ONNX Runtime (see `graph_rungs`), and every initialiser
-    against the checkpoint's weights.
+    The rewritten network in float32 PyTorch; the graph in float32, of a float16 graph its twin (see `float32_twin`), of
+    an INT8 graph `float_model`, the one that it was made of; the graph itself (see `graph_rungs`); and its weights.
+    Raises GraphError for a graph that `check_graph` refuses.
     """
-    serialised = model.SerializeToString()
-    target = graph_contract(serialised).target
-    run = _runner(checkpoint.generator(), target)
-    comparisons = compare_all(f"rewritten network, {target}", run, golden, "float32")
-    comparisons += check_graph_file(serialised, golden)
+    check_graph(model)
+    contract = graph_contract(model.SerializeToString())
     weights = {name: value.numpy() for name, value in checkpoint.weights.items()}
+    run = _runner(checkpoint.generator(), contract.target)
+    comparisons = compare_all(f"rewritten network, {contract.target}", run, golden, "float32")
+    if contract.precision == "float16":
+        float_model = float32_twin(model, weights_in_graph(model, weights))
+    if float_model is not None:
+        backend = OnnxRuntimeBackend(float_model.SerializeToString(), optimise=False)
+        comparisons += check_backend("ONNX float32 twin, as written", backend, golden, "float32")
+    comparisons += check_graph_file(model.SerializeToString(), golden)
     return Climb(comparisons, compare_initialisers(model, weights))
 
 

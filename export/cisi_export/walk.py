@@ -29,6 +29,7 @@ class Walk:
     """layers: all common float tensors in the order of computation; first_bad: the first whose error is beyond the
     limit; missing: the first tensor of the right graph that the other does not compute."""
 
+    limit: float
     layers: list[Layer]
     first_bad: Layer | None
     missing: str | None
@@ -43,14 +44,14 @@ class Walk:
             before = self.layers[: self.layers.index(bad)]
             if before:
                 lines.append(f"before it: {before[-1].operator} -> {before[-1].tensor}, {before[-1].error:.1e}")
-        return "\n".join(lines) or f"all {len(self.layers)} common layers agree"
+        return "\n".join(lines) or f"all {len(self.layers)} layers agree up to a relative error of {self.limit:.0e}"
 
 
 def walk(right: ModelProto, suspect: ModelProto, inputs: dict[str, npt.NDArray[Any]], limit: float) -> Walk:
     """Run both graphs on the same inputs with every float tensor as an output and compare those of the same name.
 
-    Both are float32 graphs (a float16 one emulated, a quantised one as it is) of the same lowering and face. limit: the
-    largest relative error that the precision explains.
+    Both as `runnable` gives them, exported alike: of the same precision (of an INT8 graph the float32 one), lowering
+    and face. limit: the largest relative error that is not a fault.
     """
     ours, theirs = _activations(right, inputs), _activations(suspect, inputs)
     operators = {name: node.op_type for node in right.graph.node for name in node.output}
@@ -65,7 +66,7 @@ def walk(right: ModelProto, suspect: ModelProto, inputs: dict[str, npt.NDArray[A
         error = float(np.sqrt(np.mean(np.square(other.astype(np.float64) - value))))
         layers.append(Layer(name, operators[name], error / scale if scale > 0.0 else error))
     bad = next((layer for layer in layers if not layer.error <= limit), None)
-    return Walk(layers, bad, missing)
+    return Walk(limit, layers, bad, missing)
 
 
 def _activations(model: ModelProto, inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

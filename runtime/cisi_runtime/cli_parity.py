@@ -38,6 +38,7 @@ def parity(artifact: Path, golden: Path | None, ckpt: Path | None, sheet: Path |
     """
     if golden is not None and ckpt is not None:
         raise click.UsageError("--golden and --ckpt exclude each other")
+    from cisi_runtime.backends.ort import graph_contract
     from cisi_runtime.files import check_writable
     from cisi_runtime.golden import golden_path, load_golden
     from cisi_runtime.parity import parity_table, weights_line
@@ -55,9 +56,9 @@ def parity(artifact: Path, golden: Path | None, ckpt: Path | None, sheet: Path |
             raise GraphError(f"{artifact}: expected an ONNX graph, with a name that ends in .onnx")
     weights, found = [], None
     if ckpt is not None:
-        (point,) = entry_points(group="cisi.parity", name="checkpoint") or (None,)
-        if point is None:
-            raise ParityError("--ckpt: needs the export package, expected an installation with cisi-net[train]")
+        with option("ARTIFACT"):
+            graph_contract(artifact)
+        (point,) = entry_points(group="cisi.parity", name="checkpoint")
         with option("--ckpt"):
             cases, comparisons, weights, found = point.load()(artifact, ckpt)
     else:
@@ -96,13 +97,14 @@ def _sheet(artifact: Path, golden: Golden) -> npt.NDArray[np.uint8]:
     import numpy as np
 
     from cisi_runtime.codec import encode_pixels
+    from cisi_runtime.parity import run_case
     from cisi_runtime.rungs import graph_rungs
     from cisi_runtime.sheet import picture_sheet, show_hole
 
     _, backend = next(iter(graph_rungs(artifact)))
     rows = []
     for case in golden.cases:
-        result = backend.run_pixels(case.image, case.hole_mask)
+        result = run_case(backend, case.image, case.hole_mask)
         pixels = result if result.dtype == np.uint8 else encode_pixels(result)
         for image, hole, reference, ours in zip(
             case.image, case.hole_mask, encode_pixels(case.completed), pixels, strict=True

@@ -14,7 +14,7 @@ from cisi_runtime.errors import CisiError
 _EXTRAS = {
     "onnxruntime": "cpu",
     "torch": "train",
-    "onnx": "train",
+    "onnx": "parity",
     "onnxscript": "train",
     "tensorboard": "train",
     "cv2": "eval",

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +18,22 @@ from cisi_runtime.files import whole_file
 MOST_CASES = 12
 MOST_BYTES = 10_000_000
 _FORMAT = "cisi-net golden file"
-_GRAPH_SUFFIX = re.compile(r"(\.fp16|\.tensorrt|\.int8\.cpu)?\.onnx$")
+_GRAPH_SUFFIX = re.compile(r"(\.tensor)?(\.fp16|\.tensorrt|\.int8\.cpu)?\.onnx$")
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 _ARRAYS = ("image", "hole_mask", "completed")
 
 
 @dataclasses.dataclass(frozen=True)
 class GoldenCase:
-    """One batch. `is_natural`: it looks like photographs and does not test the ends of the range.
+    """One batch. kind: "natural" looks like photographs; "flat" is one colour for the network, so that its first norms
+    have only rounding errors to normalise; "noise" has its own statistics, or a hole too small for any.
 
     image: uint8 `[N, H, W, 3]`; hole_mask: bool `[N, H, W]`, True = hole; completed: the reference's result, float32
     `[N, 3, H, W]` in [-1, 1], composited.
     """
 
     name: str
-    is_natural: bool
+    kind: str
     image: npt.NDArray[np.uint8]
     hole_mask: npt.NDArray[np.bool_]
     completed: npt.NDArray[np.float32]
@@ -42,6 +45,12 @@ class Golden:
 
     weights_sha256: str
     cases: tuple[GoldenCase, ...]
+
+
+def fitting(golden: Golden) -> Golden:
+    """The first cases of a golden file that stay below 10 MB together, by their size uncompressed; at least one."""
+    sizes = np.cumsum([sum(getattr(case, name).nbytes for name in _ARRAYS) for case in golden.cases])
+    return dataclasses.replace(golden, cases=golden.cases[: max(1, int((sizes <= MOST_BYTES).sum()))])
 
 
 def golden_path(graph: Path) -> Path:
@@ -56,7 +65,7 @@ def save_golden(path: Path, golden: Golden) -> None:
     header = {
         "format": _FORMAT,
         "weights_sha256": golden.weights_sha256,
-        "cases": {case.name: {"is_natural": case.is_natural} for case in golden.cases},
+        "cases": {case.name: {"kind": case.kind} for case in golden.cases},
     }
     arrays = {f"{case.name}/{name}": getattr(case, name) for case in golden.cases for name in _ARRAYS}
     with whole_file(path) as temporary:
@@ -74,15 +83,17 @@ def load_golden(path: Path) -> Golden:
             if header.get("format") != _FORMAT:
                 raise GraphError(f"{path}: not a golden file, expected one written by cisi-export")
             cases = tuple(
-                GoldenCase(name, bool(about["is_natural"]), *(file[f"{name}/{array}"] for array in _ARRAYS))
+                GoldenCase(name, str(about["kind"]), *(file[f"{name}/{array}"] for array in _ARRAYS))
                 for name, about in header["cases"].items()
             )
+            if not 1 <= len(cases) <= MOST_CASES:
+                raise GraphError(f"{path}: holds {len(cases)} golden cases, expected 1 to {MOST_CASES}")
             for case in cases:
                 _check_case(path, case)
             return Golden(header["weights_sha256"], cases)
     except FileNotFoundError as error:
         raise GraphError(f"{path}: no such file; cisi-export writes it beside the graph") from error
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise GraphError(f"{path}: not a golden file, or damaged: {error}") from error
 
 

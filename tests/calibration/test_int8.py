@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from cisi_calibration.observe import calibration_pictures, observe_ranges
 from cisi_calibration.quantise import convolutions_to_quantise, quantise, tensors_to_observe
 from cisi_export.cli import main as export_main
 from cisi_export.initialisers import compare_initialisers
+from cisi_export.metadata import set_contract
 from cisi_runtime.backends.base import graph_inputs
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.errors import DataError, GraphError, PictureError
@@ -29,7 +31,9 @@ def quantised(tiny_graph: Path, photo_folder: Path) -> onnx.ModelProto:
         calibration_pictures(photo_folder)[:8],
         lambda image, hole: graph_inputs(contract, image, hole),
     )
-    return quantise(model, table)
+    graph = quantise(model, table)
+    set_contract(graph, dataclasses.replace(contract, precision="int8"))
+    return graph
 
 
 def one_convolution() -> onnx.ModelProto:
@@ -144,6 +148,20 @@ def test_quantised_weights_are_the_checkpoints(quantised: onnx.ModelProto, tiny_
     array.flat[77] -= np.sign(array.flat[77]) * 2  # two steps in one weight: nobody sees that in a picture
     item.CopyFrom(onnx.numpy_helper.from_array(array, item.name))
     assert [line.name for line in compare_initialisers(wrong, weights) if not line.passed] == [name]
+    # All zeros, under a scale so coarse that it would explain them.
+    item.CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(array), item.name))
+    (scale,) = (item for item in wrong.graph.initializer if item.name == f"generator.{name}_scale")
+    largest = np.abs(weights[name]).max(axis=(1, 2, 3))
+    scale.CopyFrom(onnx.numpy_helper.from_array((2.1 * largest).astype(np.float32), scale.name))
+    assert [line.name for line in compare_initialisers(wrong, weights) if not line.passed] == [name]
+
+
+def test_a_graph_that_only_says_int8(tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
+    model = onnx.load(tiny_graph)
+    set_contract(model, dataclasses.replace(OnnxRuntimeBackend(tiny_graph).contract, precision="int8"))
+    weights = {name: value.numpy() for name, value in load_checkpoint(tiny_checkpoint_path).weights.items()}
+    (bad,) = (line for line in compare_initialisers(model, weights) if not line.passed)
+    assert bad.stored_as == "float32, but the contract says int8"
 
 
 def test_int8_of_untrained_weights_misses_the_budget_and_is_not_written(

@@ -1,5 +1,5 @@
 """Builds an engine with TensorRT-RTX, one process for each: after a failed build the next one in the same process
-silently uses the failed one's target. Run as a program by `test_tensorrt_rtx.py`; needs no GPU."""
+silently uses the failed one's target. Run as a program by `test_independent_tools.py`; needs no GPU."""
 
 import sys
 from pathlib import Path

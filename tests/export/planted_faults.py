@@ -5,35 +5,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from unittest import mock
 
+import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from cisi_export import inference
+from cisi_export import inference, ladder
 from cisi_export.build import float_graph
 from cisi_export.golden_cases import make_golden
 from cisi_export.inference import TensorFace, Uint8Face, inference_module
-from cisi_export.initialisers import compare_initialisers
+from cisi_export.metadata import set_contract
 from cisi_export.onnx_graph import onnx_graph
 from cisi_export.rewrites import InstanceNormNode, WrittenOutNorm
-from cisi_runtime.codec import decode_pixels
+from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError
 from cisi_runtime.golden import Golden
-from cisi_runtime.parity import compare_all
-from cisi_runtime.rungs import check_graph_file
-from cisi_train.checkpoint import Checkpoint, weights_sha256
+from cisi_train.checkpoint import Checkpoint, load_checkpoint, weights_sha256
 from cisi_train.network import composite, encoders
+from cisi_train.network.blocks import sub_pixel_weight
 from cisi_train.network.generator import Generator
 
-REWRITTEN, ONNX32, ONNX16, WEIGHTS, CHECKER = "rewritten network", "ONNX float32", "ONNX float16", "weights", "checker"
+REWRITTEN, ONNX32, ONNX16 = "rewritten network", "ONNX float32", "ONNX float16"
+TWIN, WEIGHTS, CHECKER = "ONNX float32 twin", "weights", "checker"
 
 
 class Lab:
@@ -62,54 +66,40 @@ class Lab:
         contract = dataclasses.replace(self.checkpoint.contract, weights_sha256=weights_sha256(weights))
         return Lab(dataclasses.replace(self.checkpoint, contract=contract, weights=weights))
 
-    def network(self, face: str = "tensor") -> nn.Module:
-        return inference_module(self.checkpoint.generator(), target="cpu", face=face, half=False)
+    def network(self) -> nn.Module:
+        return inference_module(self.checkpoint.generator(), target="cpu", face="tensor", half=False)
 
     def rungs_that_fail(self, subject: nn.Module | ModelProto) -> set[str]:
-        """All checks that the subject does not pass."""
-        if isinstance(subject, nn.Module):
-            run = _pixels(subject) if isinstance(subject, Uint8Face) else _floats(subject)
-            return {REWRITTEN for item in compare_all("", run, self.golden, "float32") if not item.passed}
-        rungs = {
-            ONNX16 if "float16" in item.rung else ONNX32
-            for item in check_graph_file(subject.SerializeToString(), self.golden)
-            if not item.passed
-        }
-        weights = {name: value.numpy() for name, value in self.checkpoint.weights.items()}
-        return rungs | {WEIGHTS for item in compare_initialisers(subject, weights) if not item.passed}
+        """What the ladder itself finds: of a faulty network beside a sound graph, or of a faulty graph."""
+        model = subject if isinstance(subject, ModelProto) else self.float32
+        with contextlib.ExitStack() as stack:
+            if isinstance(subject, nn.Module):
+                stack.enter_context(mock.patch.object(ladder, "inference_module", return_value=subject))
+            climbed = ladder.climb(self.checkpoint, model, self.golden)
+        failed = {item.rung for item in climbed.comparisons if not item.passed}
+        rungs = (REWRITTEN, TWIN, ONNX32, ONNX16)
+        found = {next(rung for rung in rungs if name.startswith(rung)) for name in failed}
+        return found | {WEIGHTS for item in climbed.weights if not item.passed}
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """plant: makes the faulty network or graph, or raises GraphError; rung: the check that must find it."""
+    """plant: makes the faulty network or graph; rung: the check that must find it; loud: on the network with large
+    activations."""
 
     name: str
     rung: str
     plant: Callable[[Lab], nn.Module | ModelProto]
+    loud: bool = False
 
     def found_by(self, lab: Lab) -> set[str]:
-        lab = lab.loud if self.name.startswith("float16 statistics") else lab
+        lab = lab.loud if self.loud else lab
         try:
             return lab.rungs_that_fail(self.plant(lab))
-        except GraphError:
+        except GraphError as error:
+            if "unexpected operators" not in str(error):
+                raise
             return {CHECKER}
-
-
-def _floats(module: nn.Module) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    def run(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        mask = torch.from_numpy(hole[:, None].astype(np.float32))
-        with torch.no_grad():
-            return module(torch.from_numpy(decode_pixels(image)), mask).numpy()
-
-    return run
-
-
-def _pixels(module: nn.Module) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    def run(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return module(torch.from_numpy(image), torch.from_numpy(hole.astype(np.uint8) * 255)).numpy()
-
-    return run
 
 
 # Faults of the network's code.
@@ -197,12 +187,21 @@ class _Truncating(Uint8Face):
         return composite(known, generated, hole).permute(0, 2, 3, 1).to(torch.uint8)
 
 
-def _face(kind: type[TensorFace] | type[Uint8Face]) -> Callable[[Lab], nn.Module]:
+def _face(kind: type[TensorFace]) -> Callable[[Lab], nn.Module]:
     def plant(lab: Lab) -> nn.Module:
-        sound = lab.network()
-        generator = sound.generator
+        generator = lab.network().generator
         assert isinstance(generator, Generator)
         return kind(generator).eval()
+
+    return plant
+
+
+def _exported_face(kind: type[Uint8Face]) -> Callable[[Lab], ModelProto]:
+    def plant(lab: Lab) -> ModelProto:
+        generator = lab.network().generator
+        assert isinstance(generator, Generator)
+        contract = dataclasses.replace(lab.checkpoint.contract, precision="float32", target="cpu", face="uint8")
+        return onnx_graph(kind(generator).eval().requires_grad_(False), contract)
 
     return plant
 
@@ -297,16 +296,56 @@ def _other_epsilon(model: ModelProto) -> None:
             _set(node, epsilon=1e-3)
 
 
+def _written_out_epsilon(model: ModelProto) -> None:
+    """Every Add of 1e-5 in front of a square root."""
+    for item in model.graph.initializer:
+        array = numpy_helper.to_array(item)
+        if array.size == 1 and array.dtype == np.float32 and np.isclose(array, 1e-5):
+            item.CopyFrom(numpy_helper.from_array(np.full_like(array, 1e-3), item.name))
+
+
 def _other_threshold(model: ModelProto) -> None:
     node = _node(model, "GreaterOrEqual")
     (item,) = (item for item in model.graph.initializer if item.name == node.input[1])
     item.CopyFrom(numpy_helper.from_array(np.array(200.0, dtype=np.float32), item.name))
 
 
-def _half_a_pixel(weight: np.ndarray) -> np.ndarray:
-    """Sub-pixels of a folded convolution in the order of columns instead of rows."""
-    order = weight.reshape(-1, 2, 2, *weight.shape[1:]).swapaxes(1, 2)
-    return order.reshape(weight.shape)
+def _half_a_pixel(lab: Lab) -> ModelProto:
+    """The 5x5 kernel one pixel of the upsampled map to the side, which is half a pixel of the map before."""
+    weight = lab.checkpoint.weights["decoder.up.1.conv.weight"].double()
+    shifted = sub_pixel_weight(weight.roll(1, dims=3)).numpy()
+    return _graph(_weight(f"{DECODER}.up.1.conv.weight", lambda _: shifted))(lab)
+
+
+def _hidden_weight(model: ModelProto) -> None:
+    """A convolution reads a perturbed copy whose name looks like a scale of quantisation."""
+    conv = _node(model, "Conv", f"{ICE}.infer.conv.conv.weight")
+    (item,) = (item for item in model.graph.initializer if item.name == conv.input[1])
+    array = numpy_helper.to_array(item)
+    model.graph.initializer.append(numpy_helper.from_array(_perturbed(array).astype(array.dtype), "w_scale"))
+    conv.input[1] = "w_scale"
+
+
+def _scaled_weight(model: ModelProto) -> None:
+    """The stored weight is right, but an operator changes it on its way to the convolution."""
+    conv = _node(model, "Conv", f"{ICE}.infer.conv.conv.weight")
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1.005, dtype=np.float16), "factor"))
+    model.graph.node.insert(0, helper.make_node("Mul", [conv.input[1], "factor"], ["scaled"]))
+    conv.input[1] = "scaled"
+
+
+def _constant_weight(model: ModelProto) -> None:
+    conv = _node(model, "Conv", f"{ICE}.infer.conv.weight")
+    (item,) = (item for item in model.graph.initializer if item.name == conv.input[1])
+    other = numpy_helper.from_array(numpy_helper.to_array(item) * np.float32(1.05))
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["constant"], value=other))
+    conv.input[1] = "constant"
+
+
+def _relabelled(model: ModelProto) -> None:
+    """A float32 graph that says float16."""
+    contract = Contract.from_json(model.metadata_props[0].value)
+    set_contract(model, dataclasses.replace(contract, precision="float16"))
 
 
 ICE, SE, DECODER = "generator.inferred_content", "generator.style", "generator.decoder"
@@ -330,20 +369,21 @@ FAULTS = (
     Fault("reflecting instead of zero padding", REWRITTEN, _reflecting_border),
     Fault("hole not taken out of the input", REWRITTEN, _face(_Leaking)),
     Fault("composite one pixel beyond the hole", REWRITTEN, _face(_WrongEdge)),
-    Fault("mask polarity flipped", REWRITTEN, _face(_FlippedMask)),
-    Fault("BGR instead of RGB", REWRITTEN, _face(_Bgr)),
-    Fault("codec truncates", REWRITTEN, _face(_Truncating)),
+    Fault("mask polarity flipped", ONNX32, _exported_face(_FlippedMask)),
+    Fault("BGR instead of RGB", ONNX32, _exported_face(_Bgr)),
+    Fault("codec truncates", ONNX32, _exported_face(_Truncating)),
     Fault("AdaIN by batch norm", CHECKER, _exported_with_norm(_BatchNormTrick, precision="float32", target="cpu")),
     Fault(
         "float16 statistics, large activations",
         ONNX16,
         _exported_with_norm(_HalfStatistics, precision="float16", target="tensorrt"),
+        loud=True,
     ),
     Fault("one dilation lost", ONNX32, _graph(_lost_dilation)),
     Fault("another epsilon in the norms", ONNX32, _graph(_other_epsilon)),
     Fault("mask threshold 200", ONNX32, _graph(_other_threshold)),
     Fault("depth to space in the other order", ONNX32, _graph(lambda m: _set(_node(m, "DepthToSpace"), mode=b"DCR"))),
-    Fault("upsampling off by half a pixel", WEIGHTS, _graph(_weight(f"{DECODER}.up.1.conv.weight", _half_a_pixel))),
+    Fault("upsampling off by half a pixel", ONNX32, _half_a_pixel),
     Fault("a bias dropped that matters", WEIGHTS, _graph(_weight(f"{SE}.convs.2.bias", np.zeros_like))),
     Fault(
         "weights of one layer off by 0.5 %, float32", ONNX32, _graph(_weight(f"{ICE}.infer.conv.weight", _perturbed))
@@ -354,6 +394,11 @@ FAULTS = (
         _graph(_weight(f"{ICE}.infer.conv.conv.weight", _perturbed), "float16"),
     ),
     Fault("one weight of a linear layer lost", WEIGHTS, _graph(_weight(f"{DECODER}.mlp.layers.2.weight", _one_lost))),
+    Fault("another epsilon in the norms, float16", TWIN, _graph(_written_out_epsilon, "float16")),
+    Fault("a perturbed weight under another name, float16", WEIGHTS, _graph(_hidden_weight, "float16")),
+    Fault("a weight changed on its way, float16", WEIGHTS, _graph(_scaled_weight, "float16")),
+    Fault("a weight in a Constant node", CHECKER, _graph(_constant_weight)),
+    Fault("float32 that says float16", WEIGHTS, _graph(_relabelled)),
 )
 
 
@@ -367,13 +412,13 @@ def table(lab: Lab) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    import sys
-    from pathlib import Path
-
-    from cisi_train.checkpoint import load_checkpoint
-
-    print(table(Lab(load_checkpoint(Path(sys.argv[1])))))
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+def main(checkpoint: Path) -> None:
+    """Print the table for CHECKPOINT and exit with 1 when a fault was not found."""
+    report = table(Lab(load_checkpoint(checkpoint)))
+    click.echo(report)
+    sys.exit(1 if "NOT FOUND" in report else 0)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ def test_it_is_found(lab: Lab, fault: Fault) -> None:
 
 
 def test_nothing_is_found_where_nothing_is_wrong(lab: Lab) -> None:
-    for subject in (lab.network(), lab.network("uint8"), lab.float32, lab.float16):
+    for subject in (lab.network(), lab.float32, lab.float16):
         assert lab.rungs_that_fail(subject) == set()
     assert lab.loud.rungs_that_fail(lab.loud.float16) == set()
 
 
 def test_there_are_enough_of_them() -> None:
     assert len({fault.name for fault in FAULTS}) >= 15
-    assert len({fault.rung for fault in FAULTS}) == 5
+    assert len({fault.rung for fault in FAULTS}) == 6

@@ -12,7 +12,7 @@ def case(name: str) -> GoldenCase:
     rng = np.random.default_rng(0)
     return GoldenCase(
         name,
-        True,
+        "natural",
         rng.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8),
         rng.random((2, 8, 8)) < 0.5,
         rng.standard_normal((2, 3, 8, 8), dtype=np.float32),

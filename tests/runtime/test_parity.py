@@ -15,7 +15,7 @@ HOLE = RNG.random((2, 16, 16)) < 0.4
 COMPLETED = np.where(HOLE[:, None], RNG.uniform(-1, 1, (2, 3, 16, 16)).astype(np.float32), decode_pixels(IMAGE)).astype(
     np.float32
 )
-CASE = GoldenCase("case", True, IMAGE, HOLE, COMPLETED)
+CASE = GoldenCase("case", "natural", IMAGE, HOLE, COMPLETED)
 FLOAT32, FLOAT16 = TOLERANCES["float32"], TOLERANCES["float16"]
 
 
@@ -80,10 +80,11 @@ def test_psnr_tolerance_looks_at_the_hole() -> None:
 
 def test_cases_beyond_photographs_have_tolerances_of_their_own() -> None:
     assert tolerance("int8", CASE) == TOLERANCES["int8"]
-    unnatural = dataclasses.replace(CASE, is_natural=False)
-    assert tolerance("int8", unnatural).hole_psnr_db == 25.0
-    assert tolerance("float32", unnatural).max_abs == 2e-3
-    assert tolerance("float16", unnatural).hole_psnr_db == 45.0
+    flat, noise = (dataclasses.replace(CASE, kind=kind) for kind in ("flat", "noise"))
+    assert tolerance("int8", noise).hole_psnr_db == tolerance("int8", flat).hole_psnr_db == 25.0
+    assert tolerance("float32", flat).max_abs == 2e-3
+    assert tolerance("float32", noise) == TOLERANCES["float32"]
+    assert tolerance("float16", noise).hole_psnr_db == 45.0
 
 
 def test_another_shape_is_an_error() -> None:

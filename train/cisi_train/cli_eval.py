@@ -58,8 +58,10 @@ def evaluate(
     """
     if not (ckpt or onnx or baseline):
         raise click.UsageError("nothing to evaluate, expected --ckpt, --onnx or --baseline")
-    if style and (onnx or baseline or not ckpt):
-        raise click.UsageError("--style looks into checkpoints, expected --ckpt and neither --onnx nor --baseline")
+    if style and (onnx or baseline or lpips or sheet or holes != "centre" or not ckpt):
+        raise click.UsageError(
+            "--style looks into checkpoints, expected --ckpt and beside it only --data, --size, --json"
+        )
     if size % SIZE_MULTIPLE:
         raise click.UsageError(f"--size: {size} is not a multiple of {SIZE_MULTIPLE}")
     if sheet is not None:

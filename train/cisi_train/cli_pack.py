@@ -30,6 +30,8 @@ def pack(data: Path, out: Path, short_side: int) -> None:
     """
     from tqdm import tqdm
 
+    if out.resolve().is_relative_to(data.resolve()):
+        raise click.UsageError(f"--out {out}: lies inside the folder of photographs, expected a place outside")
     with option("--data"):
         paths = find_pictures(data)
         names = [path.relative_to(data).with_suffix(".jpg") for path in paths]
@@ -39,9 +41,11 @@ def pack(data: Path, out: Path, short_side: int) -> None:
         if twice:
             raise DataError(f"{data}: several pictures would become {twice[0]}, expected names that differ")
     unreadable: list[str] = []
+    kept = 0
     for path, name in zip(tqdm(paths, unit="image", mininterval=1.0), names, strict=True):
         target = out / name
         if target.exists():
+            kept += 1
             continue
         try:
             rgb = read_picture(path).rgb
@@ -53,6 +57,8 @@ def pack(data: Path, out: Path, short_side: int) -> None:
             write_picture(target, Picture(resize_short_side(rgb, min(short_side, *rgb.shape[:2]))))
     size = sum(file.stat().st_size for file in out.rglob("*.jpg")) if out.is_dir() else 0
     click.echo(f"{out}: {len(paths) - len(unreadable)} pictures, {size / 2**20:.1f} MiB")
+    if kept:
+        click.echo(f"{kept} of them were there already and are as they were, whatever their size", err=True)
     for line in unreadable:
         click.echo(f"left out: {line}", err=True)
     if unreadable:

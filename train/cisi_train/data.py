@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,10 +106,22 @@ def _listed_categories(folder: Path) -> dict[str, tuple[str, ...]]:
     for place in (folder, *folder.resolve().parents):
         index, names = place / "places365_val.txt", place / "categories_places365.txt"
         if index.is_file() and names.is_file():
-            by_number = {number: name for name, number in (line.split() for line in names.read_text().splitlines())}
-            lines = (line.split() for line in index.read_text().splitlines())
-            return {file: tuple(by_number[number].strip("/").split("/")) for file, number in lines}
+            by_number = {number: name for name, number in _pairs(names)}
+            try:
+                return {file: tuple(by_number[number].strip("/").split("/")) for file, number in _pairs(index)}
+            except KeyError as error:
+                raise DataError(f"{index}: names category {error.args[0]}, which {names} does not have") from error
     return {}
+
+
+def _pairs(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a list of two columns."""
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        parts = line.split()
+        if parts and len(parts) != 2:
+            raise DataError(f"{path}: line {number} is {line!r}, expected a name and a number")
+        if parts:
+            yield parts[0], parts[1]
 
 
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 
 class Processes:
@@ -28,12 +28,6 @@ class Processes:
     def is_first(self) -> bool:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
-
-    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
-        """Give every process the first one's values, in place."""
-        if self.count > 1:
-            for tensor in tensors:
-                dist.broadcast(tensor, 0)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its mean over the processes: as losses are means over images, that is the gradient

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
         raise WeightsError(f"{path}: no such file")
     try:
         found = _read_npz(path, shapes) if path.suffix == ".npz" else _read_torch(path)
-    except (*DAMAGE, zipfile.BadZipFile) as error:
+    except (*DAMAGE, zipfile.BadZipFile, zlib.error) as error:
         raise WeightsError(f"{path}: cannot be read as weights: {str(error).splitlines()[0]}") from error
     for name, shape in shapes.items():
         if name not in found or tuple(found[name].shape) != shape:
@@ -35,11 +36,11 @@ def read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
 
 
 def fetch(url: str, sha256_start: str) -> Path:
-    """Download a file once into PyTorch's cache and check the beginning of its SHA-256.
+    """Download a file once into a folder of ours in PyTorch's cache and check the beginning of its SHA-256.
 
     Raises WeightsError without a connection or for another file than the one expected; a damaged copy is removed.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    path = Path(torch.hub.get_dir()) / "cisi-net" / url.rsplit("/", 1)[1]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
