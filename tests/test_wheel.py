@@ -83,3 +83,12 @@ def parity_without_pytorch(python: Path, folder: Path) -> None:
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert re.search(r"small.onnx: \d+ of 16 comparisons failed; --ckpt would name the layer\n$", result.stderr)
+    (folder / "small.onnx").write_bytes(graph)
+    # A graph that says float16 is emulated, which takes onnx.
+    said = graph.replace(b'"precision": "float32"', b'"precision": "float16"')
+    assert said != graph
+    (folder / "half.onnx").write_bytes(said)
+    command = [str(python.parent / "cisi-parity"), "half.onnx", "--golden", "small.golden.npz"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "needs onnx, expected an installation with pip install 'cisi-net[parity]'" in result.stderr

@@ -14,7 +14,7 @@ from cisi_runtime.errors import CisiError
 _EXTRAS = {
     "onnxruntime": "cpu",
     "torch": "train",
-    "onnx": "parity",
+    "onnx": "train",
     "onnxscript": "train",
     "tensorboard": "train",
     "cv2": "eval",

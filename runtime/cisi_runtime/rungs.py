@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract
+from cisi_runtime.errors import GraphError
 from cisi_runtime.golden import Golden
 from cisi_runtime.parity import Comparison, check_backend
 
@@ -15,7 +16,7 @@ from cisi_runtime.parity import Comparison, check_backend
 def graph_rungs(graph: Path | bytes) -> Iterator[tuple[str, Backend]]:
     """Names and backends: ONNX Runtime with its optimisations off, which is the oracle, and on.
 
-    Raises GraphError, ContractError, and ModuleNotFoundError for a float16 graph where onnx is not installed.
+    Raises ContractError and GraphError, also for a float16 graph where onnx is not installed.
     """
     precision = graph_contract(graph).precision
     serialised = runnable(graph if isinstance(graph, bytes) else graph.read_bytes())
@@ -38,5 +39,12 @@ def runnable(serialised: bytes) -> bytes:
     if contract.precision != "float16":
         return serialised
     (point,) = entry_points(group="cisi.parity", name="float16")
-    emulated: bytes = point.load()(serialised, contract)
+    try:
+        emulate = point.load()
+    except ModuleNotFoundError as error:
+        raise GraphError(
+            f"a float16 graph is emulated on a CPU, which needs {error.name}, expected an installation with "
+            "pip install 'cisi-net[parity]'"
+        ) from error
+    emulated: bytes = emulate(serialised, contract)
     return emulated
