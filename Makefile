@@ -35,7 +35,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 # The ladder of parity checks at full size; some ten minutes.
 parity: $(INSTALLED)

@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 import torch
 
-from cisi_calibration.observe import calibration_pictures
+from cisi_calibration.calibrate import IMAGES, Request
+from cisi_calibration.pictures import choose_photographs
 from cisi_export.build import build
 from cisi_export.golden_cases import make_golden
 from cisi_runtime.architecture import PRESETS
@@ -81,11 +82,12 @@ def main(calib: Path | None, preset: str) -> None:
     if calib is None:
         click.echo("INT8: not checked, it takes --calib FOLDER")
     else:
-        pictures = calibration_pictures(calib)
-        result = build(checkpoints["shipped"], precision="int8", target="cpu", face="uint8", pictures=pictures)
-        failures += result.climb.failures
-        natural = {case.name for case in result.golden.cases if case.kind == "natural"}
-        click.echo(f"shipped, int8, cpu, uint8, dynamic: {worst(result.climb.comparisons, natural)}")
+        request = Request(choose_photographs(calib, IMAGES))
+        for target in ("cpu", "tensorrt"):
+            result = build(checkpoints["shipped"], precision="int8", target=target, face="uint8", request=request)
+            failures += result.climb.failures
+            natural = {case.name for case in result.golden.cases if case.kind == "natural"}
+            click.echo(f"shipped, int8, {target}, uint8, dynamic: {worst(result.climb.comparisons, natural)}")
     sys.exit(1 if failures else 0)
 
 

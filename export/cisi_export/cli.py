@@ -20,7 +20,7 @@ _MOST_BATCH = 28
 @click.command()
 @click.option("--ckpt", type=click.Path(path_type=Path), required=True, help="Checkpoint that cisi-train wrote.")
 @click.option("--fp16", is_flag=True, help="Float16 convolutions, for TensorRT.")
-@click.option("--int8", is_flag=True, help="INT8 convolutions (Q/DQ) for ONNX Runtime's CPU kernels; needs --calib.")
+@click.option("--int8", is_flag=True, help="INT8 convolutions (Q/DQ), for --target cpu or tensorrt; needs --calib.")
 @click.option("--calib", type=click.Path(path_type=Path), help="Folder of photographs to find INT8 ranges with.")
 @click.option("--target", type=click.Choice(["cpu", "tensorrt"]), help="Default: tensorrt with --fp16, else cpu.")
 @click.option(
@@ -70,16 +70,20 @@ def export(
 
     with option("--out"):
         check_writable(out)
-    from cisi_calibration.observe import calibration_pictures
+    from cisi_calibration.calibrate import IMAGES, Request
+    from cisi_calibration.pictures import choose_photographs
     from cisi_export.build import build
     from cisi_train.checkpoint import load_checkpoint
 
     with option("--ckpt"):
         checkpoint = load_checkpoint(ckpt)
-    pictures = None
+    request = None
     if calib is not None:
         with option("--calib"):
-            pictures = calibration_pictures(calib)
+            photographs = choose_photographs(calib, IMAGES)
+        for warning in photographs.warnings:
+            click.echo(f"warning: {calib}: {warning}", err=True)
+        request = Request(photographs)
     result = build(
         checkpoint,
         precision=precision,
@@ -87,9 +91,11 @@ def export(
         face=face,
         size=fixed_size,
         batch=fixed_batch,
-        pictures=pictures,
+        request=request,
     )
     climb = result.climb
+    if result.calibration is not None:
+        click.echo(result.calibration.report())
     click.echo(parity_table(climb.comparisons))
     click.echo(weights_line(climb.weights))
     if climb.failures:
@@ -113,8 +119,6 @@ def _check_options(fp16: bool, int8: bool, calib: Path | None, target: str) -> N
         raise click.UsageError(
             "--fp16 with --target cpu: CPUs run float16 graphs in float32, and slower; expected --target tensorrt"
         )
-    if int8 and target == "tensorrt":
-        raise click.UsageError("--int8 with --target tensorrt is not available yet; expected --target cpu")
     if int8 and calib is None:
         raise click.UsageError("--int8 needs --calib, a folder of photographs to find the ranges with")
     if calib is not None and not int8:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ _KINDS = {
     ("int8", True): {"int8", "float32", "float16"},
     ("int8", False): {"float32", "float16"},
 }
+# Largest steps of int8 weights, to either side: 8 bits, or 7 where all of a graph stay within them (--reduce-range).
+_STEPS, _REDUCED_STEPS = 127, 64
 # Other constants of a graph (codec, shapes, the ones and zeros of norm nodes) are short or all 0 or all 1.
 _MOST_OTHER = 8
 
@@ -46,6 +48,7 @@ def compare_initialisers(model: ModelProto, weights: Mapping[str, npt.NDArray[An
     stored, read = _stored(model), _read(model)
     lines: list[WeightComparison] = []
     used: set[str] = set()
+    steps = _most_steps(stored.values())
     for name, expected in deployed_weights(weights).items():
         last = name.rsplit(".", 1)[1]
         found = next((key for key in _graph_names(name) if key in stored), None)
@@ -62,7 +65,7 @@ def compare_initialisers(model: ModelProto, weights: Mapping[str, npt.NDArray[An
         elif found not in read and last in ("weight", "bias"):
             kind, worst = f"{kind}, read by no layer", float("inf")
         else:
-            worst = _worst(kind, value, step, expected)
+            worst = _worst(kind, value, step, expected, steps)
         lines.append(WeightComparison(name, kind, worst))
     for name in sorted(set(read) - used):
         lines.append(WeightComparison(f"{name} (not in the checkpoint)", "read by a layer", float("inf")))
@@ -75,15 +78,20 @@ def compare_initialisers(model: ModelProto, weights: Mapping[str, npt.NDArray[An
     return lines
 
 
-def _worst(kind: str, value: Array, step: Array | None, expected: Array) -> float:
+def _worst(kind: str, value: Array, step: Array | None, expected: Array, steps: int) -> float:
     if step is None:
         allowed = np.abs(expected) * _RELATIVE[kind] + _ABSOLUTE[kind]
     else:
-        # A step as fine as 8 bits allow for its output channel: a coarser one would explain any difference.
+        # A step as fine as its bits allow for its output channel: a coarser one would explain any difference.
         largest = np.abs(expected).reshape(len(expected), -1).max(axis=1).reshape(-1, *[1] * (expected.ndim - 1))
-        allowed = np.minimum(step, largest / 127.0) / 2.0 + _ABSOLUTE["float32"]
+        allowed = np.minimum(step, largest / steps) / 2.0 + _ABSOLUTE["float32"]
     worst = float((np.abs(value - expected) / allowed).max()) / _SLACK
     return worst if np.isfinite(worst) else float("inf")
+
+
+def _most_steps(stored: Iterable[tuple[str, Array, Array | None]]) -> int:
+    quantised = [np.abs(value / step).max() for _, value, step in stored if step is not None and step.max() > 0.0]
+    return _REDUCED_STEPS - 1 if quantised and max(quantised) < _REDUCED_STEPS + 0.5 else _STEPS
 
 
 def weights_in_graph(model: ModelProto, weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, Array]:

@@ -45,7 +45,8 @@ def climb(checkpoint: Checkpoint, model: ModelProto, golden: Golden, float_model
     """All rungs that a machine without a GPU can run, for a graph with a contract in it.
 
     The rewritten network in float32 PyTorch; the graph in float32, of a float16 graph its twin (see `float32_twin`), of
-    an INT8 graph `float_model`, the one that it was made of; the graph itself (see `graph_rungs`); and its weights.
+    an INT8 graph `float_model`, the one that it was made of, or that one's twin; the graph itself (see `graph_rungs`);
+    and its weights.
     Raises GraphError for a graph that `check_graph` refuses.
     """
     check_graph(model)

@@ -56,9 +56,14 @@ def run(
     else:
         from cisi_runtime.backends.ort import OnnxRuntimeBackend
         from cisi_runtime.inpainter import SHIPPED_GRAPH, Inpainter
+        from cisi_runtime.self_check import check_on_this_cpu
 
         with option("--model"):
-            inpainter = Inpainter(OnnxRuntimeBackend(model or SHIPPED_GRAPH, threads=threads))
+            backend = OnnxRuntimeBackend(model or SHIPPED_GRAPH, threads=threads)
+            warning = check_on_this_cpu(backend, model or SHIPPED_GRAPH)
+        if warning is not None:
+            click.echo(f"warning: {warning}", err=True)
+        inpainter = Inpainter(backend)
         latencies_ms = []
         for _ in range(repeat):
             start = time.perf_counter()

@@ -37,3 +37,7 @@ class ParityError(CisiError):
 
 class WeightsError(CisiError):
     """Published weights (VGG-16, LPIPS) are missing, cannot be fetched, or are not those that were expected."""
+
+
+class EngineError(CisiError):
+    """A TensorRT engine cannot be built, or is not what was asked."""

@@ -18,7 +18,7 @@ from cisi_runtime.files import whole_file
 MOST_CASES = 12
 MOST_BYTES = 10_000_000
 _FORMAT = "cisi-net golden file"
-_GRAPH_SUFFIX = re.compile(r"(\.tensor)?(\.fp16|\.tensorrt|\.int8\.cpu)?\.onnx$")
+_GRAPH_SUFFIX = re.compile(r"(\.tensor)?(\.fp16|\.tensorrt|\.int8\.cpu|\.int8\.tensorrt)?\.onnx$")
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 _ARRAYS = ("image", "hole_mask", "completed")
 

@@ -4,14 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import onnx
 import pytest
 
 from cisi_export.build import float_graph
+from cisi_runtime.engines.build import build_engine
 from cisi_train.checkpoint import load_checkpoint
 
 Graphs = dict[tuple[str, str, str], Path]
-BUILDER = Path(__file__).parent / "build_rtx.py"
 
 
 def needs(module: str, extra: str) -> None:
@@ -29,37 +28,23 @@ def static_graphs(tiny_checkpoint_path: Path, tmp_path_factory: pytest.TempPathF
     return paths
 
 
-def build(path: Path, *arguments: str) -> int:
-    program = [sys.executable, str(BUILDER), str(path), *arguments]
-    result = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return int(result.stdout.splitlines()[0])
-
-
 @pytest.mark.parametrize(
     "key", [("float16", "tensorrt", "uint8"), ("float32", "tensorrt", "tensor")], ids=["float16", "float32"]
 )
-def test_rtx_builds_dynamic_graphs(tiny_graphs: Graphs, key: tuple[str, str, str]) -> None:
+def test_rtx_builds_dynamic_graphs(tiny_graphs: Graphs, key: tuple[str, str, str], tmp_path: Path) -> None:
     needs("tensorrt_rtx", "rtx")
-    assert build(tiny_graphs[key]) > tiny_graphs[key].stat().st_size
+    audit = build_engine(tiny_graphs[key], tmp_path / "e", capability="8.9")
+    assert (tmp_path / "e").stat().st_size > tiny_graphs[key].stat().st_size
+    assert audit.wrong == ()
+    assert {item.built for item in audit.convolutions} == {key[0]}
 
 
 @pytest.mark.parametrize("precision", ["float16", "float32"])
-def test_rtx_builds_static_graphs(static_graphs: dict[str, Path], precision: str) -> None:
+def test_rtx_builds_static_graphs(static_graphs: dict[str, Path], precision: str, tmp_path: Path) -> None:
     needs("tensorrt_rtx", "rtx")
-    assert build(static_graphs[precision], "static") > static_graphs[precision].stat().st_size
-
-
-def test_the_build_can_fail(tiny_graphs: Graphs, tmp_path: Path) -> None:
-    needs("tensorrt_rtx", "rtx")
-    model = onnx.load(tiny_graphs["float16", "tensorrt", "uint8"])
-    conv = next(node for node in model.graph.node if node.op_type == "Conv")
-    conv.op_type = "Convolution"
-    (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
-    result = subprocess.run(
-        [sys.executable, str(BUILDER), str(tmp_path / "bad.onnx")], capture_output=True, check=False
-    )
-    assert result.returncode == 1
+    audit = build_engine(static_graphs[precision], tmp_path / "e", capability="8.9")
+    assert (tmp_path / "e").stat().st_size > static_graphs[precision].stat().st_size
+    assert {item.built for item in audit.convolutions} == {precision}
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_a_missing_backend_is_named_with_its_extra(files: Path) -> None:
 
 def test_a_float16_graph_is_refused(files: Path, tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
     result = run_files(files, tiny_graphs["float16", "tensorrt", "uint8"])
-    failed(result, 1, "--model: ", "is float16, which ONNX Runtime's CPU kernels would run in float32", "expected a")
+    failed(result, 1, "--model: ", "holds float16, which ONNX Runtime's CPU kernels would run in float32", "expected a")
 
 
 def test_the_group_alone_shows_its_help() -> None:

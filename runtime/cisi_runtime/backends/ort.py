@@ -34,7 +34,7 @@ class OnnxRuntimeBackend(Backend):
     """An ONNX file of ours in ONNX Runtime's CPU provider.
 
     graph: a path, or the bytes of a model. threads: 0 leaves the number to ONNX Runtime (all cores). optimise=False is
-    ORT_DISABLE_ALL, the oracle of parity checks. Raises GraphError for what is not a graph and for a float16 one,
+    ORT_DISABLE_ALL, the oracle of parity checks. Raises GraphError for what is not a graph or holds float16,
     ContractError for a graph without our contract or whose inputs are not what the contract says.
     """
 
@@ -42,10 +42,10 @@ class OnnxRuntimeBackend(Backend):
         label = _label(graph)
         self._session = _open(graph, threads, optimise=optimise)
         contract = _contract_of(self._session, label)
-        if contract.precision == "float16":
+        if holds_float16(contract):
             raise GraphError(
-                f"{label}: is float16, which ONNX Runtime's CPU kernels would run in float32 without a word, "
-                "expected a float32 or int8 graph"
+                f"{label}: holds float16, which ONNX Runtime's CPU kernels would run in float32 without a word, "
+                "expected a float32 graph, or an int8 graph for CPUs"
             )
         super().__init__("onnxruntime", contract, _fixed_shape(self._session, contract))
 
@@ -57,6 +57,11 @@ class OnnxRuntimeBackend(Backend):
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise GraphError(f"ONNX Runtime failed on an image of shape {image.shape}: {reason}") from error
         return np.asarray(completed)
+
+
+def holds_float16(contract: Contract) -> bool:
+    """Whether a graph computes in float16: a float16 one, and an INT8 one for TensorRT where it is not INT8."""
+    return contract.precision == "float16" or (contract.precision, contract.target) == ("int8", "tensorrt")
 
 
 def graph_contract(graph: Path | bytes) -> Contract:

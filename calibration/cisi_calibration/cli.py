@@ -1,0 +1,187 @@
+"""`cisi-calibrate`: a float32 graph and photographs in, an INT8 graph that keeps its budget out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cisi_runtime.command import option, run_command
+from cisi_runtime.errors import GraphError, ParityError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from cisi_calibration.calibrate import Calibration
+    from cisi_calibration.pictures import Photographs
+
+_TARGETS = ("cpu", "tensorrt")
+
+
+@click.command()
+@click.argument("graph", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of photographs, like your own.")
+@click.option("--images", type=click.IntRange(1), default=500, show_default=True, help="How many to take ranges from.")
+@click.option(
+    "--method",
+    type=click.Choice(["minmax", "percentile", "mse", "entropy"]),
+    default="mse",
+    show_default=True,
+    help="How to read ranges off what was seen.",
+)
+@click.option(
+    "--target", type=click.Choice(_TARGETS), default="cpu", show_default=True, help="Whose kernels will run it."
+)
+@click.option(
+    "--budget-db", type=float, default=35.0, show_default=True, help="Hole PSNR against float32 that must be kept."
+)
+@click.option("--reduce-range", is_flag=True, help="7-bit weights, for CPUs without VNNI; with --target cpu.")
+@click.option("--half", type=click.Path(path_type=Path), help="Float16 graph for --target tensorrt; default: beside.")
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    help="Ranges: taken from this file if it exists, else written to it. Default: BEST.ranges.json beside the graph, "
+    "used again while graph, photographs and options are the same.",
+)
+@click.option("--lpips", help="LPIPS in the report: a file of its weights, or `fetch`; needs PyTorch.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the photographs.")
+@click.option("--out", type=click.Path(path_type=Path), help="INT8 graph; default: BEST.int8.TARGET.onnx beside GRAPH.")
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+def calibrate(
+    graph: Path,
+    data: Path,
+    images: int,
+    method: str,
+    target: str,
+    budget_db: float,
+    reduce_range: bool,
+    half: Path | None,
+    table: Path | None,
+    lpips: str | None,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Quantise GRAPH, the float32 graph of a network, and place INT8 where the picture survives it.
+
+    Ranges are taken from photographs with holes as in training. Each convolution is measured in INT8 alone, and the
+    fewest stay high for which the whole graph keeps the budget. The result is checked on photographs that neither saw,
+    and by the golden file beside GRAPH; when that fails, nothing is written and the exit status is 1.
+    """
+    if reduce_range and target != "cpu":
+        raise click.UsageError("--reduce-range is for CPUs without VNNI; expected --target cpu")
+    if half is not None and target != "tensorrt":
+        raise click.UsageError("--half is for --target tensorrt")
+    stem = re.sub(r"\.onnx$", "", graph.name)
+    out = out or graph.with_name(f"{stem}.int8.{target}.onnx")
+    if out.suffix != ".onnx":
+        raise click.UsageError(f"--out {out}: expected a name that ends in .onnx")
+    if out.resolve() == graph.resolve():
+        raise click.UsageError(f"--out {out}: is GRAPH itself")
+    from cisi_runtime.files import check_writable, whole_file
+    from cisi_runtime.golden import golden_path, load_golden
+
+    with option("--out"):
+        check_writable(out)
+    is_named = table is not None
+    table = table or graph.with_name(f"{stem}.ranges.json")
+    if not table.exists() or not is_named:
+        with option("--table"):
+            check_writable(table)
+    with option("GRAPH"):
+        model = _read(graph)
+        golden = load_golden(golden_path(graph))
+    half_model = None
+    if target == "tensorrt":
+        half = half or graph.with_name(f"{stem}.fp16.onnx")
+        with option("--half"):
+            half_model = _read(half)
+    from cisi_calibration.calibrate import Request, check_graphs
+    from cisi_calibration.calibrate import calibrate as run
+    from cisi_calibration.pictures import choose_photographs
+
+    with option("GRAPH"):
+        check_graphs(model, half_model)
+    metric = None
+    if lpips is not None:
+        from importlib.metadata import entry_points
+
+        (point,) = entry_points(group="cisi.metrics", name="lpips")
+        with option("--lpips"):
+            metric = point.load()(None if lpips == "fetch" else Path(lpips))
+    with option("--data"):
+        photographs = choose_photographs(data, images, seed)
+    for warning in photographs.warnings:
+        click.echo(f"warning: {data}: {warning}", err=True)
+    known = _usable_table(table, is_named, model, photographs, method)
+    click.echo(f"ranges: {f'from {table}' if known else f'of {len(photographs.ranges)} photographs'}", err=True)
+    request = Request(photographs, method, budget_db, reduce_range, table if known else None, metric)
+    result = run(model, half_model, request)
+    if known is False:
+        with option("--table"):
+            result.table.save(table)
+    click.echo(json.dumps(result.as_json()) if as_json else result.report())
+    from cisi_runtime.parity import parity_table
+    from cisi_runtime.rungs import check_graph_file
+
+    serialised = _checked_bytes(result)
+    comparisons = check_graph_file(serialised, golden)
+    click.echo(parity_table(comparisons), err=as_json)
+    failures = sum(not item.passed for item in comparisons)
+    if failures:
+        raise ParityError(f"{failures} of {len(comparisons)} comparisons failed: {out} was not written")
+    with option("--out"), whole_file(out) as temporary:
+        temporary.write_bytes(serialised)
+    click.echo(f"{out}: int8, {target}, {out.stat().st_size / 1e6:.1f} MB", err=as_json)
+
+
+def _read(path: Path) -> ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load_from_string(path.read_bytes())
+    except FileNotFoundError as error:
+        raise GraphError(f"{path}: no such file, expected a graph that cisi-export wrote") from error
+    except (OSError, DecodeError) as error:
+        raise GraphError(f"{path}: cannot be read, expected an ONNX graph") from error
+
+
+def _usable_table(path: Path, is_named: bool, model: ModelProto, photographs: Photographs, method: str) -> bool:
+    """Whether the ranges of a file are to be used. A named one must fit the graph; the one beside the graph is used
+    when nothing has changed since, and else replaced."""
+    from cisi_calibration.table import check_table, load_table
+
+    if not path.exists():
+        return False
+    if is_named:
+        with option("--table"):
+            check_table(path, load_table(path), model)
+        return True
+    try:
+        table = load_table(path)
+        check_table(path, table, model)
+    except GraphError as error:
+        click.echo(f"{error}: observing again", err=True)
+        return False
+    same = (method, len(photographs.ranges), photographs.sha256)
+    if (table.method, table.images, table.pictures_sha256) == same:
+        return True
+    click.echo(f"{path}: is of other photographs or another method: observing again", err=True)
+    return False
+
+
+def _checked_bytes(result: Calibration) -> bytes:
+    import onnx
+
+    onnx.checker.check_model(result.model, full_check=True)
+    serialised: bytes = result.model.SerializeToString(deterministic=True)
+    return serialised
+
+
+def main() -> None:
+    """Entry point of `cisi-calibrate`."""
+    run_command(calibrate, "cisi-calibrate")

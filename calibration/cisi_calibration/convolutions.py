@@ -1,0 +1,47 @@
+"""The convolutions of a graph by the names of their modules, which both lowerings share."""
+
+from __future__ import annotations
+
+from onnx import ModelProto, NodeProto
+
+from cisi_runtime.contract import METADATA_KEY, Contract
+from cisi_runtime.errors import GraphError
+
+_PREFIX = "generator."
+# The first and last convolutions are 1-2 % of the work and see the pixels: they always stay high.
+_PIXEL_CHANNELS = (3, 4)
+# On TensorRT the style encoder stays high too: between its convolutions is no norm whose kernel could quantise, and
+# each of them in INT8 is a kernel more than in float16 (54 against 50 of preset paper, TensorRT-RTX 1.7.1).
+_STYLE = "style."
+
+
+def contract_of(model: ModelProto) -> Contract:
+    """The contract in a graph's metadata. Raises GraphError when there is none."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+    if text is None:
+        raise GraphError("the graph has no CISI-net contract, expected one written by cisi-export")
+    return Contract.from_json(text)
+
+
+def convolutions(model: ModelProto) -> dict[str, NodeProto]:
+    """Every convolution with stored weights, in graph order. Raises GraphError for a graph that is quantised."""
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
+        raise GraphError("the graph is quantised already, expected a float graph")
+    # The float16 wrapper adds a level to the names of convolutions.
+    ending = ".conv.weight" if contract_of(model).precision == "float16" else ".weight"
+    return {
+        node.input[1].removeprefix(_PREFIX).removesuffix(ending): node
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    }
+
+
+def candidates(model: ModelProto, target: str) -> dict[str, NodeProto]:
+    """The convolutions that may become INT8 for a target, "cpu" or "tensorrt"."""
+    shapes = {initialiser.name: tuple(initialiser.dims) for initialiser in model.graph.initializer}
+    return {
+        name: node
+        for name, node in convolutions(model).items()
+        if not set(shapes[node.input[1]][:2]) & set(_PIXEL_CHANNELS)
+        and not (target == "tensorrt" and name.startswith(_STYLE))
+    }

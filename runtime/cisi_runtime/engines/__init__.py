@@ -1,0 +1,1 @@
+"""TensorRT engines: building them, and finding out what was built."""

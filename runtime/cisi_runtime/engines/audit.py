@@ -1,0 +1,91 @@
+"""What an engine was asked to be and what it is: read off TensorRT's network and its detailed build log."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# A line of the verbose log for each layer of an engine that was built with DETAILED profiling verbosity.
+_LAYER = re.compile(r"Name: (?P<name>[^,]+), LayerType: (?P<type>[^,]+), (?P<rest>Inputs: .*)")
+_PART = re.compile(r"(Inputs|Constants|Outputs): \[|TacticName: ")
+_TENSOR = re.compile(r"Dimensions: \[(?P<sides>[^\]]*)\].*?Datatype: (?P<type>\w+)")
+# The compiler adds this to the name of the layer that a kernel comes from.
+_COMPILED = re.compile(r"_myl\d+_\d+$")
+# What is no kernel: synchronisation between streams, and arithmetic with sizes on the CPU.
+_NO_KERNEL = frozenset(("signal", "wait", "shape_call"))
+_TYPES = {"Float": "float32", "Half": "float16", "Int8": "int8", "BFloat16": "bfloat16"}
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditedConvolution:
+    """name: the layer's, which is the ONNX node's; asked: "int8" when it reads a dequantised tensor, else the type of
+    what it reads; built: the type that its kernel reads, "none" when the log shows no kernel of its own."""
+
+    name: str
+    asked: str
+    built: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """kernels: how many an inference launches; float32_writes: how many times one of them writes a feature map (more
+    than one row and column) in float32."""
+
+    convolutions: tuple[AuditedConvolution, ...]
+    kernels: int
+    float32_writes: int
+
+    @property
+    def wrong(self) -> tuple[AuditedConvolution, ...]:
+        """The convolutions that are not what was asked."""
+        return tuple(item for item in self.convolutions if item.built != item.asked)
+
+    def table(self) -> str:
+        """For people: a line for each convolution, then the counts."""
+        lines = [f"{'convolution':<28} {'asked':<9} {'built':<9} verdict"]
+        for item in self.convolutions:
+            lines.append(
+                f"{item.name:<28} {item.asked:<9} {item.built:<9} {'pass' if item.built == item.asked else 'FAIL'}"
+            )
+        lines.append(f"{self.kernels} kernels, {self.float32_writes} feature maps written in float32")
+        return "\n".join(lines)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Audit:
+        """What `dataclasses.asdict` made of one."""
+        convolutions = tuple(AuditedConvolution(**item) for item in values["convolutions"])
+        return cls(convolutions, values["kernels"], values["float32_writes"])
+
+
+def audit_log(asked: Mapping[str, str], log: Iterable[str]) -> Audit:
+    """asked: type by layer name of every convolution, in order; log: messages of the build."""
+    built: dict[str, str] = {}
+    kernels = float32_writes = 0
+    for match in filter(None, map(_LAYER.search, log)):
+        if match["type"] in _NO_KERNEL:
+            continue
+        kernels += 1
+        parts = _parts(match["rest"])
+        float32_writes += sum(
+            found["type"] == "Float" and _is_map(found["sides"]) for found in _TENSOR.finditer(parts.get("Outputs", ""))
+        )
+        read = _TENSOR.search(parts.get("Inputs", ""))
+        if read:
+            built.setdefault(_COMPILED.sub("", match["name"]), _TYPES.get(read["type"], read["type"]))
+    convolutions = tuple(AuditedConvolution(name, kind, built.get(name, "none")) for name, kind in asked.items())
+    return Audit(convolutions, kernels, float32_writes)
+
+
+def _parts(text: str) -> dict[str, str]:
+    """The lists of a layer by name; a list ends where the next, or the tactic, begins."""
+    marks = list(_PART.finditer(text))
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    return {mark[1]: text[mark.end() : end] for mark, end in zip(marks, ends, strict=True) if mark[1]}
+
+
+def _is_map(sides: str) -> bool:
+    """`N, C, H, W` with H and W free or above 1."""
+    numbers = [int(side) for side in sides.split(",") if side.strip()]
+    return len(numbers) == 4 and all(side != 1 for side in numbers[2:])

@@ -1,0 +1,43 @@
+"""Whether this machine's INT8 kernels compute what the graph says.
+
+On x86 CPUs without VNNI, ONNX Runtime multiplies uint8 by int8 with instructions that add pairs of products in 16 bits
+and saturate (onnxruntime.ai, "Quantize ONNX models", on U8S8 and saturation): the picture breaks and no error comes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cisi_runtime.backends.base import Backend
+from cisi_runtime.errors import GraphError
+from cisi_runtime.golden import golden_path, load_golden
+from cisi_runtime.parity import compare, run_case, tolerance
+
+
+def check_on_this_cpu(backend: Backend, graph: Path) -> str | None:
+    """Run the first golden case of an INT8 graph; a graph of another precision is not checked. Returns a warning when
+    no golden file lies beside the graph, else None.
+
+    Raises GraphError when the result is further from the reference than INT8 may be, and for a golden file that is
+    damaged or of other weights.
+    """
+    if backend.contract.precision != "int8":
+        return None
+    path = golden_path(graph)
+    if not path.exists():
+        return f"{graph}: its golden file {path.name} is not beside it, so whether this CPU runs it right is not known"
+    golden = load_golden(path)
+    if golden.weights_sha256 != backend.contract.weights_sha256:
+        raise GraphError(f"{path}: belongs to other weights than {graph}, expected the golden file of its export")
+    case = golden.cases[0]
+    if not backend.fixed.takes(case.image.shape):
+        return f"{path}: holds no picture of the size that {graph} takes, so this CPU could not be checked"
+    result = run_case(backend, case.image, case.hole_mask)
+    comparison = compare("int8 on this CPU", case, result, tolerance("int8", case))
+    if not comparison.passed:
+        raise GraphError(
+            f"{graph}: on this CPU it is {comparison.hole_psnr_db:.1f} dB from the reference, expected "
+            f"{comparison.tolerance}; a CPU without VNNI saturates: calibrate with --reduce-range, or run the float32 "
+            "graph"
+        )
+    return None

@@ -1,0 +1,202 @@
+"""`cisi-calibrate` and `cisi-export --int8` as their users meet them."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from cisi_calibration.cli import main as calibrate_main
+from cisi_export.cli import main as export_main
+from cisi_export.golden_cases import natural_picture
+from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract
+from cisi_runtime.golden import golden_path
+from cisi_runtime.inpainter import SHIPPED_GRAPH
+from cisi_runtime.pictures import Picture, write_picture
+from cisi_runtime.self_check import check_on_this_cpu
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a command's main function: exit status, stdout, stderr."""
+
+    def run(main: Callable[[], None], *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cisi", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def dozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve made photographs as large as the network sees them."""
+    folder = tmp_path_factory.mktemp("dozen")
+    rng = np.random.default_rng(8)
+    for number in range(12):
+        write_picture(folder / f"{number:02}.png", Picture(natural_picture(256, 256, rng)))
+    return folder
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Path:
+    for path in (SHIPPED_GRAPH, golden_path(SHIPPED_GRAPH)):
+        shutil.copy(path, tmp_path)
+    return tmp_path / SHIPPED_GRAPH.name
+
+
+def test_int8_for_cpus(command: Command, shipped: Path, dozen: Path) -> None:
+    status, out, err = command(calibrate_main, shipped, "--data", dozen)
+    assert status == 0, err
+    assert "ranges of 6 pictures: the largest activations are rare" in err
+    graph = shipped.with_name("small.int8.cpu.onnx")
+    assert graph_contract(graph).precision == "int8"
+    assert graph.stat().st_size < 0.5 * shipped.stat().st_size
+    assert check_on_this_cpu(OnnxRuntimeBackend(graph), graph) is None
+    assert "decoder.up.1.conv" in out
+    assert "photographs that the search never saw: hole PSNR" in out
+    assert "FAIL" not in out
+    # Again, with what has been observed: the same graph, byte for byte; as JSON.
+    before = graph.read_bytes()
+    table = shipped.with_name("small.ranges.json")
+    table_before = table.read_bytes()
+    status, out, err = command(calibrate_main, shipped, "--data", dozen, "--json")
+    assert status == 0
+    assert f"ranges: from {table}" in err
+    assert (graph.read_bytes(), table.read_bytes()) == (before, table_before)
+    report = json.loads(out)
+    assert len(report["placement"]["alone"]) == 25
+    assert report["unseen"]["hole_psnr_db"] > 35.0
+    assert report["images"] == 6
+
+
+def test_export_goes_all_the_way_to_tensorrt_int8(command: Command, dozen: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small.int8.tensorrt.onnx"
+    arguments = ["--ckpt", SHIPPED_GRAPH.with_suffix(".pt"), "--int8", "--calib", dozen, "--target", "tensorrt"]
+    status, report, err = command(export_main, *arguments, "--out", out, "--size", "256", "--batch", "1")
+    assert status == 0, err
+    contract = graph_contract(out)
+    assert (contract.precision, contract.target) == ("int8", "tensorrt")
+    assert "all 21 in INT8: hole PSNR" in report
+    assert "ONNX int8 emulated, as written" in report
+    types = {item.data_type for item in onnx.load(out).graph.initializer if len(item.dims) == 4}
+    assert types == {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16}
+
+
+def test_a_budget_that_cannot_be_met(command: Command, tiny_graph: Path, dozen: Path, tmp_path: Path) -> None:
+    for path in (tiny_graph, golden_path(tiny_graph)):
+        shutil.copy(path, tmp_path)
+    graph = tmp_path / tiny_graph.name
+    before = sorted(tmp_path.iterdir())
+    status, _, err = command(calibrate_main, graph, "--data", dozen, "--budget-db", 60)
+    assert status == 1
+    assert "error: the budget of 60 dB cannot be met: with all 25 candidates in INT8 hole PSNR" in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_untrained_weights_miss_the_budget_in_export(
+    command: Command, tiny_checkpoint_path: Path, dozen: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "t.int8.cpu.onnx"
+    status, _, err = command(export_main, "--ckpt", tiny_checkpoint_path, "--int8", "--calib", dozen, "--out", out)
+    assert status == 1
+    assert "comparisons failed" in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def tiny(tiny_graph: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "graphs"
+    folder.mkdir()
+    for path in (tiny_graph, golden_path(tiny_graph)):
+        shutil.copy(path, folder)
+    return folder / tiny_graph.name
+
+
+def test_bad_graphs_and_folders(command: Command, tiny: Path, dozen: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number in range(12):
+        write_picture(flat / f"{number}.png", Picture(np.full((64, 64, 3), number, dtype=np.uint8)))
+    text = tmp_path / "text.onnx"
+    text.write_text("text")
+    alone = tmp_path / "alone.onnx"
+    shutil.copy(tiny, alone)
+    before = sorted(tmp_path.rglob("*"))
+    cases: list[tuple[list[object], str]] = [
+        ([tmp_path / "none.onnx", "--data", dozen], "error: GRAPH: "),
+        ([text, "--data", dozen], "error: GRAPH: "),
+        ([alone, "--data", dozen], "alone.golden.npz: no such file"),
+        ([tiny, "--data", empty], "error: --data: "),
+        ([tiny, "--data", flat], "are of one colour"),
+        ([tiny, "--data", dozen, "--target", "tensorrt"], "error: --half: "),
+        ([tiny, "--data", dozen, "--target", "tensorrt", "--half", tiny], "for TensorRT is float32, cpu"),
+        ([tiny, "--data", dozen, "--table", tmp_path / "none" / "t.json"], "error: --table: "),
+        ([tiny, "--data", dozen, "--table", text], "not a table of calibration ranges"),
+        ([tiny, "--data", dozen, "--lpips", text], "error: --lpips: "),
+        ([tiny, "--data", dozen, "--out", tmp_path / "none" / "t.onnx"], "error: --out: "),
+    ]
+    for arguments, message in cases:
+        status, out, err = command(calibrate_main, *arguments)
+        assert (status, out) == (1, ""), arguments
+        assert message in err, err
+        assert err.count("error: ") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "tensorrt", "--reduce-range"], "--reduce-range is for CPUs"),
+        (["--half", "x.onnx"], "--half is for --target tensorrt"),
+        (["--out", "x.txt"], "ends in .onnx"),
+        (["--method", "kl"], "--method"),
+        (["--images", "0"], "--images"),
+    ],
+)
+def test_wrong_usage(command: Command, tiny: Path, dozen: Path, arguments: list[str], message: str) -> None:
+    status, _, err = command(calibrate_main, tiny, "--data", dozen, *arguments)
+    assert status == 2
+    assert message in err
+
+
+def test_a_graph_that_is_quantised_already(command: Command, shipped: Path, dozen: Path, tiny: Path) -> None:
+    from cisi_calibration.calibrate import apply_table
+    from cisi_calibration.pictures import choose_photographs
+    from cisi_calibration.table import observe
+
+    model = onnx.load(tiny)
+    table = observe(model, choose_photographs(dozen, 1), "minmax")
+    quantised = tiny.with_name("tiny.int8.cpu.onnx")
+    quantised.write_bytes(apply_table(model, None, table, []).SerializeToString())
+    status, _, err = command(calibrate_main, quantised, "--data", dozen)
+    assert status == 1
+    assert "quantised already" in err
+    # A table of this network for another one.
+    table.save(tiny.with_name("t.json"))
+    status, _, err = command(calibrate_main, shipped, "--data", dozen, "--table", tiny.with_name("t.json"))
+    assert status == 1
+    assert "error: --table: " in err
+    assert "was made for another graph" in err
+
+
+def test_a_bad_calibration_folder_names_the_option_of_export(
+    command: Command, tiny_checkpoint_path: Path, tmp_path: Path
+) -> None:
+    write_picture(tmp_path / "one.png", Picture(np.zeros((64, 64, 3), dtype=np.uint8)))
+    status, _, err = command(export_main, "--ckpt", tiny_checkpoint_path, "--int8", "--calib", tmp_path)
+    assert status == 1
+    assert "error: --calib: " in err

@@ -1,0 +1,82 @@
+"""The search on a made network in which noise adds up."""
+
+import itertools
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cisi_calibration.quality import Loss
+from cisi_calibration.search import find_placement
+from cisi_runtime.errors import ParityError
+
+
+class AddingUp:
+    """Judges a "graph", the set of its INT8 layers, by the sum of their noise powers."""
+
+    def __init__(self, noise: dict[str, float], ssim_lost: dict[str, float] | None = None) -> None:
+        self.noise, self.ssim_lost = noise, ssim_lost or {}
+        self.calls = 0
+
+    def place(self, high: Collection[str]) -> Any:
+        return frozenset(self.noise) - frozenset(high)
+
+    def loss(self, int8: Any) -> Loss:
+        self.calls += 1
+        power = sum(self.noise[name] for name in int8)
+        psnr = -10 * np.log10(power) if power else 99.0
+        return Loss(float(psnr), float(psnr), None, 0.0, sum(self.ssim_lost.get(name, 0.0) for name in int8))
+
+
+def search(judge: AddingUp, budget_db: float) -> Any:
+    return find_placement(list(judge.noise), judge.place, judge, budget_db)  # type: ignore[arg-type]
+
+
+def fewest(judge: AddingUp, budget_db: float) -> int:
+    names = list(judge.noise)
+    return next(
+        count
+        for count in range(len(names))
+        if any(judge.loss(judge.place(high)).within(budget_db) for high in itertools.combinations(names, count))
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_fewest_layers_stay_high(seed: int) -> None:
+    powers = 10 ** np.random.default_rng(seed).uniform(-7, -4, 10)
+    judge = AddingUp({f"layer {index}": float(power) for index, power in enumerate(powers)})
+    for budget in (30.0, 40.0, 45.0):
+        expected = fewest(judge, budget)
+        if expected > 5:
+            continue
+        found = search(judge, budget)
+        assert len(found.high) == expected
+        assert found.chosen.within(budget)
+        assert found.chosen == judge.loss(judge.place(found.high))
+        assert set(found.alone) == set(judge.noise)
+
+
+def test_all_in_int8_when_the_budget_allows_it() -> None:
+    judge = AddingUp(dict.fromkeys("abcd", 1e-6))
+    found = search(judge, 50.0)
+    assert found.high == ()
+    assert found.chosen == found.all_int8
+    assert judge.calls == 5
+
+
+def test_the_costliest_layer_is_the_one_that_stays_high() -> None:
+    found = search(AddingUp({"a": 1e-6, "b": 1e-3, "c": 1e-6, "d": 1e-6}), 50.0)
+    assert found.high == ("b",)
+    assert found.alone["b"].hole_psnr_db == pytest.approx(30.0)
+
+
+def test_what_is_lost_against_the_photographs_counts_too() -> None:
+    judge = AddingUp({"a": 1e-6, "b": 2e-6, "c": 1e-6, "d": 1e-6}, ssim_lost={"a": 0.009})
+    assert search(judge, 35.0).high == ("a",)
+
+
+def test_a_budget_that_cannot_be_met() -> None:
+    judge = AddingUp(dict.fromkeys("abcdefgh", 1e-3))
+    with pytest.raises(ParityError, match="the budget of 40 dB cannot be met: with all 8 candidates in INT8 hole PSNR"):
+        search(judge, 40.0)
