@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 from onnx import ModelProto, TensorProto, helper
 from tqdm import tqdm
 
 from cisi_calibration.convolutions import candidates, contract_of
 from cisi_calibration.histogram import METHODS, Histogram, asymmetric_range, symmetric_range
-from cisi_calibration.pictures import BoolArray, Photographs, UInt8Array, picture_and_hole
+from cisi_calibration.pictures import Photographs, picture_and_hole
 from cisi_runtime.backends.base import graph_inputs
 from cisi_runtime.errors import DataError, GraphError
 from cisi_runtime.files import whole_file
@@ -24,8 +22,6 @@ from cisi_runtime.files import whole_file
 _FORMAT = "cisi-net calibration ranges"
 _REVISION = 1
 _LOG_ERRORS = 3
-
-Feeds = Callable[[UInt8Array, BoolArray], dict[str, npt.NDArray[Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,12 +110,15 @@ def observe(model: ModelProto, photographs: Photographs, method: str) -> RangeTa
     return read_ranges(model, histograms, method, photographs)
 
 
-def observe_histograms(model: ModelProto, pictures: tuple[Path, ...]) -> dict[str, Histogram]:
-    """By tensor of the graph; a tensor that two convolutions read is watched once."""
+def observe_histograms(
+    model: ModelProto, pictures: Sequence[Path], before: dict[str, Histogram] | None = None
+) -> dict[str, Histogram]:
+    """By tensor of the graph; a tensor that two convolutions read is watched once. before: what other pictures gave,
+    to go on from (and change)."""
     contract = contract_of(model)
     tensors = list(dict.fromkeys(observed_tensors(model).values()))
     session = _session_with_outputs(model, tensors)
-    histograms = {name: Histogram() for name in tensors}
+    histograms = before or {name: Histogram() for name in tensors}
     for path in tqdm(pictures, desc="calibrating", unit="image", mininterval=1.0):
         image, hole = picture_and_hole(path)
         values = session.run(tensors, graph_inputs(contract, image[None], hole[None]))

@@ -1,4 +1,4 @@
-"""`python -m cisi_export.bench`: what each rewrite does to arithmetic, nodes and latency in ONNX Runtime.
+"""`python -m cisi_export.bench`: what each rewrite, and INT8, does to arithmetic, nodes and latency on a CPU.
 
 The variants take turns within one run, and the table gives medians: compare its rows with each other only.
 """
@@ -17,11 +17,15 @@ import torch
 from onnx import ModelProto
 from torch import nn
 
+from cisi_calibration.calibrate import apply_table
+from cisi_calibration.table import Range, RangeTable, observed_tensors
 from cisi_export.cost import cost_of
 from cisi_export.inference import Uint8Face
 from cisi_export.onnx_graph import unchecked_graph
 from cisi_export.rewrites import fold_upsampling, use_instance_norm_nodes, write_out_statistics
 from cisi_runtime.architecture import PRESETS
+from cisi_runtime.backends.base import Backend
+from cisi_runtime.backends.openvino import OpenVinoBackend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.contract import Contract, Provenance
 from cisi_runtime.masks import centre_hole
@@ -29,9 +33,10 @@ from cisi_train.checkpoint import load_checkpoint
 from cisi_train.inpaint import inpaint_pixels
 from cisi_train.network import Generator
 
+_DEPLOYED = "upsampling folded: the cpu lowering"
 _VARIANTS = {
     "as trained (norms as nodes)": (use_instance_norm_nodes,),
-    "+ upsampling folded: the cpu lowering": (fold_upsampling, use_instance_norm_nodes),
+    _DEPLOYED: (fold_upsampling, use_instance_norm_nodes),
     "statistics written out: the tensorrt lowering": (fold_upsampling, write_out_statistics),
 }
 
@@ -47,7 +52,7 @@ def bench(ckpt: Path | None, preset: str, size: int, threads: int, rounds: int) 
     torch.manual_seed(0)
     torch.set_num_threads(threads)
     generator = Generator(PRESETS[preset]).eval() if ckpt is None else load_checkpoint(ckpt).generator()
-    backends: dict[str, OnnxRuntimeBackend] = {}
+    backends: dict[str, Backend] = {}
     rows: dict[str, str] = {}
     for name, rewrites in _VARIANTS.items():
         network = copy.deepcopy(generator)
@@ -58,6 +63,13 @@ def bench(ckpt: Path | None, preset: str, size: int, threads: int, rounds: int) 
         cost = cost_of(model, _contract(generator), size, size)
         rows[name] = f"{cost.flop / 1e9:>7.1f} GFLOP  {cost.nodes:>4} nodes"
         backends[name] = OnnxRuntimeBackend(model.SerializeToString(), threads=threads)
+        if rewrites == _VARIANTS[_DEPLOYED]:
+            backends[f"{_DEPLOYED}, in OpenVINO"] = OpenVinoBackend(model.SerializeToString(), threads=threads)
+            int8 = _int8(model).SerializeToString()
+    backends["INT8, all candidates, in ONNX Runtime"] = OnnxRuntimeBackend(int8, threads=threads)
+    backends["INT8, all candidates, in OpenVINO"] = OpenVinoBackend(int8, threads=threads)
+    for name in backends:
+        rows.setdefault(name, f"{'':>13}  {'':>10}")
     image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     hole = centre_hole(size, size)
     eager = "PyTorch eager"
@@ -82,6 +94,12 @@ def bench(ckpt: Path | None, preset: str, size: int, threads: int, rounds: int) 
 
 def _graph(module: nn.Module, generator: Generator) -> ModelProto:
     return unchecked_graph(module.eval().requires_grad_(False), _contract(generator), None, None)
+
+
+def _int8(model: ModelProto) -> ModelProto:
+    """INT8 in every candidate. How fast it is does not depend on the ranges: none are observed."""
+    ranges = dict.fromkeys(observed_tensors(model), Range((-2.0, 2.0), 2.0))
+    return apply_table(model, None, RangeTable("", "none", 0, "", ranges), [])
 
 
 def _contract(generator: Generator) -> Contract:

@@ -13,6 +13,7 @@ from cisi_runtime.errors import CisiError
 # Modules that the base installation lacks, and the extra that brings them.
 _EXTRAS = {
     "onnxruntime": "cpu",
+    "openvino": "openvino",
     "torch": "train",
     "onnx": "train",
     "onnxscript": "train",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cisi_runtime.backends.base import Backend, FixedShape
+from cisi_runtime.backends.openvino import OpenVinoBackend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.codec import decode_pixels, encode_pixels
 from cisi_runtime.golden import golden_path, load_golden
@@ -20,6 +21,7 @@ Graphs = dict[tuple[str, str, str], Path]
 BACKENDS: dict[str, Callable[[Path], Backend]] = {
     "onnxruntime": OnnxRuntimeBackend,
     "onnxruntime-as-written": functools.partial(OnnxRuntimeBackend, optimise=False),
+    "openvino": OpenVinoBackend,
     "onnxruntime-one-thread": functools.partial(OnnxRuntimeBackend, threads=1),
 }
 

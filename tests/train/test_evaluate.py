@@ -146,3 +146,14 @@ def test_bad_input(
         main()
     assert stopped.value.code == status
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_agreement_with_another_graph(photo_folder: Path, tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
+    half, full = tiny_graphs["float16", "tensorrt", "uint8"], tiny_graphs["float32", "cpu", "uint8"]
+    arguments = ["--data", str(photo_folder / "below"), "--size", "64", "--onnx", str(half), "--baseline", "mean"]
+    result = CliRunner().invoke(command, [*arguments, "--against", str(full), "--json"], catch_exceptions=False)
+    assert result.exit_code == 0
+    mean, emulated = (json.loads(line) for line in result.stdout.splitlines() if line.startswith("{"))
+    # Emulated float16 of random weights: what parity measures too. Another method is nowhere near.
+    assert 45.0 < emulated["against_db"] < 80.0
+    assert mean["against_db"] < 30.0

@@ -36,6 +36,7 @@ _SHEET_ROWS = 6
 )
 @click.option("--size", type=click.IntRange(64), default=256, show_default=True, help="Side of the pictures.")
 @click.option("--lpips", help="LPIPS too: a file of its weights, or `fetch` for the published ones.")
+@click.option("--against", type=click.Path(path_type=Path), help="Also PSNR over the hole against this graph's result.")
 @click.option("--style", is_flag=True, help="Instead: whether the checkpoints' style codes are alive.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Picture of original, input and results side by side.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line for each method and folder instead of the table.")
@@ -47,6 +48,7 @@ def evaluate(
     holes: str,
     size: int,
     lpips: str | None,
+    against: Path | None,
     style: bool,
     sheet: Path | None,
     as_json: bool,
@@ -58,7 +60,7 @@ def evaluate(
     """
     if not (ckpt or onnx or baseline):
         raise click.UsageError("nothing to evaluate, expected --ckpt, --onnx or --baseline")
-    if style and (onnx or baseline or lpips or sheet or holes != "centre" or not ckpt):
+    if style and (onnx or baseline or lpips or against or sheet or holes != "centre" or not ckpt):
         raise click.UsageError(
             "--style looks into checkpoints, expected --ckpt and beside it only --data, --size, --json"
         )
@@ -91,13 +93,17 @@ def evaluate(
     for path in onnx:
         with option("--onnx"):
             methods.append((path.name, evaluation.graph_method(path)))
+    reference = None
+    if against is not None:
+        with option("--against"):
+            reference = evaluation.graph_method(against)
     results: list[evaluation.Evaluation] = []
     rows = []
     with option("--data"):
         for folder in data:
             for holes_name, hole_of in evaluation.hole_sets(holes, size).items():
                 for name, method in methods:
-                    results.append(evaluation.evaluate(name, method, folder, holes_name, hole_of, metric))
+                    results.append(evaluation.evaluate(name, method, folder, holes_name, hole_of, metric, reference))
                     if as_json:
                         click.echo(json.dumps(dataclasses.asdict(results[-1])))
                 if sheet is not None:
@@ -112,17 +118,18 @@ def evaluate(
 
 def _table(results: list[evaluation.Evaluation]) -> str:
     width = max(len("method"), *(len(result.method) for result in results))
+    shown = any(result.against_db is not None for result in results)
     first = max(len("data"), *(len(result.data) for result in results))
     lines = [
         f"{'data':<{first}}  {'holes':<15}  {'method':<{width}}  {'n':>4}  {'L1':>7}  {'PSNR':>8}  {'SSIM':>5}  "
-        f"{'LPIPS':>5}  {'median':>8}"
+        f"{'LPIPS':>5}  {'median':>8}{'  against' if shown else ''}"
     ]
     for result in results:
         lpips = "-" if result.lpips is None else f"{result.lpips:.3f}"
         lines.append(
             f"{result.data:<{first}}  {result.holes:<15}  {result.method:<{width}}  {result.pictures:>4}  "
             f"{result.l1_percent:>5.2f} %  {result.psnr_db:>5.2f} dB  {result.ssim:>5.3f}  {lpips:>5}  "
-            f"{result.milliseconds:>5.0f} ms"
+            f"{result.milliseconds:>5.0f} ms" + ("" if result.against_db is None else f"  {result.against_db:>4.1f} dB")
         )
     return "\n".join(lines)
 

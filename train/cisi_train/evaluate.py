@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,12 +13,14 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from cisi_runtime.backends.ort import OnnxRuntimeBackend
+from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract, holds_float16
 from cisi_runtime.errors import DataError
 from cisi_runtime.inpainter import Inpainter
 from cisi_runtime.masks import centre_hole, random_hole, strokes_of_area
-from cisi_runtime.metrics import hole_quality
+from cisi_runtime.metrics import hole_quality, psnr_db
 from cisi_runtime.pictures import SUFFIXES, find_pictures, read_square
+from cisi_runtime.rungs import runnable
+from cisi_runtime.self_check import check_on_this_cpu
 from cisi_runtime.sheet import show_hole
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.inpaint import inpaint_pixels
@@ -37,7 +40,8 @@ _BRACKETS = ((0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """Means over pictures. L1 in percent of 255, PSNR and SSIM over the hole; LPIPS (None: not asked for) of the whole
-    completed picture; milliseconds: the median of one picture, from pixels to pixels."""
+    completed picture; milliseconds: the median of one picture, from pixels to pixels; against_db: PSNR over the hole
+    against the result of another method (None: not asked for)."""
 
     data: str
     holes: str
@@ -48,6 +52,7 @@ class Evaluation:
     ssim: float
     lpips: float | None
     milliseconds: float
+    against_db: float | None = None
 
 
 def hole_sets(kind: str, size: int) -> dict[str, Callable[[int], BoolArray]]:
@@ -73,7 +78,13 @@ def pictures_of(folder: Path) -> list[Path]:
 
 
 def evaluate(
-    name: str, method: Method, folder: Path, holes: str, hole_of: Callable[[int], BoolArray], lpips: Lpips | None
+    name: str,
+    method: Method,
+    folder: Path,
+    holes: str,
+    hole_of: Callable[[int], BoolArray],
+    lpips: Lpips | None,
+    against: Method | None = None,
 ) -> Evaluation:
     """Every picture below a folder: short side resized to the masks' side (Lanczos), central square of it, mask
     `hole_of(number)`.
@@ -83,6 +94,7 @@ def evaluate(
     """
     figures: list[tuple[float, ...]] = []
     distances: list[float] = []
+    agreements: list[float] = []
     label = f"{folder.parent.name}/{folder.name}"
     for number, path in enumerate(tqdm(pictures_of(folder), desc=f"{label} {name}", unit="image", mininterval=1.0)):
         hole_mask = hole_of(number)
@@ -93,11 +105,15 @@ def evaluate(
         figures.append((*dataclasses.astuple(hole_quality(completed, truth, hole_mask)), milliseconds))
         if lpips is not None:
             distances.append(lpips.of_pixels(completed, truth))
+        if against is not None:
+            difference = completed[hole_mask].astype(np.float64) - against(truth, hole_mask)[hole_mask]
+            agreements.append(psnr_db(difference, 255.0))
     columns = np.array(figures).T
     l1_percent, psnr, ssim = (float(column.mean()) for column in columns[:3])
     distance = float(np.mean(distances)) if lpips is not None else None
     median = float(np.median(columns[3]))
-    return Evaluation(label, holes, name, len(figures), l1_percent, psnr, ssim, distance, median)
+    agreement = float(np.mean(agreements)) if against is not None else None
+    return Evaluation(label, holes, name, len(figures), l1_percent, psnr, ssim, distance, median, agreement)
 
 
 def sheet_rows(
@@ -121,8 +137,15 @@ def checkpoint_method(path: Path) -> Method:
 
 
 def graph_method(path: Path) -> Method:
-    """An exported graph in ONNX Runtime."""
-    return Inpainter(OnnxRuntimeBackend(path))
+    """An exported graph in ONNX Runtime; one that holds float16 emulated, and as it is written. Raises GraphError for
+    an INT8 graph that this CPU does not run right."""
+    if holds_float16(graph_contract(path)):
+        return Inpainter(OnnxRuntimeBackend(runnable(path.read_bytes()), optimise=False))
+    backend = OnnxRuntimeBackend(path)
+    warning = check_on_this_cpu(backend, path)
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
+    return Inpainter(backend)
 
 
 def mean_method(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
