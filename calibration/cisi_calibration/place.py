@@ -63,8 +63,8 @@ def place_tensorrt(
     weights: float32 values by names as in `float_weights`, because quantising rounded ones would round twice. Scales
     are float32, Q/DQ stands on the input of a convolution alone (a residual sum reads the float tensor) and, in front
     of a norm, on its output, which goes into the norm's float32 statistics without a cast between: the placement with
-    the fewest kernels of those tried (TensorRT-RTX 1.7.1, preset paper: 50 as in float16; without Q/DQ on outputs 69,
-    with float16 scales or a cast before the norm 88). Biases are float32.
+    the fewest kernels of those tried (TensorRT-RTX 1.7.1, preset paper, style encoder in INT8 too: 87; without Q/DQ on
+    outputs 106, with float16 scales or a cast before the norm 125; float16: 83). Biases are float32.
     """
     chosen = {node.name: name for name, node in candidates(half, "tensorrt").items() if name not in high}
     copy = _copy(half)
