@@ -1,8 +1,7 @@
 """`python -m cisi_calibration.bench`: the four methods, and the number of photographs, side by side.
 
 Everything is observed once; after each number of photographs the ranges of each method are read off what has been seen
-until then, every candidate becomes INT8, and the graph is judged on the same photographs, which are not among those
-that were observed.
+until then, every candidate becomes INT8, and the graph is judged on the same photographs, of another folder.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 import click
 import onnx
 
-from cisi_calibration.calibrate import apply_table, check_graphs
+from cisi_calibration.calibrate import apply_table, check_graph
 from cisi_calibration.histogram import METHODS
 from cisi_calibration.pictures import choose_photographs
 from cisi_calibration.quality import Judge
@@ -29,7 +28,7 @@ from cisi_runtime.pictures import find_pictures
 def bench(graph: Path, data: Path, judge: Path, judged: int, numbers: str) -> None:
     """Compare methods and numbers of photographs for GRAPH, a float32 graph, on CPUs."""
     model = onnx.load(graph)
-    check_graphs(model, None)
+    check_graph(model)
     counts = sorted(map(int, numbers.split(",")))
     photographs = choose_photographs(data, counts[-1])
     paths = find_pictures(judge)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
@@ -14,24 +13,25 @@ from cisi_calibration.pictures import Photographs
 from cisi_calibration.place import float_weights, place_cpu, place_tensorrt, with_contract
 from cisi_calibration.quality import Judge, Loss, Metric
 from cisi_calibration.search import Placement, find_placement
-from cisi_calibration.table import RangeTable, check_table, load_table, observe
+from cisi_calibration.table import RangeTable, observe
+from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError, ParityError
 
 BUDGET_DB = 35.0
-# Least mean square error: see the README's table of the four methods.
+# Least mean square error: see the table of the four methods in calibration/README.md.
 METHOD = "mse"
 IMAGES = 500
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """How to calibrate. table: a file to take the ranges from instead of observing them; metric: for the report."""
+    """How to calibrate. table: ranges to use instead of observing them; metric: for the report."""
 
     photographs: Photographs
     method: str = METHOD
     budget_db: float = BUDGET_DB
     reduce_range: bool = False
-    table: Path | None = None
+    table: RangeTable | None = None
     metric: Metric | None = None
 
 
@@ -72,15 +72,13 @@ def calibrate(model: ModelProto, half: ModelProto | None, request: Request) -> C
     """Observe or load the ranges, search for the placement, and check it on photographs that neither saw.
 
     model: the float32 graph of the `cpu` lowering for pictures of any size; half: the float16 graph of the same
-    weights, for an INT8 graph for TensorRT, or None for one for CPUs. Raises GraphError for other graphs and for a
-    table of another network, ParityError when the budget cannot be met or is not kept.
+    weights, for an INT8 graph for TensorRT, or None for one for CPUs. Raises GraphError for other graphs, ParityError
+    when the budget cannot be met or is not kept.
     """
-    check_graphs(model, half)
-    if request.table is not None:
-        table = load_table(request.table)
-        check_table(request.table, table, model)
-    else:
-        table = observe(model, request.photographs, request.method)
+    check_graph(model)
+    if half is not None:
+        check_half(half, model)
+    table = request.table or observe(model, request.photographs, request.method)
 
     def place(high: Collection[str]) -> ModelProto:
         return apply_table(model, half, table, high, reduce_range=request.reduce_range)
@@ -110,25 +108,34 @@ def apply_table(
     return with_contract(placed, dataclasses.replace(contract, precision="int8"))
 
 
-def check_graphs(model: ModelProto, half: ModelProto | None) -> None:
-    """Raise GraphError unless these are the two lowerings that INT8 graphs are made of, of the same weights."""
+def check_graph(model: ModelProto) -> None:
+    """Raise GraphError unless this is the graph that INT8 graphs for CPUs are made of: float32, for any size."""
     contract = contract_of(model)
-    convolutions(model)
+    if not candidates(model, "cpu"):
+        raise GraphError("holds no convolution that could become INT8")
     if (contract.precision, contract.target) != ("float32", "cpu"):
         raise GraphError(
             f"is the {contract.precision} graph of the {contract.target} lowering, expected the float32 graph of the "
             "cpu lowering (cisi-export --ckpt best.pt)"
         )
-    sides = model.graph.input[0].type.tensor_type.shape.dim
-    if any(sides[axis].HasField("dim_value") for axis in ((0, 1, 2) if contract.face == "uint8" else (0, 2, 3))):
-        raise GraphError("takes one size or batch only, expected a graph for any (cisi-export --ckpt best.pt)")
-    if half is None:
-        return
-    other = contract_of(half)
-    if (other.precision, other.target) != ("float16", "tensorrt"):
+    _check_sizes(model, contract)
+
+
+def check_half(half: ModelProto, model: ModelProto) -> None:
+    """Raise GraphError unless this is the float16 graph of the same weights, for any size."""
+    contract = contract_of(half)
+    convolutions(half)
+    if (contract.precision, contract.target) != ("float16", "tensorrt"):
         raise GraphError(
-            f"the graph for TensorRT is {other.precision}, {other.target}, expected a float16 one "
+            f"is the {contract.precision} graph of the {contract.target} lowering, expected the float16 graph "
             "(cisi-export --ckpt best.pt --fp16)"
         )
-    if other.weights_sha256 != contract.weights_sha256:
-        raise GraphError("the float16 graph and the float32 graph come from different weights")
+    if contract.weights_sha256 != contract_of(model).weights_sha256:
+        raise GraphError("comes from other weights than the float32 graph")
+    _check_sizes(half, contract)
+
+
+def _check_sizes(model: ModelProto, contract: Contract) -> None:
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    if any(sides[axis].HasField("dim_value") for axis in ((0, 1, 2) if contract.face == "uint8" else (0, 2, 3))):
+        raise GraphError("takes one size or batch only, expected a graph for any (cisi-export without --size)")

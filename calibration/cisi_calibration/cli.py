@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
 
     from cisi_calibration.calibrate import Calibration
     from cisi_calibration.pictures import Photographs
+    from cisi_calibration.table import RangeTable
 
 _TARGETS = ("cpu", "tensorrt")
+# What parity requires of the natural golden cases of every INT8 graph.
+_LEAST_BUDGET_DB = 35.0
+# Engines are compared for this one; kernels are the same for the others that TensorRT-RTX knows.
+_CAPABILITY = "8.9"
 
 
 @click.command()
@@ -69,20 +75,29 @@ def calibrate(
 
     Ranges are taken from photographs with holes as in training. Each convolution is measured in INT8 alone, and the
     fewest stay high for which the whole graph keeps the budget. The result is checked on photographs that neither saw,
-    and by the golden file beside GRAPH; when that fails, nothing is written and the exit status is 1.
+    and by the golden file beside GRAPH; for TensorRT also by building both engines, where TensorRT-RTX is installed.
+    When that fails, no graph is written and the exit status is 1.
     """
     if reduce_range and target != "cpu":
         raise click.UsageError("--reduce-range is for CPUs without VNNI; expected --target cpu")
     if half is not None and target != "tensorrt":
         raise click.UsageError("--half is for --target tensorrt")
+    if not budget_db >= _LEAST_BUDGET_DB:
+        raise click.UsageError(
+            f"--budget-db {budget_db:g}: expected {_LEAST_BUDGET_DB:g} or more, as parity requires of INT8"
+        )
     stem = re.sub(r"\.onnx$", "", graph.name)
     out = out or graph.with_name(f"{stem}.int8.{target}.onnx")
     if out.suffix != ".onnx":
         raise click.UsageError(f"--out {out}: expected a name that ends in .onnx")
-    if out.resolve() == graph.resolve():
-        raise click.UsageError(f"--out {out}: is GRAPH itself")
+    if target == "tensorrt":
+        half = half or graph.with_name(f"{stem}.fp16.onnx")
+    for name, path in (("GRAPH", graph), ("--half", half)):
+        if path is not None and out.resolve() == path.resolve():
+            raise click.UsageError(f"--out {out}: is {name} itself")
+    from cisi_runtime.backends.ort import graph_contract
     from cisi_runtime.files import check_writable, whole_file
-    from cisi_runtime.golden import golden_path, load_golden
+    from cisi_runtime.golden import golden_path, load_golden, save_golden
 
     with option("--out"):
         check_writable(out)
@@ -91,20 +106,21 @@ def calibrate(
     if not table.exists() or not is_named:
         with option("--table"):
             check_writable(table)
-    with option("GRAPH"):
-        model = _read(graph)
-        golden = load_golden(golden_path(graph))
-    half_model = None
-    if target == "tensorrt":
-        half = half or graph.with_name(f"{stem}.fp16.onnx")
-        with option("--half"):
-            half_model = _read(half)
-    from cisi_calibration.calibrate import Request, check_graphs
+    from cisi_calibration.calibrate import Request, check_graph, check_half
     from cisi_calibration.calibrate import calibrate as run
     from cisi_calibration.pictures import choose_photographs
 
-    with option("GRAPH"):
-        check_graphs(model, half_model)
+    with option("GRAPH"), option(str(graph)):
+        model = _read(graph)
+        check_graph(model)
+        golden = load_golden(golden_path(graph))
+        if golden.weights_sha256 != graph_contract(graph).weights_sha256:
+            raise GraphError(f"{golden_path(graph)} is of other weights, expected the golden file of this export")
+    half_model = None
+    if half is not None:
+        with option("--half"), option(str(half)):
+            half_model = _read(half)
+            check_half(half_model, model)
     metric = None
     if lpips is not None:
         from importlib.metadata import entry_points
@@ -116,13 +132,8 @@ def calibrate(
         photographs = choose_photographs(data, images, seed)
     for warning in photographs.warnings:
         click.echo(f"warning: {data}: {warning}", err=True)
-    known = _usable_table(table, is_named, model, photographs, method)
-    click.echo(f"ranges: {f'from {table}' if known else f'of {len(photographs.ranges)} photographs'}", err=True)
-    request = Request(photographs, method, budget_db, reduce_range, table if known else None, metric)
-    result = run(model, half_model, request)
-    if known is False:
-        with option("--table"):
-            result.table.save(table)
+    ranges = _ranges(table, is_named, model, photographs, method)
+    result = run(model, half_model, Request(photographs, method, budget_db, reduce_range, ranges, metric))
     click.echo(json.dumps(result.as_json()) if as_json else result.report())
     from cisi_runtime.parity import parity_table
     from cisi_runtime.rungs import check_graph_file
@@ -133,8 +144,13 @@ def calibrate(
     failures = sum(not item.passed for item in comparisons)
     if failures:
         raise ParityError(f"{failures} of {len(comparisons)} comparisons failed: {out} was not written")
-    with option("--out"), whole_file(out) as temporary:
-        temporary.write_bytes(serialised)
+    if half is not None:
+        _check_engines(half, serialised)
+    with option("--out"):
+        if not golden_path(out).exists():
+            save_golden(golden_path(out), golden)
+        with whole_file(out) as temporary:
+            temporary.write_bytes(serialised)
     click.echo(f"{out}: int8, {target}, {out.stat().st_size / 1e6:.1f} MB", err=as_json)
 
 
@@ -142,36 +158,59 @@ def _read(path: Path) -> ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
+    from cisi_runtime.backends.ort import graph_contract
+
     try:
-        return onnx.load_from_string(path.read_bytes())
+        serialised = path.read_bytes()
+        graph_contract(serialised)
+        return onnx.load_from_string(serialised)
     except FileNotFoundError as error:
-        raise GraphError(f"{path}: no such file, expected a graph that cisi-export wrote") from error
+        raise GraphError("no such file, expected a graph that cisi-export wrote") from error
     except (OSError, DecodeError) as error:
-        raise GraphError(f"{path}: cannot be read, expected an ONNX graph") from error
+        raise GraphError("cannot be read, expected an ONNX graph") from error
 
 
-def _usable_table(path: Path, is_named: bool, model: ModelProto, photographs: Photographs, method: str) -> bool:
-    """Whether the ranges of a file are to be used. A named one must fit the graph; the one beside the graph is used
-    when nothing has changed since, and else replaced."""
-    from cisi_calibration.table import check_table, load_table
+def _ranges(path: Path, is_named: bool, model: ModelProto, photographs: Photographs, method: str) -> RangeTable:
+    """The ranges of a file, or else of the photographs, and then written to it at once: they outlive a search that
+    fails. A named file must fit; the one beside the graph is used while nothing has changed, and else replaced."""
+    from cisi_calibration.table import check_table, load_table, observe
 
-    if not path.exists():
-        return False
-    if is_named:
-        with option("--table"):
-            check_table(path, load_table(path), model)
-        return True
-    try:
-        table = load_table(path)
-        check_table(path, table, model)
-    except GraphError as error:
-        click.echo(f"{error}: observing again", err=True)
-        return False
-    same = (method, len(photographs.ranges), photographs.sha256)
-    if (table.method, table.images, table.pictures_sha256) == same:
-        return True
-    click.echo(f"{path}: is of other photographs or another method: observing again", err=True)
-    return False
+    if path.exists():
+        try:
+            with option("--table"):
+                table = load_table(path)
+                check_table(path, table, model)
+                if table.method != method:
+                    raise GraphError(f"{path}: is of method {table.method}, expected {method} as --method says")
+            is_same = table.pictures_sha256 == photographs.sha256
+            if is_named and not is_same:
+                click.echo(f"warning: {path}: is of other photographs; some may be among those that judge", err=True)
+            if is_named or is_same:
+                click.echo(f"ranges: from {path}", err=True)
+                return table
+            click.echo(f"{path}: is of other photographs: observing again", err=True)
+        except GraphError as error:
+            if is_named:
+                raise
+            click.echo(f"{error}: observing again", err=True)
+    with option("--data"):
+        table = observe(model, photographs, method)
+    with option("--table"):
+        table.save(path)
+    click.echo(f"{path}: ranges of {table.images} photographs", err=True)
+    return table
+
+
+def _check_engines(half: Path, int8: bytes) -> None:
+    """Build both graphs where TensorRT-RTX is installed, and say so where it is not."""
+    if find_spec("tensorrt_rtx") is None:
+        click.echo("engines: not compared, that takes pip install 'cisi-net[rtx]'", err=True)
+        return
+    from cisi_runtime.engines.versus import build_both
+
+    versus = build_both(half.read_bytes(), int8, capability=_CAPABILITY)
+    versus.check()
+    click.echo(str(versus), err=True)
 
 
 def _checked_bytes(result: Calibration) -> bytes:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from onnx import ModelProto, NodeProto
 
 from cisi_runtime.contract import METADATA_KEY, Contract
 from cisi_runtime.errors import GraphError
 
 _PREFIX = "generator."
+# Operators of graphs that a quantiser or an optimiser has been at.
+_REWRITTEN = re.compile("Quantize|QLinear|Integer|Fused")
 # The first and last convolutions are 1-2 % of the work and see the pixels: they always stay high.
 _PIXEL_CHANNELS = (3, 4)
 # On TensorRT the style encoder stays high too: between its convolutions is no norm whose kernel could quantise, and
@@ -24,9 +28,17 @@ def contract_of(model: ModelProto) -> Contract:
 
 
 def convolutions(model: ModelProto) -> dict[str, NodeProto]:
-    """Every convolution with stored weights, in graph order. Raises GraphError for a graph that is quantised."""
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
-        raise GraphError("the graph is quantised already, expected a float graph")
+    """Every convolution, in graph order. Raises GraphError for a graph that is quantised or optimised, and for a
+    convolution whose weights are not stored."""
+    foreign = {node.op_type for node in model.graph.node if node.domain or _REWRITTEN.search(node.op_type)}
+    if foreign:
+        raise GraphError(
+            f"is quantised or optimised already (it holds {min(foreign)}), expected a graph of cisi-export"
+        )
+    stored = {initialiser.name for initialiser in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and not stored.issuperset(node.input[1:]):
+            raise GraphError(f"the weights of {node.name} are not in the graph")
     # The float16 wrapper adds a level to the names of convolutions.
     ending = ".conv.weight" if contract_of(model).precision == "float16" else ".weight"
     return {

@@ -12,7 +12,7 @@ Array = npt.NDArray[np.float64]
 
 METHODS = ("minmax", "percentile", "mse", "entropy")
 # Bins on each side of zero. Their width is a power of two, as fine as the largest value seen allows: of 4,096 bins at
-# least a quarter carry values, eight or more for each of the 256 levels of a range.
+# least a quarter lie between zero and that value, four or more for each of the 256 levels of a range.
 _SIDE = 2048
 # The width's exponent before a value other than 0 is seen: below any float32 number's.
 _FINEST = -160
@@ -71,9 +71,9 @@ class Histogram:
 def asymmetric_range(seen: Histogram, method: str) -> tuple[float, float]:
     """Lowest and highest value of 256 levels, zero among them, by a method in `METHODS`.
 
-    "minmax": all that was seen. "percentile": 99.99 % of it, as much cut off at each end. "mse": least mean square
-    error of rounding and clipping, over a grid of both ends. "entropy": least Kullback-Leibler divergence, by ONNX
-    Runtime's search (Migacz, GTC 2017), which moves both ends together.
+    "minmax": all that was seen. "percentile": 99.99 % of it, half of the rest cut off at each end. "mse": least mean
+    square error of rounding and clipping, over a grid of both ends. "entropy": least Kullback-Leibler divergence, by
+    ONNX Runtime's search (Migacz, GTC 2017), which moves both ends together.
     """
     lowest, highest = min(seen.lowest, 0.0), max(seen.highest, 0.0)
     if method == "minmax" or lowest == highest:
@@ -84,8 +84,8 @@ def asymmetric_range(seen: Histogram, method: str) -> tuple[float, float]:
     centres, counts = seen.bins()
     if method == "percentile":
         below = np.cumsum(counts) / counts.sum()
-        low = centres[np.searchsorted(below, 1.0 - _PERCENTILE)]
-        high = centres[np.searchsorted(below, _PERCENTILE)]
+        tail = (1.0 - _PERCENTILE) / 2.0
+        low, high = (centres[np.searchsorted(below, part)] for part in (tail, 1.0 - tail))
         return max(lowest, min(float(low), 0.0)), min(highest, max(float(high), 0.0))
     factors = np.linspace(1.0, _MSE_LEAST, _MSE_STEPS)
     # One end at a time, twice: the ends hardly depend on each other.

@@ -21,7 +21,7 @@ SIDE = 256
 # Pictures that guide the search, and as many that nothing sees before the end; of small folders a quarter each.
 _APART = 16
 _FEWEST_PICTURES = 12
-# Fewer ranges' pictures than this move the result visibly (see the README's table).
+# Extremes are rare: a warning below this number, the smallest that the README's table was made with.
 _ENOUGH = 50
 # Grey levels: a picture that varies less than the first has no content; folders whose pictures differ from their
 # nearest neighbour by less than the second, at 8x8 pixels and in the median, hold one scene over and over.
@@ -33,7 +33,7 @@ _THUMBNAIL = 8
 class Photographs:
     """Paths of a folder, drawn by a seed: `ranges` to observe, `search` to place by, `unseen` for the verdict.
 
-    sha256: over the names and sizes of the files in `ranges`, in order; the table's key. warnings: for people.
+    sha256: over the names and contents of the files in `ranges`, in order; the table's key. warnings: for people.
     """
 
     ranges: tuple[Path, ...]
@@ -52,23 +52,27 @@ def choose_photographs(folder: Path, images: int, seed: int = 0) -> Photographs:
     paths = find_pictures(folder)
     if len(paths) < _FEWEST_PICTURES:
         raise DataError(f"{folder}: {len(paths)} pictures, expected {_FEWEST_PICTURES} or more to calibrate with")
-    order = np.random.default_rng(seed).permutation(len(paths))
     apart = min(_APART, len(paths) // 4)
-    drawn = [paths[index] for index in order[: 2 * apart + images]]
     thumbnails: list[npt.NDArray[np.float64]] = []
+    usable: list[Path] = []
     flat: list[Path] = []
-    for path in tqdm(drawn, desc="looking at pictures", unit="image", mininterval=1.0):
-        thumbnail = read_square(path, _THUMBNAIL).astype(np.float64)
-        if thumbnail.std() < _FLAT:
-            flat.append(path)
+    order = np.random.default_rng(seed).permutation(len(paths))
+    for index in tqdm(order, desc="looking at pictures", unit="image", mininterval=1.0):
+        if len(usable) == 2 * apart + images:
+            break
+        thumbnail = read_square(paths[index], _THUMBNAIL).astype(np.float64)
+        if thumbnail.std(axis=(0, 1)).max() < _FLAT:
+            flat.append(paths[index])
         else:
             thumbnails.append(thumbnail)
-    usable = [path for path in drawn if path not in set(flat)]
-    if flat and len(usable) < _FEWEST_PICTURES:
-        raise DataError(
-            f"{folder}: {len(flat)} of {len(drawn)} pictures are of one colour, such as {flat[0].name}: expected "
-            f"{_FEWEST_PICTURES} or more with content"
-        )
+            usable.append(paths[index])
+    else:
+        if len(usable) < _FEWEST_PICTURES:
+            raise DataError(
+                f"{folder}: {len(flat)} of {len(paths)} pictures are of one colour, such as {flat[0].name}: expected "
+                f"{_FEWEST_PICTURES} or more with content"
+            )
+        apart = min(_APART, len(usable) // 4)
     warnings = []
     if flat:
         warnings.append(f"{len(flat)} pictures are of one colour and were left out: {flat[0]}")
@@ -84,7 +88,10 @@ def choose_photographs(folder: Path, images: int, seed: int = 0) -> Photographs:
             f"the pictures are too alike (their nearest neighbours differ by {np.median(nearest):.1f} of 255 levels): "
             "ranges of one scene do not hold for others"
         )
-    digest = hashlib.sha256("\n".join(f"{p.relative_to(folder)} {p.stat().st_size}" for p in ranges).encode())
+    digest = hashlib.sha256()
+    for path in ranges:
+        digest.update(str(path.relative_to(folder)).encode(errors="surrogateescape"))
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return Photographs(
         ranges, tuple(usable[:apart]), tuple(usable[apart : 2 * apart]), digest.hexdigest(), tuple(warnings)
     )

@@ -27,7 +27,8 @@ def place_cpu(model: ModelProto, table: RangeTable, high: Collection[str], *, re
     """ONNX Runtime's CPU kernels: a copy of a float32 graph with Q/DQ on inputs and outputs of all candidates that are
     not `high`, activations uint8, weights int8 for each output channel (7 bits with `reduce_range`).
 
-    Biases stay float (`QuantizeBias=False`): the kernels fuse all the same. The contract is the caller's.
+    A residual sum reads the dequantised tensor too, as ONNX Runtime's quantiser has it. Biases stay float
+    (`QuantizeBias=False`): the kernels fuse all the same. The contract is the caller's.
     """
     chosen = {name: node for name, node in candidates(model, "cpu").items() if name not in high}
     ranges: dict[str, TensorData] = {}

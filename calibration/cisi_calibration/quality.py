@@ -16,7 +16,7 @@ from cisi_calibration.pictures import picture_and_hole
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.codec import encode_pixels
-from cisi_runtime.metrics import hole_quality, psnr_db
+from cisi_runtime.metrics import agreement_db, hole_quality
 from cisi_runtime.rungs import runnable
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -81,9 +81,7 @@ class Judge:
         psnrs, distances, lost = [], [], []
         for (image, hole), expected, quality in zip(self._cases, self._expected, self._quality, strict=True):
             completed = _completed(backend, image, hole)
-            # One level in one value at least: the PSNR of equal pixels is infinite, and a mean of it says nothing.
-            difference = completed[hole].astype(np.float64) - expected[hole]
-            psnrs.append(psnr_db(difference if difference.any() else np.eye(1, difference.size), 255.0))
+            psnrs.append(agreement_db(completed, expected, hole))
             own = hole_quality(completed, image, hole)
             lost.append((quality.psnr_db - own.psnr_db, quality.ssim - own.ssim))
             if self.metric is not None:

@@ -76,6 +76,10 @@ def load_table(path: Path) -> RangeTable:
             str(name): Range((float(entry["uint8"][0]), float(entry["uint8"][1])), float(entry["int8"]))
             for name, entry in values["ranges"].items()
         }
+        for entry in ranges.values():
+            ends = (*entry.uint8, entry.int8)
+            if not (np.isfinite(ends).all() and ends[0] <= 0.0 <= ends[1] and entry.int8 >= 0.0):
+                raise ValueError("a range is not one")
         origin = (str(values["weights_sha256"]), str(values["method"]), int(values["images"]))
         return RangeTable(*origin, str(values["pictures_sha256"]), ranges)
     except FileNotFoundError as error:

@@ -106,6 +106,9 @@ def export(
         click.echo(f"{golden_path(out)}: without {left_out} of the cases above, to stay below 10 MB", err=True)
     with option("--out"):
         save_golden(golden_path(out), kept)
+        if result.calibration is not None:
+            stem = golden_path(out).name.removesuffix(".golden.npz")
+            result.calibration.table.save(out.with_name(f"{stem}.ranges.json"))
         with whole_file(out) as temporary:
             temporary.write_bytes(result.model.SerializeToString(deterministic=True))
     click.echo(f"{out}: {precision}, {target} lowering, {out.stat().st_size / 1e6:.1f} MB")

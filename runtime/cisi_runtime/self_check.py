@@ -37,7 +37,7 @@ def check_on_this_cpu(backend: Backend, graph: Path) -> str | None:
     if not comparison.passed:
         raise GraphError(
             f"{graph}: on this CPU it is {comparison.hole_psnr_db:.1f} dB from the reference, expected "
-            f"{comparison.tolerance}; a CPU without VNNI saturates: calibrate with --reduce-range, or run the float32 "
+            f"{comparison.tolerance}; a CPU without VNNI saturates: cisi-calibrate --reduce-range, or run the float32 "
             "graph"
         )
     return None

@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from cisi_calibration.cli import main as calibrate_main
+from cisi_calibration.table import load_table
 from cisi_export.cli import main as export_main
 from cisi_export.golden_cases import natural_picture
 from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract
@@ -90,6 +91,7 @@ def test_export_goes_all_the_way_to_tensorrt_int8(command: Command, dozen: Path,
     assert (contract.precision, contract.target) == ("int8", "tensorrt")
     assert "all 21 in INT8: hole PSNR" in report
     assert "ONNX int8 emulated, as written" in report
+    assert load_table(tmp_path / "small.ranges.json").images == 6
     types = {item.data_type for item in onnx.load(out).graph.initializer if len(item.dims) == 4}
     assert types == {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16}
 
@@ -102,10 +104,11 @@ def test_a_budget_that_cannot_be_met(command: Command, tiny_graph: Path, dozen: 
     status, _, err = command(calibrate_main, graph, "--data", dozen, "--budget-db", 60)
     assert status == 1
     assert "error: the budget of 60 dB cannot be met: with all 25 candidates in INT8 hole PSNR" in err
-    assert sorted(tmp_path.iterdir()) == before
+    # The ranges took longest, and are good for another try.
+    assert sorted(tmp_path.iterdir()) == sorted([*before, graph.with_name("tiny.ranges.json")])
 
 
-def test_untrained_weights_miss_the_budget_in_export(
+def test_int8_of_untrained_weights_is_not_written(
     command: Command, tiny_checkpoint_path: Path, dozen: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "t.int8.cpu.onnx"
@@ -130,11 +133,15 @@ def test_bad_graphs_and_folders(command: Command, tiny: Path, dozen: Path, tmp_p
     flat = tmp_path / "flat"
     flat.mkdir()
     for number in range(12):
-        write_picture(flat / f"{number}.png", Picture(np.full((64, 64, 3), number, dtype=np.uint8)))
+        colour = np.array([20 * number, 10, 200], dtype=np.uint8)
+        write_picture(flat / f"{number}.png", Picture(np.full((64, 64, 3), colour)))
     text = tmp_path / "text.onnx"
     text.write_text("text")
     alone = tmp_path / "alone.onnx"
     shutil.copy(tiny, alone)
+    swapped = tmp_path / "swapped.onnx"
+    shutil.copy(tiny, swapped)
+    shutil.copy(golden_path(SHIPPED_GRAPH), tmp_path / "swapped.golden.npz")
     before = sorted(tmp_path.rglob("*"))
     cases: list[tuple[list[object], str]] = [
         ([tmp_path / "none.onnx", "--data", dozen], "error: GRAPH: "),
@@ -143,7 +150,8 @@ def test_bad_graphs_and_folders(command: Command, tiny: Path, dozen: Path, tmp_p
         ([tiny, "--data", empty], "error: --data: "),
         ([tiny, "--data", flat], "are of one colour"),
         ([tiny, "--data", dozen, "--target", "tensorrt"], "error: --half: "),
-        ([tiny, "--data", dozen, "--target", "tensorrt", "--half", tiny], "for TensorRT is float32, cpu"),
+        ([tiny, "--data", dozen, "--target", "tensorrt", "--half", tiny], f"error: --half: {tiny}: is the float32"),
+        ([swapped, "--data", dozen], "swapped.golden.npz is of other weights"),
         ([tiny, "--data", dozen, "--table", tmp_path / "none" / "t.json"], "error: --table: "),
         ([tiny, "--data", dozen, "--table", text], "not a table of calibration ranges"),
         ([tiny, "--data", dozen, "--lpips", text], "error: --lpips: "),
@@ -164,6 +172,9 @@ def test_bad_graphs_and_folders(command: Command, tiny: Path, dozen: Path, tmp_p
         (["--half", "x.onnx"], "--half is for --target tensorrt"),
         (["--out", "x.txt"], "ends in .onnx"),
         (["--method", "kl"], "--method"),
+        (["--budget-db", "30"], "--budget-db 30: expected 35 or more"),
+        (["--budget-db", "nan"], "--budget-db nan: expected 35 or more"),
+        (["--target", "tensorrt", "--half", "x.onnx", "--out", "x.onnx"], "is --half itself"),
         (["--images", "0"], "--images"),
     ],
 )
@@ -184,13 +195,16 @@ def test_a_graph_that_is_quantised_already(command: Command, shipped: Path, doze
     quantised.write_bytes(apply_table(model, None, table, []).SerializeToString())
     status, _, err = command(calibrate_main, quantised, "--data", dozen)
     assert status == 1
-    assert "quantised already" in err
+    assert f"error: GRAPH: {quantised}: is quantised or optimised already" in err
     # A table of this network for another one.
     table.save(tiny.with_name("t.json"))
     status, _, err = command(calibrate_main, shipped, "--data", dozen, "--table", tiny.with_name("t.json"))
     assert status == 1
     assert "error: --table: " in err
     assert "was made for another graph" in err
+    status, _, err = command(calibrate_main, tiny, "--data", dozen, "--table", tiny.with_name("t.json"))
+    assert status == 1
+    assert "is of method minmax, expected mse as --method says" in err
 
 
 def test_a_bad_calibration_folder_names_the_option_of_export(

@@ -39,7 +39,7 @@ def test_counts_are_numpys() -> None:
     expected = [np.count_nonzero((low <= SIGNED) & (low + width > SIGNED)) for low in edges[:-1]]
     assert counts.tolist() == expected
     assert counts.sum() == SIGNED.size
-    # At least eight bins for each of the 256 levels of the whole range.
+    # Several bins for each of the 256 levels of the whole range.
     assert width <= (SIGNED.max() - SIGNED.min()) / (256 * 3)
 
 
@@ -73,14 +73,17 @@ def test_minmax_is_everything_and_zero(values: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("values", [SIGNED, POSITIVE], ids=["signed", "positive"])
-def test_percentile_is_numpys_up_to_a_bin(values: np.ndarray) -> None:
+def test_percentile_leaves_one_in_ten_thousand_outside(values: np.ndarray) -> None:
     width = np.diff(seen(values).bins()[0]).min()
+
+    def bracketed(excess: np.ndarray, part: float) -> bool:
+        """Whether `part` of the values exceed an end, up to the width of a bin to either side of it."""
+        return bool((excess > width).mean() <= part <= (excess > -width).mean())
+
     low, high = asymmetric_range(seen(values), "percentile")
-    assert low == pytest.approx(np.quantile(values, 0.0001), abs=2 * width)
-    assert high == pytest.approx(np.quantile(values, 0.9999), abs=2 * width)
-    assert symmetric_range(seen(values), "percentile") == pytest.approx(
-        np.quantile(np.abs(values), 0.9999), abs=2 * width
-    )
+    assert bracketed(values - high, 0.00005)
+    assert bracketed(low - values, 0.00005) if values.min() < 0 else low == 0.0
+    assert bracketed(np.abs(values) - symmetric_range(seen(values), "percentile"), 0.0001)
 
 
 @pytest.mark.parametrize("values", [SIGNED, POSITIVE], ids=["signed", "positive"])

@@ -2,17 +2,20 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from cisi_calibration.calibrate import apply_table, check_graphs
-from cisi_calibration.convolutions import candidates, convolutions
+from cisi_calibration.calibrate import apply_table, check_half
+from cisi_calibration.calibrate import check_graph as check_source
+from cisi_calibration.convolutions import candidates, contract_of, convolutions
 from cisi_calibration.pictures import choose_photographs
 from cisi_calibration.table import RangeTable, observe
 from cisi_export.initialisers import compare_initialisers
+from cisi_export.metadata import set_contract
 from cisi_export.onnx_graph import check_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.errors import GraphError
@@ -176,26 +179,44 @@ def test_graphs_that_cannot_be_quantised(
     models: tuple[onnx.ModelProto, onnx.ModelProto], placed: dict[str, onnx.ModelProto]
 ) -> None:
     model, half = models
-    check_graphs(model, half)
-    with pytest.raises(GraphError, match="quantised already"):
-        check_graphs(placed["cpu"], None)
-    with pytest.raises(GraphError, match="is the float16 graph of the tensorrt lowering, expected the float32 graph"):
-        check_graphs(half, None)
-    with pytest.raises(GraphError, match="for TensorRT is float32, cpu, expected a float16 one"):
-        check_graphs(model, model)
-    other = onnx.ModelProto()
-    other.CopyFrom(half)
-    from cisi_calibration.convolutions import contract_of
-    from cisi_export.metadata import set_contract
+    check_source(model)
+    check_half(half, model)
 
-    set_contract(other, dataclasses.replace(contract_of(half), weights_sha256="2" * 64))
-    with pytest.raises(GraphError, match="come from different weights"):
-        check_graphs(model, other)
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    fixed.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 128
-    with pytest.raises(GraphError, match="takes one size or batch only"):
-        check_graphs(fixed, None)
-    del fixed.metadata_props[:]
-    with pytest.raises(GraphError, match="has no CISI-net contract"):
-        check_graphs(fixed, None)
+    def changed(source: onnx.ModelProto, change: Callable[[onnx.ModelProto], object]) -> onnx.ModelProto:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(source)
+        change(copy)
+        return copy
+
+    def other_weights(m: onnx.ModelProto) -> None:
+        set_contract(m, dataclasses.replace(contract_of(m), weights_sha256="2" * 64))
+
+    def one_size(m: onnx.ModelProto) -> None:
+        m.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 128
+
+    def no_weight(m: onnx.ModelProto) -> None:
+        names = [item.name for item in m.graph.initializer]
+        del m.graph.initializer[names.index("generator.decoder.to_rgb.weight")]
+
+    def optimised(m: onnx.ModelProto) -> None:
+        conv = next(node for node in m.graph.node if node.op_type == "Conv")
+        conv.op_type, conv.domain = "FusedConv", "com.microsoft"
+
+    for bad, message in (
+        (placed["cpu"], "quantised or optimised already"),
+        (changed(model, optimised), r"optimised already \(it holds FusedConv"),
+        (changed(model, no_weight), "the weights of .* are not in the graph"),
+        (half, "is the float16 graph of the tensorrt lowering, expected the float32 graph"),
+        (changed(model, one_size), "takes one size or batch only"),
+        (changed(model, lambda m: m.metadata_props.pop()), "has no CISI-net contract"),
+    ):
+        with pytest.raises(GraphError, match=message):
+            check_source(bad)
+    for bad, message in (
+        (model, "is the float32 graph of the cpu lowering, expected the float16 graph"),
+        (placed["tensorrt"], "quantised or optimised already"),
+        (changed(half, other_weights), "comes from other weights"),
+        (changed(half, one_size), "takes one size or batch only"),
+    ):
+        with pytest.raises(GraphError, match=message):
+            check_half(bad, model)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,16 @@ def test_tables_of_other_graphs_and_damaged_ones(
     with pytest.raises(GraphError, match="no such file"):
         load_table(path)
     text = table.to_json()
-    for bad in ("", "{}", text[:-20], text.replace('"int8"', '"int9"'), text.replace("cisi-net", "other"), "[]"):
+    values = json.loads(text)
+    first = next(iter(values["ranges"].values()))
+    wrong = []
+    for entry in ({"int8": float("nan")}, {"int8": -1.0}, {"uint8": [0.5, 1.0]}, {"uint8": [-1.0, float("inf")]}):
+        before = dict(first)
+        first.update(entry)
+        wrong.append(json.dumps(values))
+        first.update(before)
+    no_int8, no_format = text.replace('"int8"', '"int9"'), text.replace("cisi-net", "other")
+    for bad in ("", "{}", text[:-20], no_int8, no_format, "[]", *wrong):
         path.write_text(bad)
         with pytest.raises(GraphError, match="not a table of calibration ranges, or damaged"):
             load_table(path)
@@ -108,6 +118,27 @@ def test_folders_that_cannot_calibrate(tmp_path: Path) -> None:
     (tmp_path / "07.png").write_text("text")
     with pytest.raises(PictureError, match=r"07.png"):
         choose_photographs(tmp_path, 100)
+
+
+def test_flat_pictures_take_no_place_from_others(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for number in range(64):
+        pixels = rng.integers(0, 256, (8, 8, 3)).repeat(8, axis=0).repeat(8, axis=1) if number < 14 else number
+        write_picture(tmp_path / f"{number:02}.png", Picture(np.broadcast_to(pixels, (64, 64, 3)).astype(np.uint8)))
+    chosen = choose_photographs(tmp_path, 100)
+    assert [len(part) for part in (chosen.ranges, chosen.search, chosen.unseen)] == [8, 3, 3]
+    assert any(warning.startswith("50 pictures are of one colour") for warning in chosen.warnings)
+
+
+def test_other_contents_are_other_photographs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    digests = set()
+    for _ in range(2):
+        for number in range(12):
+            pixels = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+            write_picture(tmp_path / f"{number:02}.bmp", Picture(pixels))  # of one size, whatever is in them
+        digests.add(choose_photographs(tmp_path, 6).sha256)
+    assert len(digests) == 2
 
 
 def test_pictures_that_are_too_alike_and_flat_ones(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from cisi_export.cost import cost_of
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.backends.ort import graph_contract
 from cisi_runtime.contract import Contract
-from cisi_runtime.engines.audit import Audit
+from cisi_runtime.engines.audit import Audit, audit_log
 from cisi_runtime.engines.build import CAPABILITIES, build_engine
+from cisi_runtime.engines.versus import Versus
 from cisi_runtime.errors import EngineError
 from cisi_train.checkpoint import load_checkpoint, save_checkpoint
 from cisi_train.network import Generator
@@ -67,9 +68,9 @@ def test_every_convolution_is_what_was_asked(audits: dict[tuple[str, str], Audit
     assert sum(item.built == "int8" for item in int8.convolutions) == 21
     assert sum(item.built == "float16" for item in int8.convolutions) == 7
     # An INT8 engine with more kernels than the float16 one has lost.
-    assert int8.kernels <= half.kernels
-    print(f"SM {capability}: float16 {half.kernels} kernels, {half.float32_writes} float32 maps; int8", end=" ")
-    print(f"{int8.kernels} kernels, {int8.float32_writes} float32 maps")
+    versus = Versus(half, int8)
+    versus.check()
+    print(f"SM {capability}: {versus}")
 
 
 def test_what_part_of_the_arithmetic_is_int8(graphs: Graphs) -> None:
@@ -96,7 +97,9 @@ def test_style_in_int8_takes_more_kernels(graphs: Graphs, tmp_path: Path, monkey
     path.write_bytes(apply_table(model, half, table, []).SerializeToString())
     everything = build_engine(path, tmp_path / "all.engine", capability="8.9")
     assert everything.wrong == ()
-    assert everything.kernels > build_engine(graphs["float16"], tmp_path / "half.engine", capability="8.9").kernels
+    half_audit = build_engine(graphs["float16"], tmp_path / "half.engine", capability="8.9")
+    with pytest.raises(EngineError, match="more kernels than in float16: INT8 has lost"):
+        Versus(half_audit, everything).check()
 
 
 def test_the_audit_finds_convolutions_that_are_not_what_was_asked(graphs: Graphs, tmp_path: Path) -> None:
@@ -124,12 +127,36 @@ def test_the_audit_finds_convolutions_that_are_not_what_was_asked(graphs: Graphs
     assert {types[name] for name in stripped} == {"float32"}
 
 
+def test_an_audit_by_hand() -> None:
+    def tensor(sides: str, kind: str) -> str:
+        return f"{{ Name: t, Dimensions: [{sides}], Strides: [1], Datatype: {kind}, Format: x }}"
+
+    def line(name: str, kind: str, read: str, written: str) -> str:
+        constant = tensor("8,8,3,3", "Int8")
+        start = f"Name: {name}, LayerType: {kind}, Inputs: [ {read}], Constants: [ {constant}], Outputs: [ {written}], "
+        return start + "TacticName: , StreamId: 0, Metadata: "
+
+    log = [
+        "[V] something else",
+        line("one_myl0_3", "correlation", tensor("-1,8,-1,-1", "Int8"), tensor("-1,8,-1,-1", "Float")),
+        line("two_myl0_4", "correlation", tensor("-1,8,-1,-1", "Half"), tensor("-1,8,-1,-1", "Half")),
+        line("__myl_Mean_myl0_5", "kgen", tensor("-1,8,-1,-1", "Float"), tensor("-1,8,1,1", "Float")),
+        line("__mye1_myl0_6", "wait", "", ""),
+    ]
+    audit = audit_log({"one": "int8", "two": "int8", "three": "float16"}, log)
+    assert (audit.kernels, audit.float32_writes) == (3, 1)
+    assert [item.built for item in audit.convolutions] == ["int8", "float16", "none"]
+    assert [item.name for item in audit.wrong] == ["two", "three"]
+    with pytest.raises(EngineError, match="two was asked to be int8 and is float16"):
+        Versus(audit_log({}, []), audit).check()
+
+
 def test_a_graph_that_cannot_be_built_leaves_nothing(graphs: Graphs, tmp_path: Path) -> None:
     model = onnx.load(graphs["float16"])
     next(node for node in model.graph.node if node.op_type == "Conv").op_type = "Convolution"
     (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(EngineError, match=r"bad.onnx: no engine for SM 8.9: .*Plugin not found"):
         build_engine(tmp_path / "bad.onnx", tmp_path / "bad.engine", capability="8.9")
-    with pytest.raises(EngineError, match="no engine for SM 9.0"):
+    with pytest.raises(EngineError, match="SM 9.0: TensorRT-RTX has no such target here, expected 8.6, 8.9, 12.0"):
         build_engine(graphs["float16"], tmp_path / "bad.engine", capability="9.0")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.onnx"]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _BASELINES = ("mean", "telea", "ns")
 _SHEET_ROWS = 6
+# Added to the name of a graph that holds float16.
+_EMULATED = " (emulated)"
 
 
 @click.command()
@@ -92,7 +94,8 @@ def evaluate(
             methods.append((path.name, evaluation.checkpoint_method(path)))
     for path in onnx:
         with option("--onnx"):
-            methods.append((path.name, evaluation.graph_method(path)))
+            emulated = evaluation.is_emulated(path)
+            methods.append((path.name + _EMULATED * emulated, evaluation.graph_method(path)))
     reference = None
     if against is not None:
         with option("--against"):
@@ -103,7 +106,10 @@ def evaluate(
         for folder in data:
             for holes_name, hole_of in evaluation.hole_sets(holes, size).items():
                 for name, method in methods:
-                    results.append(evaluation.evaluate(name, method, folder, holes_name, hole_of, metric, reference))
+                    result = evaluation.evaluate(name, method, folder, holes_name, hole_of, metric, reference)
+                    if name.endswith(_EMULATED):
+                        result = dataclasses.replace(result, milliseconds=None)
+                    results.append(result)
                     if as_json:
                         click.echo(json.dumps(dataclasses.asdict(results[-1])))
                 if sheet is not None:
@@ -129,7 +135,8 @@ def _table(results: list[evaluation.Evaluation]) -> str:
         lines.append(
             f"{result.data:<{first}}  {result.holes:<15}  {result.method:<{width}}  {result.pictures:>4}  "
             f"{result.l1_percent:>5.2f} %  {result.psnr_db:>5.2f} dB  {result.ssim:>5.3f}  {lpips:>5}  "
-            f"{result.milliseconds:>5.0f} ms" + ("" if result.against_db is None else f"  {result.against_db:>4.1f} dB")
+            + (f"{result.milliseconds:>5.0f} ms" if result.milliseconds is not None else f"{'-':>8}")
+            + ("" if result.against_db is None else f"  {result.against_db:>4.1f} dB")
         )
     return "\n".join(lines)
 

@@ -17,7 +17,7 @@ from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract, holds_
 from cisi_runtime.errors import DataError
 from cisi_runtime.inpainter import Inpainter
 from cisi_runtime.masks import centre_hole, random_hole, strokes_of_area
-from cisi_runtime.metrics import hole_quality, psnr_db
+from cisi_runtime.metrics import agreement_db, hole_quality
 from cisi_runtime.pictures import SUFFIXES, find_pictures, read_square
 from cisi_runtime.rungs import runnable
 from cisi_runtime.self_check import check_on_this_cpu
@@ -40,7 +40,8 @@ _BRACKETS = ((0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """Means over pictures. L1 in percent of 255, PSNR and SSIM over the hole; LPIPS (None: not asked for) of the whole
-    completed picture; milliseconds: the median of one picture, from pixels to pixels; against_db: PSNR over the hole
+    completed picture; milliseconds: the median of one picture, from pixels to pixels, None for an
+    emulation, whose time says nothing; against_db: PSNR over the hole
     against the result of another method (None: not asked for)."""
 
     data: str
@@ -51,7 +52,7 @@ class Evaluation:
     psnr_db: float
     ssim: float
     lpips: float | None
-    milliseconds: float
+    milliseconds: float | None
     against_db: float | None = None
 
 
@@ -106,8 +107,7 @@ def evaluate(
         if lpips is not None:
             distances.append(lpips.of_pixels(completed, truth))
         if against is not None:
-            difference = completed[hole_mask].astype(np.float64) - against(truth, hole_mask)[hole_mask]
-            agreements.append(psnr_db(difference, 255.0))
+            agreements.append(agreement_db(completed, against(truth, hole_mask), hole_mask))
     columns = np.array(figures).T
     l1_percent, psnr, ssim = (float(column.mean()) for column in columns[:3])
     distance = float(np.mean(distances)) if lpips is not None else None
@@ -136,10 +136,15 @@ def checkpoint_method(path: Path) -> Method:
     return lambda image, hole_mask: inpaint_pixels(generator, image, hole_mask, torch.device("cpu"))
 
 
+def is_emulated(path: Path) -> bool:
+    """Whether `graph_method` can only emulate a graph, because it holds float16."""
+    return holds_float16(graph_contract(path))
+
+
 def graph_method(path: Path) -> Method:
     """An exported graph in ONNX Runtime; one that holds float16 emulated, and as it is written. Raises GraphError for
     an INT8 graph that this CPU does not run right."""
-    if holds_float16(graph_contract(path)):
+    if is_emulated(path):
         return Inpainter(OnnxRuntimeBackend(runnable(path.read_bytes()), optimise=False))
     backend = OnnxRuntimeBackend(path)
     warning = check_on_this_cpu(backend, path)

@@ -42,16 +42,6 @@ class Audit:
         """The convolutions that are not what was asked."""
         return tuple(item for item in self.convolutions if item.built != item.asked)
 
-    def table(self) -> str:
-        """For people: a line for each convolution, then the counts."""
-        lines = [f"{'convolution':<28} {'asked':<9} {'built':<9} verdict"]
-        for item in self.convolutions:
-            lines.append(
-                f"{item.name:<28} {item.asked:<9} {item.built:<9} {'pass' if item.built == item.asked else 'FAIL'}"
-            )
-        lines.append(f"{self.kernels} kernels, {self.float32_writes} feature maps written in float32")
-        return "\n".join(lines)
-
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Audit:
         """What `dataclasses.asdict` made of one."""

@@ -36,6 +36,10 @@ def build_engine(graph: Path, out: Path, *, capability: str, profile: Profile | 
 
     profile: of a graph for any size; ignored for one of a single size and batch.
     """
+    if capability not in CAPABILITIES:
+        raise EngineError(f"SM {capability}: TensorRT-RTX has no such target here, expected {', '.join(CAPABILITIES)}")
+    if not graph.is_file():
+        raise EngineError(f"{graph}: no such file")
     with whole_file(out) as temporary:
         order = {"graph": str(graph), "out": str(temporary), "capability": capability}
         order["profile"] = dataclasses.asdict(profile or Profile())  # type: ignore[assignment]
