@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from tqdm import tqdm
 
 from cisi_calibration.convolutions import candidates, contract_of
@@ -99,10 +99,24 @@ def check_table(path: Path, table: RangeTable, model: ModelProto) -> None:
 
 def observed_tensors(model: ModelProto) -> dict[str, str]:
     """What a table holds, by the names of the tensors in this graph: both sides of every convolution that may become
-    INT8 on any target."""
+    INT8 on any target.
+
+    Where a ReLU alone reads the output, maybe behind a rearrangement, what counts is what the ReLU lets through: all
+    256 levels go to that, and the clipping at zero is the ReLU's own.
+    """
+    readers: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for tensor in node.input:
+            readers.setdefault(tensor, []).append(node)
     tensors: dict[str, str] = {}
     for name, node in candidates(model, "cpu").items():
-        tensors[f"{name} input"], tensors[f"{name} output"] = node.input[0], node.output[0]
+        output = node.output[0]
+        reader = readers[output][0]
+        if reader.op_type == "DepthToSpace" and len(readers[output]) == 1:
+            reader = readers[reader.output[0]][0]
+        if reader.op_type == "Relu" and len(readers[reader.input[0]]) == 1:
+            output = reader.output[0]
+        tensors[f"{name} input"], tensors[f"{name} output"] = node.input[0], output
     return tensors
 
 
