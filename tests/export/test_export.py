@@ -163,7 +163,6 @@ def test_a_broken_rewrite_fails_and_nothing_is_written(
         (["--size", "48x64"], "--size 48x64: expected WIDTHxHEIGHT"),
         (["--batch", "0"], "--batch 0: expected a number from 1, or dynamic"),
         (["--batch", "x"], "--batch x: expected a number from 1, or dynamic"),
-        (["--int8", "--calib", "x", "--target", "tensorrt"], "not available yet; expected --target cpu"),
     ],
 )
 def test_options_that_do_not_go_together(arguments: list[str], message: str) -> None:
