@@ -122,3 +122,11 @@ def rewritten_contract() -> Callable[..., str]:
 @pytest.fixture
 def picture() -> npt.NDArray[np.uint8]:
     return np.random.default_rng(1).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Figures that tests recorded as "shown" stand at the end of every run."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "shown":
+                terminalreporter.write_line(str(value))

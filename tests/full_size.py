@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 import torch
 
-from cisi_calibration.calibrate import IMAGES, Request
+from cisi_calibration.calibrate import Request
+from cisi_calibration.defaults import IMAGES
 from cisi_calibration.pictures import choose_photographs
 from cisi_export.build import build
 from cisi_export.golden_cases import make_golden

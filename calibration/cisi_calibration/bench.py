@@ -12,7 +12,7 @@ import click
 import onnx
 
 from cisi_calibration.calibrate import apply_table, check_graph
-from cisi_calibration.histogram import METHODS
+from cisi_calibration.defaults import METHODS
 from cisi_calibration.pictures import choose_photographs
 from cisi_calibration.quality import Judge
 from cisi_calibration.table import observe_histograms, read_ranges

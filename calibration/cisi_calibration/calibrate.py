@@ -8,19 +8,16 @@ from typing import Any
 
 from onnx import ModelProto
 
-from cisi_calibration.convolutions import candidates, contract_of, convolutions
+from cisi_calibration.convolutions import candidates, convolutions
+from cisi_calibration.defaults import BUDGET_DB, METHOD
+from cisi_calibration.metadata import contract_of, set_contract
 from cisi_calibration.pictures import Photographs
-from cisi_calibration.place import float_weights, place_cpu, place_tensorrt, with_contract
+from cisi_calibration.place import float_weights, place_cpu, place_tensorrt
 from cisi_calibration.quality import Judge, Loss, Metric
 from cisi_calibration.search import Placement, find_placement
 from cisi_calibration.table import RangeTable, observe
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError, ParityError
-
-BUDGET_DB = 35.0
-# Least mean square error: see the table of the four methods in calibration/README.md.
-METHOD = "mse"
-IMAGES = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +102,8 @@ def apply_table(
         placed, contract = place_cpu(model, table, high, reduce_range=reduce_range), contract_of(model)
     else:
         placed, contract = place_tensorrt(half, float_weights(model), table, high), contract_of(half)
-    return with_contract(placed, dataclasses.replace(contract, precision="int8"))
+    set_contract(placed, dataclasses.replace(contract, precision="int8"))
+    return placed
 
 
 def check_graph(model: ModelProto) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cisi_calibration.defaults import BUDGET_DB, IMAGES, METHOD, METHODS
 from cisi_runtime.command import option, run_command
 from cisi_runtime.errors import GraphError, ParityError
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from cisi_calibration.table import RangeTable
 
 _TARGETS = ("cpu", "tensorrt")
-# What parity requires of the natural golden cases of every INT8 graph.
-_LEAST_BUDGET_DB = 35.0
 # Engines are compared for this one; kernels are the same for the others that TensorRT-RTX knows.
 _CAPABILITY = "8.9"
 
@@ -30,11 +29,13 @@ _CAPABILITY = "8.9"
 @click.command()
 @click.argument("graph", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of photographs, like your own.")
-@click.option("--images", type=click.IntRange(1), default=500, show_default=True, help="How many to take ranges from.")
+@click.option(
+    "--images", type=click.IntRange(1), default=IMAGES, show_default=True, help="How many to take ranges from."
+)
 @click.option(
     "--method",
-    type=click.Choice(["minmax", "percentile", "mse", "entropy"]),
-    default="mse",
+    type=click.Choice(METHODS),
+    default=METHOD,
     show_default=True,
     help="How to read ranges off what was seen.",
 )
@@ -42,7 +43,7 @@ _CAPABILITY = "8.9"
     "--target", type=click.Choice(_TARGETS), default="cpu", show_default=True, help="Whose kernels will run it."
 )
 @click.option(
-    "--budget-db", type=float, default=35.0, show_default=True, help="Hole PSNR against float32 that must be kept."
+    "--budget-db", type=float, default=BUDGET_DB, show_default=True, help="Hole PSNR against float32 that must be kept."
 )
 @click.option("--reduce-range", is_flag=True, help="7-bit weights, for CPUs without VNNI; with --target cpu.")
 @click.option("--half", type=click.Path(path_type=Path), help="Float16 graph for --target tensorrt; default: beside.")
@@ -82,10 +83,8 @@ def calibrate(
         raise click.UsageError("--reduce-range is for CPUs without VNNI; expected --target cpu")
     if half is not None and target != "tensorrt":
         raise click.UsageError("--half is for --target tensorrt")
-    if not budget_db >= _LEAST_BUDGET_DB:
-        raise click.UsageError(
-            f"--budget-db {budget_db:g}: expected {_LEAST_BUDGET_DB:g} or more, as parity requires of INT8"
-        )
+    if not budget_db >= BUDGET_DB:
+        raise click.UsageError(f"--budget-db {budget_db:g}: expected {BUDGET_DB:g} or more, as parity requires of INT8")
     stem = re.sub(r"\.onnx$", "", graph.name)
     out = out or graph.with_name(f"{stem}.int8.{target}.onnx")
     if out.suffix != ".onnx":
@@ -95,7 +94,6 @@ def calibrate(
     for name, path in (("GRAPH", graph), ("--half", half)):
         if path is not None and out.resolve() == path.resolve():
             raise click.UsageError(f"--out {out}: is {name} itself")
-    from cisi_runtime.backends.ort import graph_contract
     from cisi_runtime.files import check_writable, whole_file
     from cisi_runtime.golden import golden_path, load_golden, save_golden
 
@@ -108,13 +106,14 @@ def calibrate(
             check_writable(table)
     from cisi_calibration.calibrate import Request, check_graph, check_half
     from cisi_calibration.calibrate import calibrate as run
+    from cisi_calibration.metadata import contract_of
     from cisi_calibration.pictures import choose_photographs
 
     with option("GRAPH"), option(str(graph)):
         model = _read(graph)
         check_graph(model)
         golden = load_golden(golden_path(graph))
-        if golden.weights_sha256 != graph_contract(graph).weights_sha256:
+        if golden.weights_sha256 != contract_of(model).weights_sha256:
             raise GraphError(f"{golden_path(graph)} is of other weights, expected the golden file of this export")
     half_model = None
     if half is not None:

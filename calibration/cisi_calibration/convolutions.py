@@ -6,7 +6,7 @@ import re
 
 from onnx import ModelProto, NodeProto
 
-from cisi_runtime.contract import METADATA_KEY, Contract
+from cisi_calibration.metadata import contract_of
 from cisi_runtime.errors import GraphError
 
 _PREFIX = "generator."
@@ -17,14 +17,6 @@ _PIXEL_CHANNELS = (3, 4)
 # On TensorRT the style encoder stays high too: between its convolutions is no norm whose kernel could quantise, and
 # each of them in INT8 is a kernel more than in float16 (87 kernels against 83, preset paper, TensorRT-RTX 1.7.1).
 _STYLE = "style."
-
-
-def contract_of(model: ModelProto) -> Contract:
-    """The contract in a graph's metadata. Raises GraphError when there is none."""
-    text = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
-    if text is None:
-        raise GraphError("the graph has no CISI-net contract, expected one written by cisi-export")
-    return Contract.from_json(text)
 
 
 def convolutions(model: ModelProto) -> dict[str, NodeProto]:

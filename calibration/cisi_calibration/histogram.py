@@ -10,7 +10,6 @@ from onnxruntime.quantization.calibrate import HistogramCollector
 
 Array = npt.NDArray[np.float64]
 
-METHODS = ("minmax", "percentile", "mse", "entropy")
 # Bins on each side of zero. Their width is a power of two, as fine as the largest value seen allows: of 4,096 bins at
 # least a quarter lie between zero and that value, four or more for each of the 256 levels of a range.
 _SIDE = 2048

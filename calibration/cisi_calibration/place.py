@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -15,7 +14,6 @@ from onnxruntime.quantization.quant_utils import QuantType
 
 from cisi_calibration.convolutions import candidates, convolutions
 from cisi_calibration.table import RangeTable
-from cisi_runtime.contract import METADATA_KEY, Contract
 
 # Levels of a symmetric int8 tensor on each side of zero.
 _LEVELS = 127
@@ -119,13 +117,6 @@ def float_weights(model: ModelProto) -> dict[str, npt.NDArray[Any]]:
         for part, tensor in zip(("weight", "bias"), node.input[1:], strict=False):
             found[f"{name}.{part}"] = numpy_helper.to_array(arrays[tensor])
     return found
-
-
-def with_contract(model: ModelProto, contract: Contract) -> ModelProto:
-    """The same graph, with another contract in its metadata."""
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {METADATA_KEY: contract.to_json()})
-    return model
 
 
 def _quantise(nodes: list[NodeProto], stored: dict[str, npt.NDArray[Any]], tensor: str, peak: float) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
-from cisi_calibration.convolutions import contract_of
+from cisi_calibration.metadata import contract_of
 from cisi_calibration.pictures import picture_and_hole
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend

@@ -12,8 +12,10 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from tqdm import tqdm
 
-from cisi_calibration.convolutions import candidates, contract_of
-from cisi_calibration.histogram import METHODS, Histogram, asymmetric_range, symmetric_range
+from cisi_calibration.convolutions import candidates
+from cisi_calibration.defaults import METHODS
+from cisi_calibration.histogram import Histogram, asymmetric_range, symmetric_range
+from cisi_calibration.metadata import contract_of
 from cisi_calibration.pictures import Photographs, picture_and_hole
 from cisi_runtime.backends.base import graph_inputs
 from cisi_runtime.errors import DataError, GraphError

@@ -70,7 +70,8 @@ def export(
 
     with option("--out"):
         check_writable(out)
-    from cisi_calibration.calibrate import IMAGES, Request
+    from cisi_calibration.calibrate import Request
+    from cisi_calibration.defaults import IMAGES
     from cisi_calibration.pictures import choose_photographs
     from cisi_export.build import build
     from cisi_train.checkpoint import load_checkpoint

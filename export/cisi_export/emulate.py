@@ -16,8 +16,8 @@ import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from cisi_export.metadata import set_contract
-from cisi_runtime.contract import METADATA_KEY, Contract
+from cisi_calibration.metadata import contract_of, set_contract
+from cisi_runtime.contract import Contract
 
 
 def emulate_float16(model: ModelProto, *, rounding: bool = True) -> ModelProto:
@@ -81,8 +81,7 @@ def float32_twin(model: ModelProto, weights: Mapping[str, npt.NDArray[Any]]) -> 
         if initialiser.name in weights:
             exact = weights[initialiser.name].astype(np.float32)
             initialiser.CopyFrom(numpy_helper.from_array(exact, initialiser.name))
-    contract = Contract.from_json(next(p.value for p in model.metadata_props if p.key == METADATA_KEY))
-    set_contract(twin, dataclasses.replace(contract, precision="float32"))
+    set_contract(twin, dataclasses.replace(contract_of(model), precision="float32"))
     return twin
 
 

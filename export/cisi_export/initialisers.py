@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, numpy_helper
 
-from cisi_runtime.contract import METADATA_KEY, Contract
+from cisi_calibration.metadata import contract_of
 from cisi_runtime.parity import WeightComparison
 
 Array = npt.NDArray[np.float64]
@@ -44,7 +44,7 @@ def compare_initialisers(model: ModelProto, weights: Mapping[str, npt.NDArray[An
     says float32), or, of a float16 graph, a convolution stored as more; a layer that reads anything but a stored
     weight of that name, for instance the result of an operator; another large float array, which could hide one.
     """
-    precision = Contract.from_json(next(p.value for p in model.metadata_props if p.key == METADATA_KEY)).precision
+    precision = contract_of(model).precision
     stored, read = _stored(model), _read(model)
     lines: list[WeightComparison] = []
     used: set[str] = set()

@@ -14,7 +14,7 @@ from onnx import ModelProto
 from torch import nn
 from torch.export import Dim
 
-from cisi_export.metadata import set_contract
+from cisi_calibration.metadata import set_contract
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cisi_calibration.histogram import METHODS, Histogram, asymmetric_range, symmetric_range
+from cisi_calibration.defaults import METHODS
+from cisi_calibration.histogram import Histogram, asymmetric_range, symmetric_range
 
 RNG = np.random.default_rng(3)
 # What activations look like: a bell with a few values far out, one of them one-sided as behind a ReLU.

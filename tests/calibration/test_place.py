@@ -11,11 +11,11 @@ import pytest
 
 from cisi_calibration.calibrate import apply_table, check_half
 from cisi_calibration.calibrate import check_graph as check_source
-from cisi_calibration.convolutions import candidates, contract_of, convolutions
+from cisi_calibration.convolutions import candidates, convolutions
+from cisi_calibration.metadata import contract_of, set_contract
 from cisi_calibration.pictures import choose_photographs
 from cisi_calibration.table import RangeTable, observe
 from cisi_export.initialisers import compare_initialisers
-from cisi_export.metadata import set_contract
 from cisi_export.onnx_graph import check_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.errors import GraphError

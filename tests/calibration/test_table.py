@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
+from cisi_calibration.metadata import set_contract
 from cisi_calibration.pictures import Photographs, choose_photographs, picture_and_hole
 from cisi_calibration.table import check_table, load_table, observe, observed_tensors
-from cisi_export.metadata import set_contract
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.errors import DataError, GraphError, OutputError, PictureError
 from cisi_runtime.pictures import Picture, write_picture

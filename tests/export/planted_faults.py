@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from cisi_calibration.metadata import set_contract
 from cisi_export import inference, ladder
 from cisi_export.build import float_graph
 from cisi_export.golden_cases import make_golden
 from cisi_export.inference import TensorFace, Uint8Face, inference_module
-from cisi_export.metadata import set_contract
 from cisi_export.onnx_graph import onnx_graph
 from cisi_export.rewrites import InstanceNormNode, WrittenOutNorm
 from cisi_runtime.contract import Contract

@@ -1,5 +1,6 @@
 """Engines of preset paper, built and audited without a GPU."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,9 @@ def audits(graphs: Graphs, tmp_path_factory: pytest.TempPathFactory) -> dict[tup
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-def test_every_convolution_is_what_was_asked(audits: dict[tuple[str, str], Audit], capability: str) -> None:
+def test_every_convolution_is_what_was_asked(
+    audits: dict[tuple[str, str], Audit], capability: str, record_property: Callable[[str, object], None]
+) -> None:
     half, int8 = audits["float16", capability], audits["int8", capability]
     assert {item.built for item in half.convolutions} == {"float16"}
     assert len(half.convolutions) == len(int8.convolutions) == 28
@@ -70,7 +73,7 @@ def test_every_convolution_is_what_was_asked(audits: dict[tuple[str, str], Audit
     # An INT8 engine with more kernels than the float16 one has lost.
     versus = Versus(half, int8)
     versus.check()
-    print(f"SM {capability}: {versus}")
+    record_property("shown", f"SM {capability}: {versus}")
 
 
 def test_what_part_of_the_arithmetic_is_int8(graphs: Graphs) -> None:

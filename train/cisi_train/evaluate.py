@@ -40,9 +40,8 @@ _BRACKETS = ((0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """Means over pictures. L1 in percent of 255, PSNR and SSIM over the hole; LPIPS (None: not asked for) of the whole
-    completed picture; milliseconds: the median of one picture, from pixels to pixels, None for an
-    emulation, whose time says nothing; against_db: PSNR over the hole
-    against the result of another method (None: not asked for)."""
+    completed picture; milliseconds: the median of one picture, from pixels to pixels, None for an emulation, whose
+    time says nothing; against_db: PSNR over the hole against the result of another method (None: not asked for)."""
 
     data: str
     holes: str
