@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -33,6 +34,7 @@ _MOST_BATCH = 28
 )
 @click.option("--size", default="dynamic", show_default=True, help="WIDTHxHEIGHT, or one side, or dynamic.")
 @click.option("--batch", default="dynamic", show_default=True, help="Pictures at a time, or dynamic.")
+@click.option("--engine", is_flag=True, help="Also build the TensorRT engine beside the graph, as cisi-build does.")
 @click.option("--out", type=click.Path(path_type=Path), help="ONNX file; default: beside the checkpoint, by its name.")
 def export(
     ckpt: Path,
@@ -43,6 +45,7 @@ def export(
     face: str,
     size: str,
     batch: str,
+    engine: bool,
     out: Path | None,
 ) -> None:
     """Export a checkpoint to one ONNX graph, with a golden file beside it, and check that it is the same network.
@@ -50,7 +53,7 @@ def export(
     Prints the parity table. When a rung fails, nothing is written and the exit status is 1.
     """
     target = target or ("tensorrt" if fp16 else "cpu")
-    _check_options(fp16, int8, calib, target)
+    _check_options(fp16, int8, calib, target, engine)
     precision = "float16" if fp16 else "int8" if int8 else "float32"
     fixed_size, fixed_batch = _parse_size(size), _parse_batch(batch)
     if fixed_size and fixed_size[0] * fixed_size[1] * (fixed_batch or 1) > _MOST_PIXELS:
@@ -70,6 +73,12 @@ def export(
 
     with option("--out"):
         check_writable(out)
+    flavour = ""
+    if engine:
+        from cisi_runtime.engines.options import choose_flavour
+
+        with option("--engine"):
+            flavour = choose_flavour()
     from cisi_calibration.calibrate import Request
     from cisi_calibration.defaults import IMAGES
     from cisi_calibration.pictures import choose_photographs
@@ -114,9 +123,33 @@ def export(
             temporary.write_bytes(result.model.SerializeToString(deterministic=True))
     click.echo(f"{out}: {precision}, {target} lowering, {out.stat().st_size / 1e6:.1f} MB")
     click.echo(f"{golden_path(out)}: {golden_path(out).stat().st_size / 1e6:.1f} MB")
+    if engine:
+        with option("--engine"):
+            _build_engine(out, flavour)
 
 
-def _check_options(fp16: bool, int8: bool, calib: Path | None, target: str) -> None:
+def _build_engine(graph: Path, flavour: str) -> None:
+    from cisi_runtime.backends.ort import fixed_shape
+    from cisi_runtime.engines.make import make_engine
+    from cisi_runtime.engines.options import CAPABILITIES, BuildOptions, Profile
+    from cisi_runtime.engines.progress import shown
+
+    profile = Profile().limited(dataclasses.astuple(fixed_shape(graph)))
+    options = BuildOptions(flavour, CAPABILITIES if flavour == "tensorrt-rtx" else (), profile)
+    path = graph.with_suffix(".engine")
+    with shown() as progress:
+        made = make_engine(graph, path, options, progress=progress)
+    for note in made.notes:
+        click.echo(note, err=True)
+    click.echo(f"{path}: precision audit: {made.sidecar.audit}  pass")
+    how = "from the cache" if made.from_cache else f"built in {made.sidecar.seconds:.1f} s"
+    parity = made.sidecar.parity or "not known yet"
+    click.echo(f"{path}: {flavour} {made.sidecar.version} for {options.target}, {how}; parity {parity}")
+
+
+def _check_options(fp16: bool, int8: bool, calib: Path | None, target: str, engine: bool) -> None:
+    if engine and target == "cpu":
+        raise click.UsageError("--engine: engines are built from graphs for TensorRT, expected --target tensorrt")
     if fp16 and int8:
         raise click.UsageError("--fp16 and --int8 exclude each other")
     if fp16 and target == "cpu":

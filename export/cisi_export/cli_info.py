@@ -1,4 +1,4 @@
-"""`cisi-info`: the cost card of a graph."""
+"""`cisi-info`: the cost card of a graph, the sidecar of an engine."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ _SIDE = 256
 @click.argument("graph", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the card.")
 def info(graph: Path, as_json: bool) -> None:
-    """Print what GRAPH is, where it comes from and what it costs.
+    """Print what GRAPH is, where it comes from and what it costs; of an engine what its sidecar says.
 
     Arithmetic and tensors are those of one picture: of the graph's own size, or 256x256 where it takes any.
     """
+    if graph.suffix != ".onnx":
+        _engine_info(graph, as_json=as_json)
+        return
     with option("GRAPH"):
         from cisi_runtime.backends.ort import fixed_shape, graph_contract
 
@@ -47,6 +50,33 @@ def info(graph: Path, as_json: bool) -> None:
         f"{contract.face}, takes {fixed}"
     )
     click.echo(_card(cost, contract))
+
+
+def _engine_info(engine: Path, *, as_json: bool) -> None:
+    with option("GRAPH"):
+        from cisi_runtime.engines.sidecar import load_engine
+
+        _, sidecar = load_engine(engine)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(sidecar)))
+        return
+    options, contract, provenance = sidecar.options, sidecar.contract, sidecar.contract.provenance
+    target = f"{sidecar.gpu} (SM {sidecar.capability})" if sidecar.gpu else options.target
+    workspace = "all" if options.workspace_mib is None else f"{options.workspace_mib} MiB"
+    takes = options.profile.limited(sidecar.fixed)
+    lines = [
+        f"{engine}: {sidecar.engine_bytes / 1e6:.1f} MB, {contract.precision}, face {contract.face}",
+        f"built by   {options.flavour} {sidecar.version} for {target}, in {sidecar.seconds:.1f} s",
+        f"           level {options.level}, workspace {workspace}, TF32 {'on' if options.tf32 else 'off'}",
+        f"takes      BATCHxWIDTHxHEIGHT {takes}",
+        f"from       {sidecar.graph}, SHA-256 {sidecar.graph_sha256}",
+        f"weights    preset {provenance.preset}, {provenance.steps} steps on {provenance.data}",
+        f"           licence of the data: {provenance.data_licence}",
+        f"           SHA-256 {contract.weights_sha256}",
+        f"parity     {sidecar.parity or 'not known: the engine has not been compared on a GPU'}",
+        f"precision  {sidecar.audit}",
+    ]
+    click.echo("\n".join([*lines, *(f"           {line}" for line in sidecar.audit.table().splitlines())]))
 
 
 def _card(cost: Cost, contract: Contract) -> str:

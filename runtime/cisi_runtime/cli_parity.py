@@ -31,19 +31,21 @@ _GAIN = 16
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
 def parity(artifact: Path, golden: Path | None, ckpt: Path | None, sheet: Path | None, as_json: bool) -> None:
-    """Compare the graph ARTIFACT with the reference network, rung by rung, and exit with 1 when one fails.
+    """Compare the graph or engine ARTIFACT with the reference network, rung by rung, and exit with 1 when one fails.
 
     With its golden file alone this needs neither PyTorch nor the checkpoint. With --ckpt the golden cases are made
     afresh, every stored weight is compared too, and after a failure a walk through the layers names the first bad one.
     """
     if golden is not None and ckpt is not None:
         raise click.UsageError("--golden and --ckpt exclude each other")
+    from cisi_runtime.backends.opening import is_engine
     from cisi_runtime.backends.ort import graph_contract
+    from cisi_runtime.engines.sidecar import load_sidecar
     from cisi_runtime.files import check_writable
     from cisi_runtime.golden import golden_path, load_golden
     from cisi_runtime.parity import parity_table, weights_line
     from cisi_runtime.pictures import Picture, check_output_format, write_picture
-    from cisi_runtime.rungs import check_graph_file
+    from cisi_runtime.rungs import check_engine_file, check_graph_file
 
     if sheet is not None:
         with option("--sheet"):
@@ -52,10 +54,17 @@ def parity(artifact: Path, golden: Path | None, ckpt: Path | None, sheet: Path |
     with option("ARTIFACT"):
         if not artifact.is_file():
             raise GraphError(f"{artifact}: no such file")
-        if artifact.suffix != ".onnx":
-            raise GraphError(f"{artifact}: expected an ONNX graph, with a name that ends in .onnx")
     weights, found = [], None
-    if ckpt is not None:
+    if is_engine(artifact):
+        if ckpt is not None or sheet is not None:
+            raise click.UsageError("--ckpt and --sheet are for graphs; an engine is compared with its golden file")
+        with option("ARTIFACT"):
+            sidecar = load_sidecar(artifact)
+        with option("--golden"):
+            cases = load_golden(golden or golden_path(artifact.with_name(sidecar.graph)))
+        with option("ARTIFACT"):
+            comparisons = check_engine_file(artifact, cases)
+    elif ckpt is not None:
         with option("ARTIFACT"):
             graph_contract(artifact)
         (point,) = entry_points(group="cisi.parity", name="checkpoint")
@@ -88,7 +97,7 @@ def parity(artifact: Path, golden: Path | None, ckpt: Path | None, sheet: Path |
         with option("--sheet"):
             write_picture(sheet, Picture(_sheet(artifact, cases)))
     if failures:
-        hint = "" if ckpt is not None else "; --ckpt would name the layer"
+        hint = "" if ckpt is not None or is_engine(artifact) else "; --ckpt would name the layer"
         raise ParityError(f"{artifact}: {failures} of {len(comparisons) + len(weights)} comparisons failed{hint}")
 
 

@@ -20,7 +20,7 @@ from cisi_runtime.command import option, run_command
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Result; its suffix is the format."
 )
-@click.option("--model", type=click.Path(path_type=Path), help="ONNX graph; default: the one that ships.")
+@click.option("--model", type=click.Path(path_type=Path), help="ONNX graph or engine; default: the graph that ships.")
 @click.option("--threads", type=click.IntRange(0), default=0, help="Threads of ONNX Runtime; default: all cores.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Also write original, input and result side by side.")
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Run the network N times, to print a median latency.")
@@ -29,8 +29,9 @@ def run(
 ) -> None:
     """Inpaint IMAGE where the mask is white.
 
-    Runs on ONNX Runtime on the CPU. In PNG, WebP, TIFF and BMP output every known pixel is byte-identical.
-    Of a file's metadata its orientation is applied and its RGB colour profile kept; the rest is not written yet.
+    A graph runs on ONNX Runtime on the CPU, an engine on the GPU that it was built for. In PNG, WebP, TIFF and BMP
+    output every known pixel is byte-identical. Of a file's metadata its orientation is applied and its RGB colour
+    profile kept; the rest is not written yet.
     """
     if sheet is not None and sheet == output:
         raise click.UsageError("--sheet and --output name the same file")
@@ -54,12 +55,12 @@ def run(
         click.echo(f"{mask}: the mask has no hole (no pixel of 128 or more): the picture is {how}", err=True)
         completed, report = picture.rgb, "no hole"
     else:
-        from cisi_runtime.backends.ort import OnnxRuntimeBackend
+        from cisi_runtime.backends.opening import open_backend
         from cisi_runtime.inpainter import SHIPPED_GRAPH, Inpainter
         from cisi_runtime.self_check import check_on_this_cpu
 
         with option("--model"):
-            backend = OnnxRuntimeBackend(model or SHIPPED_GRAPH, threads=threads)
+            backend = open_backend(model or SHIPPED_GRAPH, threads=threads)
             warning = check_on_this_cpu(backend, model or SHIPPED_GRAPH)
         if warning is not None:
             click.echo(f"warning: {warning}", err=True)
@@ -70,7 +71,10 @@ def run(
             completed = inpainter(picture.rgb, hole_mask)
             latencies_ms.append((time.perf_counter() - start) * 1e3)
         first = f", first call {latencies_ms[0]:.0f} ms" if repeat > 1 else " (first call)"
-        report = f"{statistics.median(latencies_ms):.0f} ms{f' median of {repeat}' if repeat > 1 else ''}{first}"
+        where = "onnxruntime on the CPU" if backend.name == "onnxruntime" else backend.name
+        report = (
+            f"{where}, {statistics.median(latencies_ms):.0f} ms{f' median of {repeat}' if repeat > 1 else ''}{first}"
+        )
     with option("--output"):
         if is_copied:
             content = image.read_bytes()
@@ -85,7 +89,7 @@ def run(
         with option("--sheet"):
             pictures.write_picture(sheet, pictures.Picture(picture_sheet(rows)))
     height, width = picture.size
-    click.echo(f"{output}: {width}x{height}, hole {hole_mask.mean():.1%}, onnxruntime on the CPU, {report}")
+    click.echo(f"{output}: {width}x{height}, hole {hole_mask.mean():.1%}, {report}")
 
 
 def main() -> None:

@@ -41,3 +41,7 @@ class WeightsError(CisiError):
 
 class EngineError(CisiError):
     """A TensorRT engine cannot be built, or is not what was asked."""
+
+
+class CudaError(CisiError):
+    """A call of the CUDA driver failed, or there is no GPU or driver; the call is named."""

@@ -1,13 +1,15 @@
-"""The rungs of the ladder that a graph file alone can climb, with its golden file: no PyTorch."""
+"""The rungs of the ladder that a graph or engine alone can climb, with its golden file: no PyTorch."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract, holds_float16
+from cisi_runtime.engines.sidecar import load_sidecar
 from cisi_runtime.errors import GraphError
 from cisi_runtime.golden import Golden
 from cisi_runtime.parity import Comparison, check_backend
@@ -30,6 +32,29 @@ def check_graph_file(graph: Path | bytes, golden: Golden) -> list[Comparison]:
     """All rungs on all cases. Raises ParityError for a golden file of other weights or of other sizes."""
     precision = graph_contract(graph).precision
     return [item for name, backend in graph_rungs(graph) for item in check_backend(name, backend, golden, precision)]
+
+
+def check_engine(backend: Backend, golden: Golden, *, tf32: bool) -> list[Comparison]:
+    """The cases of a golden file whose sizes an engine takes, none where it takes none of them. tf32: float32
+    convolutions may round what they multiply, to as many bits as float16 has. Raises ParityError for a golden file of
+    other weights."""
+    cases = tuple(case for case in golden.cases if backend.fixed.takes(case.image.shape))
+    precision = "float16" if tf32 else backend.contract.precision
+    return check_backend(backend.name, backend, dataclasses.replace(golden, cases=cases), precision)
+
+
+def check_engine_file(path: Path, golden: Golden) -> list[Comparison]:
+    """As `check_engine`, for an engine with its sidecar. Raises GraphError when no case is of a size that it takes."""
+    from cisi_runtime.backends.tensorrt import TensorRtBackend
+
+    backend = TensorRtBackend.open(path)
+    try:
+        found = check_engine(backend, golden, tf32=load_sidecar(path).options.tf32)
+    finally:
+        backend.close()
+    if not found:
+        raise GraphError(f"{path}: no golden case is of a size that it takes ({backend.fixed})")
+    return found
 
 
 def runnable(serialised: bytes) -> bytes:

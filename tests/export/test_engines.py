@@ -1,6 +1,6 @@
 """Engines of preset paper, built and audited without a GPU."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,11 @@ from cisi_export.cost import cost_of
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.backends.ort import graph_contract
 from cisi_runtime.contract import Contract
-from cisi_runtime.engines.audit import Audit, audit_log
-from cisi_runtime.engines.build import CAPABILITIES, build_engine
+from cisi_runtime.engines.audit import Audit, AuditedConvolution, audit_log
+from cisi_runtime.engines.build import build
+from cisi_runtime.engines.make import make_engine
+from cisi_runtime.engines.options import BuildOptions
+from cisi_runtime.engines.sidecar import load_engine
 from cisi_runtime.engines.versus import Versus
 from cisi_runtime.errors import EngineError
 from cisi_train.checkpoint import load_checkpoint, save_checkpoint
@@ -25,11 +28,14 @@ from cisi_train.network import Generator
 from tests.conftest import provenance, roughen
 
 Graphs = dict[str, Path]
+# Ampere, Ada and Blackwell: what people have.
+SHOWN = ("8.6", "8.9", "12.0")
+ADA = BuildOptions(capabilities=("8.9",))
 
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
-    """Preset paper with random weights, float16 and INT8. What the ranges are changes no kernel: none were observed."""
+    """Preset paper, random weights, three precisions. What the ranges are changes no kernel: none were observed."""
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt_rtx: pip install 'cisi-net[rtx]'")
     folder = tmp_path_factory.mktemp("paper")
     torch.manual_seed(5)
@@ -42,29 +48,38 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
     half = float_graph(checkpoint, precision="float16", target="tensorrt", face="uint8")
     ranges = dict.fromkeys(observed_tensors(model), Range((-2.0, 2.0), 2.0))
     table = RangeTable(checkpoint.contract.weights_sha256, "none", 0, "", ranges)
-    models = {"float16": half, "int8": apply_table(model, half, table, [])}
+    full = float_graph(checkpoint, precision="float32", target="tensorrt", face="uint8")
+    models = {"float32": full, "float16": half, "int8": apply_table(model, half, table, [])}
     for name, value in models.items():
         (folder / f"{name}.onnx").write_bytes(value.SerializeToString())
     return {name: folder / f"{name}.onnx" for name in models}
 
 
 @pytest.fixture(scope="module")
-def audits(graphs: Graphs, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Audit]:
+def audits(graphs: Graphs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Audit]]:
+    """Engines of each precision for each kind of card, each with its sidecar."""
     folder = tmp_path_factory.mktemp("engines")
     found = {}
-    for name, path in graphs.items():
-        for capability in CAPABILITIES:
-            engine = folder / f"{name}.{capability}.engine"
-            found[name, capability] = build_engine(path, engine, capability=capability)
-            assert engine.stat().st_size > path.stat().st_size // 2
-    return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CISI_CACHE", str(folder / "cache"))
+        for name, path in graphs.items():
+            for capability in SHOWN:
+                engine = folder / f"{name}.{capability}.engine"
+                made = make_engine(path, engine, BuildOptions(capabilities=(capability,)))
+                data, sidecar = load_engine(engine)
+                assert len(data) > path.stat().st_size // 2
+                assert sidecar == made.sidecar
+                assert (sidecar.contract.precision, sidecar.options.capabilities) == (name, (capability,))
+                found[name, capability] = sidecar.audit
+        yield found
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("capability", SHOWN)
 def test_every_convolution_is_what_was_asked(
     audits: dict[tuple[str, str], Audit], capability: str, record_property: Callable[[str, object], None]
 ) -> None:
     half, int8 = audits["float16", capability], audits["int8", capability]
+    assert {item.built for item in audits["float32", capability].convolutions} == {"float32"}
     assert {item.built for item in half.convolutions} == {"float16"}
     assert len(half.convolutions) == len(int8.convolutions) == 28
     assert half.wrong == int8.wrong == ()
@@ -98,17 +113,17 @@ def test_style_in_int8_takes_more_kernels(graphs: Graphs, tmp_path: Path, monkey
     table = RangeTable(checkpoint.contract.weights_sha256, "none", 0, "", ranges)
     path = tmp_path / "all.onnx"
     path.write_bytes(apply_table(model, half, table, []).SerializeToString())
-    everything = build_engine(path, tmp_path / "all.engine", capability="8.9")
+    everything = build(path, ADA).audit
     assert everything.wrong == ()
-    half_audit = build_engine(graphs["float16"], tmp_path / "half.engine", capability="8.9")
+    half_audit = build(graphs["float16"], ADA).audit
     with pytest.raises(EngineError, match="more kernels than in float16: INT8 has lost"):
         Versus(half_audit, everything).check()
 
 
 def test_the_audit_finds_convolutions_that_are_not_what_was_asked(graphs: Graphs, tmp_path: Path) -> None:
-    """The engine of a graph in which half of the convolutions were quietly left out, against the whole one."""
+    """A graph in which half of the convolutions were quietly left in float32, though its contract says INT8."""
     model = onnx.load(graphs["int8"])
-    asked = build_engine(graphs["int8"], tmp_path / "whole.engine", capability="8.9").convolutions
+    asked = build(graphs["int8"], ADA).audit.convolutions
     producers = {name: node for node in model.graph.node for name in node.output}
     stripped = []
     for node in model.graph.node:
@@ -123,11 +138,16 @@ def test_the_audit_finds_convolutions_that_are_not_what_was_asked(graphs: Graphs
             node.input[1] = f"{node.name}/float"
             stripped.append(node.name)
     (tmp_path / "half.onnx").write_bytes(model.SerializeToString())
-    built = build_engine(tmp_path / "half.onnx", tmp_path / "half.engine", capability="8.9")
-    types = {item.name: item.built for item in built.convolutions}
+    audit = build(tmp_path / "half.onnx", ADA).audit
+    types = {item.name: item.built for item in audit.convolutions}
     wrong = [item.name for item in asked if types[item.name] != item.asked]
     assert wrong == stripped
     assert {types[name] for name in stripped} == {"float32"}
+    assert [fault.split()[0] for fault in audit.faults("int8")] == stripped
+    with pytest.raises(EngineError, match="audit failed: 10 of 28 convolutions are not what int8 asks for") as error:
+        make_engine(tmp_path / "half.onnx", tmp_path / "half.engine", ADA, use_cache=False)
+    assert all(name in str(error.value) for name in stripped)
+    assert [path.name for path in tmp_path.iterdir()] == ["half.onnx"]
 
 
 def test_an_audit_by_hand() -> None:
@@ -152,6 +172,23 @@ def test_an_audit_by_hand() -> None:
     assert [item.name for item in audit.wrong] == ["two", "three"]
     with pytest.raises(EngineError, match="two was asked to be int8 and is float16"):
         Versus(audit_log({}, []), audit).check()
+    assert (
+        audit_log({"one": "float16"}, [line("zero + one", "CaskConvolution", tensor("1,8,9,9", "Half"), "")]).wrong
+        == ()
+    )
+
+
+def test_faults_by_hand() -> None:
+    def audit(*types: str) -> Audit:
+        return Audit(tuple(AuditedConvolution(f"c{i}", kind, kind) for i, kind in enumerate(types)), 9, 0)
+
+    assert audit("int8", "float16").faults("int8") == []
+    assert audit("float16", "float16").faults("int8") == ["no convolution is int8"]
+    assert audit("float16", "float32").faults("float16") == ["c1 is float32 in the graph, expected float16"]
+    assert audit("int8", "float32").faults("int8") == ["c1 is float32 in the graph, expected int8 or float16"]
+    assert audit("float32").faults("float32") == []
+    unknown = Audit((AuditedConvolution("c", "float16", "none"),), 9, 0)
+    assert unknown.faults("float16") == ["c was asked to be float16 and is none"]
 
 
 def test_a_graph_that_cannot_be_built_leaves_nothing(graphs: Graphs, tmp_path: Path) -> None:
@@ -159,7 +196,7 @@ def test_a_graph_that_cannot_be_built_leaves_nothing(graphs: Graphs, tmp_path: P
     next(node for node in model.graph.node if node.op_type == "Conv").op_type = "Convolution"
     (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(EngineError, match=r"bad.onnx: no engine for SM 8.9: .*Plugin not found"):
-        build_engine(tmp_path / "bad.onnx", tmp_path / "bad.engine", capability="8.9")
-    with pytest.raises(EngineError, match="SM 9.0: TensorRT-RTX has no such target here, expected 8.6, 8.9, 12.0"):
-        build_engine(graphs["float16"], tmp_path / "bad.engine", capability="9.0")
+        build(tmp_path / "bad.onnx", ADA)
+    with pytest.raises(EngineError, match="SM 9.0: TensorRT-RTX has no such target here, expected 8.0, 8.6, 8.9"):
+        BuildOptions(capabilities=("9.0",))
     assert [path.name for path in tmp_path.iterdir()] == ["bad.onnx"]

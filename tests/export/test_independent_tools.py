@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from cisi_export.build import float_graph
-from cisi_runtime.engines.build import build_engine
+from cisi_runtime.engines.build import build
+from cisi_runtime.engines.options import BuildOptions
 from cisi_train.checkpoint import load_checkpoint
 
+ADA = BuildOptions(capabilities=("8.9",))
 Graphs = dict[tuple[str, str, str], Path]
 
 
@@ -31,20 +33,21 @@ def static_graphs(tiny_checkpoint_path: Path, tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize(
     "key", [("float16", "tensorrt", "uint8"), ("float32", "tensorrt", "tensor")], ids=["float16", "float32"]
 )
-def test_rtx_builds_dynamic_graphs(tiny_graphs: Graphs, key: tuple[str, str, str], tmp_path: Path) -> None:
+def test_rtx_builds_dynamic_graphs(tiny_graphs: Graphs, key: tuple[str, str, str]) -> None:
     needs("tensorrt_rtx", "rtx")
-    audit = build_engine(tiny_graphs[key], tmp_path / "e", capability="8.9")
-    assert (tmp_path / "e").stat().st_size > tiny_graphs[key].stat().st_size
+    built = build(tiny_graphs[key], ADA)
+    audit = built.audit
+    assert len(built.engine) > tiny_graphs[key].stat().st_size
     assert audit.wrong == ()
     assert {item.built for item in audit.convolutions} == {key[0]}
 
 
 @pytest.mark.parametrize("precision", ["float16", "float32"])
-def test_rtx_builds_static_graphs(static_graphs: dict[str, Path], precision: str, tmp_path: Path) -> None:
+def test_rtx_builds_static_graphs(static_graphs: dict[str, Path], precision: str) -> None:
     needs("tensorrt_rtx", "rtx")
-    audit = build_engine(static_graphs[precision], tmp_path / "e", capability="8.9")
-    assert (tmp_path / "e").stat().st_size > static_graphs[precision].stat().st_size
-    assert {item.built for item in audit.convolutions} == {precision}
+    built = build(static_graphs[precision], ADA)
+    assert len(built.engine) > static_graphs[precision].stat().st_size
+    assert {item.built for item in built.audit.convolutions} == {precision}
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from cisi_runtime.errors import ContractError, GraphError
 
 _PROVIDER = "CPUExecutionProvider"
 # 3 = errors only: warnings of the graph optimiser are not for the people who run a graph.
-_LOG_ERRORS = 3
+_LOGORT_ERRORS = 3
 # Its exceptions share no base class but Exception.
-_ERRORS = (
+ORT_ERRORS = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
@@ -53,7 +53,7 @@ class OnnxRuntimeBackend(Backend):
         inputs = dict(zip(self.contract.inputs, (image, hole_mask), strict=True))
         try:
             completed = self._session.run([self.contract.output], inputs)[0]
-        except (*_ERRORS, MemoryError) as error:
+        except (*ORT_ERRORS, MemoryError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise GraphError(f"ONNX Runtime failed on an image of shape {image.shape}: {reason}") from error
         return np.asarray(completed)
@@ -82,7 +82,7 @@ def _label(graph: Path | bytes) -> str:
 def _open(graph: Path | bytes, threads: int, *, optimise: bool) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = _LOG_ERRORS
+    options.log_severity_level = _LOGORT_ERRORS
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if isinstance(graph, Path) and not graph.is_file():
@@ -90,7 +90,7 @@ def _open(graph: Path | bytes, threads: int, *, optimise: bool) -> onnxruntime.I
     source = graph if isinstance(graph, bytes) else str(graph)
     try:
         session = onnxruntime.InferenceSession(source, options, providers=[_PROVIDER])
-    except _ERRORS as error:
+    except ORT_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise GraphError(f"{_label(graph)}: ONNX Runtime cannot load it, expected an ONNX graph: {reason}") from error
     if session.get_providers() != [_PROVIDER]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from cisi_runtime.errors import EngineError
 
 # A line of the verbose log for each layer of an engine that was built with DETAILED profiling verbosity.
 _LAYER = re.compile(r"Name: (?P<name>[^,]+), LayerType: (?P<type>[^,]+), (?P<rest>Inputs: .*)")
@@ -13,9 +16,14 @@ _PART = re.compile(r"(Inputs|Constants|Outputs): \[|TacticName: ")
 _TENSOR = re.compile(r"Dimensions: \[(?P<sides>[^\]]*)\].*?Datatype: (?P<type>\w+)")
 # The compiler adds this to the name of the layer that a kernel comes from.
 _COMPILED = re.compile(r"_myl\d+_\d+$")
+# TensorRT's own kernels for several layers are named after all of them.
+_FUSED = " + "
 # What is no kernel: synchronisation between streams, and arithmetic with sizes on the CPU.
 _NO_KERNEL = frozenset(("signal", "wait", "shape_call"))
 _TYPES = {"Float": "float32", "Half": "float16", "Int8": "int8", "BFloat16": "bfloat16"}
+# What a convolution may compute in, by the precision that the contract of the graph states. The first and last ones of
+# an INT8 graph, and those that calibration leaves high, are float16.
+_ALLOWED = {"float32": ("float32",), "float16": ("float16",), "int8": ("int8", "float16")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +50,40 @@ class Audit:
         """The convolutions that are not what was asked."""
         return tuple(item for item in self.convolutions if item.built != item.asked)
 
+    def faults(self, precision: str) -> list[str]:
+        """Where the engine is less than a graph of this precision ("float32", "float16", "int8") promises, whether the
+        builder or the graph itself left it so; one line for each convolution, by name."""
+        found = [
+            f"{item.name} was asked to be {item.asked} and is {item.built}"
+            if item.built != item.asked
+            else f"{item.name} is {item.built} in the graph, expected {' or '.join(_ALLOWED[precision])}"
+            for item in self.convolutions
+            if item.built != item.asked or item.built not in _ALLOWED[precision]
+        ]
+        if not found and all(item.built != precision for item in self.convolutions):
+            found.append(f"no convolution is {precision}")
+        return found
+
+    def check(self, precision: str) -> None:
+        """Raise EngineError when there are faults, all named."""
+        faults = self.faults(precision)
+        if faults:
+            raise EngineError(
+                f"precision audit failed: {len(faults)} of {len(self.convolutions)} convolutions are not what "
+                f"{precision} asks for: {'; '.join(faults)}"
+            )
+
+    def __str__(self) -> str:
+        built = collections.Counter(item.built for item in self.convolutions)
+        kinds = ", ".join(f"{count} {kind}" for kind, count in built.items())
+        return f"{len(self.convolutions)} convolutions: {kinds}; {self.kernels} kernels"
+
+    def table(self) -> str:
+        """A line for each convolution: what was asked and what was built."""
+        width = max((len(item.name) for item in self.convolutions), default=0)
+        head = f"{'convolution':<{width}}  {'asked':<8}  built"
+        return "\n".join([head, *(f"{i.name:<{width}}  {i.asked:<8}  {i.built}" for i in self.convolutions)])
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Audit:
         """What `dataclasses.asdict` made of one."""
@@ -63,7 +105,8 @@ def audit_log(asked: Mapping[str, str], log: Iterable[str]) -> Audit:
         )
         read = _TENSOR.search(parts.get("Inputs", ""))
         if read:
-            built.setdefault(_COMPILED.sub("", match["name"]), _TYPES.get(read["type"], read["type"]))
+            for name in match["name"].split(_FUSED):
+                built.setdefault(_COMPILED.sub("", name), _TYPES.get(read["type"], read["type"]))
     convolutions = tuple(AuditedConvolution(name, kind, built.get(name, "none")) for name, kind in asked.items())
     return Audit(convolutions, kernels, float32_writes)
 

@@ -1,126 +1,110 @@
-"""One engine from one graph, in a process of its own.
-
-After a failed build TensorRT-RTX silently builds the next one of the same process for the failed one's target; so each
-build has a process, this module run as a program.
-"""
+"""One engine from one graph, in a process of its own (see `worker`)."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cisi_runtime.engines.audit import Audit, audit_log
+from cisi_runtime.engines.audit import Audit
+from cisi_runtime.engines.options import BuildOptions, choose_flavour
 from cisi_runtime.errors import EngineError
 from cisi_runtime.files import whole_file
 
-# Compute capabilities that TensorRT-RTX compiles for, without a GPU; 9.0 (H100) is not among them.
-CAPABILITIES = ("8.6", "8.9", "12.0")
+# Called with the phase that a build is in, the step that is done, and the number of steps (0: unknown).
+Progress = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Profile:
-    """(batch, height, width) of the smallest, the usual and the largest pictures that an engine takes."""
+class Built:
+    """An engine in memory: its bytes, what was built, the version of the library that built it, and the seconds it
+    took. timing_cache: what TensorRT has measured, for its next build; empty with TensorRT-RTX, where it has no
+    effect."""
 
-    least: tuple[int, int, int] = (1, 64, 64)
-    usual: tuple[int, int, int] = (1, 256, 256)
-    most: tuple[int, int, int] = (4, 512, 512)
+    engine: bytes
+    audit: Audit
+    version: str
+    seconds: float
+    timing_cache: bytes
 
 
-def build_engine(graph: Path, out: Path, *, capability: str, profile: Profile | None = None) -> Audit:
-    """Build with TensorRT-RTX for a compute capability; TF32 off, types as in the graph. Writes `out` whole or not at
-    all. Raises EngineError with TensorRT's reasons, and when the library is not installed.
+def build(
+    graph: Path, options: BuildOptions, *, timing_cache: Path | None = None, progress: Progress | None = None
+) -> Built:
+    """Build, types as in the graph. Nothing is written, but for `timing_cache`, when the build has ended well.
 
-    profile: of a graph for any size; ignored for one of a single size and batch.
+    Raises EngineError with TensorRT's reasons, and when the library is not installed. The building process ends when
+    this one does, or is interrupted.
     """
-    if capability not in CAPABILITIES:
-        raise EngineError(f"SM {capability}: TensorRT-RTX has no such target here, expected {', '.join(CAPABILITIES)}")
     if not graph.is_file():
         raise EngineError(f"{graph}: no such file")
-    with whole_file(out) as temporary:
-        order = {"graph": str(graph), "out": str(temporary), "capability": capability}
-        order["profile"] = dataclasses.asdict(profile or Profile())  # type: ignore[assignment]
-        program = [sys.executable, "-m", "cisi_runtime.engines.build", json.dumps(order)]
-        result = subprocess.run(program, capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            reason = " ".join(result.stderr.split()) or f"the building process ended with {result.returncode}"
-            raise EngineError(f"{graph}: no engine for SM {capability}: {reason}")
-        return Audit.from_json(json.loads(result.stdout))
+    choose_flavour(options.flavour)
+    order = {
+        "graph": str(graph),
+        "options": dataclasses.asdict(options),
+        "timing_cache": str(timing_cache) if timing_cache else "",
+    }
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as errors, _worker(errors) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(order).encode() + b"\n")
+            process.stdin.flush()
+        result: dict[str, Any] | None = None
+        for line in process.stdout:
+            message = json.loads(line)
+            if "audit" in message:
+                result = message
+                break
+            if progress is not None:
+                progress(message["phase"], message["step"], message["steps"])
+        engine = process.stdout.read(result["engine"]) if result else b""
+        cache = process.stdout.read(result["timing_cache"]) if result else b""
+        process.stdin.close()
+        status = process.wait()
+        if result is None or len(engine) != result["engine"] or len(cache) != result["timing_cache"]:
+            errors.seek(0)
+            reason = " ".join(errors.read().decode(errors="replace").split())
+            ended = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            raise EngineError(
+                f"{graph}: no engine for {options.target}: {reason or f'the building process ended with {ended}'}"
+            )
+    if timing_cache is not None and cache:
+        with whole_file(timing_cache) as temporary:
+            temporary.write_bytes(cache)
+    audit = Audit.from_json(result["audit"])
+    return Built(engine, audit, result["version"], time.perf_counter() - start, cache)
 
 
-def _build(order: dict[str, Any]) -> Audit:
-    import tensorrt_rtx as trt
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.lines: list[str] = []
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            self.lines.extend(message.splitlines())
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.errors.append(message)
-
-    log = Log()
-    builder = trt.Builder(log)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(Path(order["graph"]).read_bytes()):
-        raise EngineError("; ".join(parser.get_error(index).desc() for index in range(parser.num_errors)))
-    config = builder.create_builder_config()
-    config.clear_flag(trt.BuilderFlag.TF32)
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(getattr(trt.ComputeCapability, "SM" + order["capability"].replace(".", "")), 0)
-    shapes = builder.create_optimization_profile()
-    is_free = False
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        if -1 in tensor.shape:
-            is_free = True
-            sizes = (order["profile"][name] for name in ("least", "usual", "most"))
-            shapes.set_shape(tensor.name, *(_shape(tensor, tensor.dtype == trt.uint8, *size) for size in sizes))
-    if is_free:
-        config.add_optimization_profile(shapes)
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        raise EngineError("; ".join(log.errors) or "the builder returned nothing")
-    Path(order["out"]).write_bytes(engine)
-    return audit_log(_asked(network, trt), log.lines)
-
-
-def _shape(tensor: Any, is_pixels: bool, batch: int, height: int, width: int) -> tuple[int, ...]:
-    if is_pixels:
-        return (batch, height, width, 3)[: len(tensor.shape)]
-    return batch, tensor.shape[1], height, width
-
-
-def _asked(network: Any, trt: Any) -> dict[str, str]:
-    """The type that each convolution of a network is to compute in."""
-    names = {trt.float32: "float32", trt.float16: "float16", trt.bfloat16: "bfloat16"}
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    dequantised = {layer.get_output(0).name for layer in layers if layer.type == trt.LayerType.DEQUANTIZE}
-    asked: dict[str, str] = {}
-    for layer in layers:
-        if layer.type == trt.LayerType.CONVOLUTION:
-            read = layer.get_input(0)
-            asked[layer.name] = "int8" if read.name in dequantised else names.get(read.dtype, str(read.dtype))
-    return asked
-
-
-def _main() -> None:
+@contextlib.contextmanager
+def _worker(errors: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A building process, gone when the block ends. It has a session of its own, so that Ctrl-C reaches only this
+    process, which then ends it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cisi_runtime.engines.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        start_new_session=True,
+    )
     try:
-        audit = _build(json.loads(sys.argv[1]))
-    except EngineError as error:
-        sys.exit(str(error))
-    except ModuleNotFoundError as error:
-        sys.exit(f"needs {error.name}, expected an installation with pip install 'cisi-net[rtx]'")
-    print(json.dumps(dataclasses.asdict(audit)))
-
-
-if __name__ == "__main__":
-    _main()
+        yield process
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()

@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from cisi_runtime.engines.audit import Audit
-from cisi_runtime.engines.build import build_engine
+from cisi_runtime.engines.build import build
+from cisi_runtime.engines.options import BuildOptions
 from cisi_runtime.errors import EngineError
 
 
@@ -38,11 +39,12 @@ class Versus:
 
 
 def build_both(half: bytes, int8: bytes, *, capability: str) -> Versus:
-    """Build both graphs with TensorRT-RTX and throw the engines away. Raises as `build_engine`."""
+    """Build both graphs with TensorRT-RTX and throw the engines away. Raises as `build`."""
+    options = BuildOptions(capabilities=(capability,))
     audits = []
     with tempfile.TemporaryDirectory() as folder:
         for name, serialised in (("float16", half), ("int8", int8)):
             graph = Path(folder) / f"{name}.onnx"
             graph.write_bytes(serialised)
-            audits.append(build_engine(graph, graph.with_suffix(".engine"), capability=capability))
+            audits.append(build(graph, options).audit)
     return Versus(*audits)

@@ -1,0 +1,214 @@
+"""Arrays in host memory through work on a GPU and back, with nothing allocated or captured twice."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cisi_runtime.cuda.capture import CapturedGraph, begin_capture, end_capture
+from cisi_runtime.cuda.memory import Memory
+from cisi_runtime.errors import CudaError
+
+# Puts the work of one shape into a stream (its handle). It must not allocate, nor wait for anything.
+Enqueue = Callable[[int], None]
+# Captured graphs, with the scratch memory of what they captured, of the shapes used last.
+_MOST_PLANS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """Name, shape and type of an array."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all elements."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceArray:
+    """An array in device memory, in C order, for every library that reads `__cuda_array_interface__` (PyTorch, CuPy,
+    Numba). It lies in the runner's own buffer: the next call writes over it."""
+
+    address: int
+    tensor: Tensor
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        # Version 3 of the protocol; without "stream" the data is complete.
+        return {
+            "shape": self.tensor.shape,
+            "typestr": self.tensor.dtype.str,
+            "data": (self.address, False),
+            "version": 3,
+        }
+
+
+@dataclasses.dataclass
+class _Plan:
+    """What one shape needs: the host arrays, the work, and its two captures: with copies from and to the host, and
+    without."""
+
+    inputs: list[npt.NDArray[Any]]
+    outputs: list[npt.NDArray[Any]]
+    enqueue: Enqueue
+    whole: CapturedGraph | None = None
+    bare: CapturedGraph | None = None
+
+
+class Runner:
+    """Copy in, work, copy out on one stream: pinned and device buffers of the largest size are allocated once, and each
+    shape's three steps are captured in one CUDA graph, after a run that warms up.
+
+    make: given the input and output tensors of a shape and the device address of each by name, returns what puts its
+    work into a stream; whatever that needs must live as long as it does. capture=False: work that cannot be captured,
+    or captures itself. Calls from several threads take turns. Raises CudaError.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        largest_inputs: Sequence[Tensor],
+        largest_outputs: Sequence[Tensor],
+        make: Callable[[Sequence[Tensor], Mapping[str, int]], Enqueue],
+        *,
+        capture: bool = True,
+    ) -> None:
+        self.memory = memory
+        self._make, self._capture = make, capture
+        self._lock = threading.Lock()
+        self._plans: OrderedDict[tuple[Tensor, ...], _Plan] = OrderedDict()
+        tensors = (*largest_inputs, *largest_outputs)
+        self._input_names = [tensor.name for tensor in largest_inputs]
+        self._host = {tensor.name: memory.pinned(tensor.nbytes) for tensor in tensors}
+        self._device = {tensor.name: memory.device(tensor.nbytes) for tensor in tensors}
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]], outputs: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
+        """Inputs by name, outputs as they will be for these; returns copies of the outputs, in order."""
+        tensors = [Tensor(name, inputs[name].shape, inputs[name].dtype) for name in self._input_names]
+        with self._turn():
+            plan = self._plan(tensors, outputs)
+            for array, name in zip(plan.inputs, self._input_names, strict=True):
+                np.copyto(array, inputs[name])
+            if plan.whole is not None:
+                plan.whole.launch(self.memory.stream)
+            else:
+                self._steps(plan)
+            self.memory.synchronise()
+            return [array.copy() for array in plan.outputs]
+
+    def run_on_device(self, inputs: Mapping[str, Any], outputs: Sequence[Tensor]) -> list[DeviceArray]:
+        """As `run`, for objects with `__cuda_array_interface__`, in C order and complete: nothing passes through the
+        host. The pixels are copied on the device into the buffers that the captured work reads."""
+        tensors, sources = [], []
+        for name in self._input_names:
+            tensor, source = _on_device(name, inputs[name])
+            tensors.append(tensor)
+            sources.append(source)
+        with self._turn():
+            plan = self._plan(tensors, outputs)
+            for tensor, source in zip(tensors, sources, strict=True):
+                self.memory.copy_on_device(self._device[tensor.name], source, tensor.nbytes)
+            if plan.bare is not None:
+                plan.bare.launch(self.memory.stream)
+            else:
+                plan.enqueue(self.memory.stream)
+            self.memory.synchronise()
+            return [DeviceArray(self._device[tensor.name], tensor) for tensor in outputs]
+
+    def warm_up(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Make ready for a shape, so that its first call is as quick as the others."""
+        with self._turn():
+            self._plan(inputs, outputs)
+
+    def close(self) -> None:
+        """Free everything; the runner cannot be used any more."""
+        with self._turn():
+            for plan in self._plans.values():
+                _close(plan)
+            self._plans.clear()
+            self.memory.close()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self._lock:
+            self.memory.enter()
+            yield
+
+    def _plan(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> _Plan:
+        key = (*inputs, *outputs)
+        if key in self._plans:
+            self._plans.move_to_end(key)
+            return self._plans[key]
+        for tensor in key:
+            if tensor.nbytes > self._host[tensor.name].nbytes:
+                raise CudaError(f"{tensor.name}: shape {tensor.shape} is larger than the buffers made for it")
+        while len(self._plans) >= _MOST_PLANS:
+            _close(self._plans.popitem(last=False)[1])
+        plan = _Plan(
+            [self._view(tensor) for tensor in inputs],
+            [self._view(tensor) for tensor in outputs],
+            self._make(key, self._device),
+        )
+        # Whatever is allocated or compiled at the first run must not fall into a capture.
+        for array in plan.inputs:
+            array.fill(0)
+        self._steps(plan)
+        self.memory.synchronise()
+        if self._capture:
+            plan.whole = self._captured(lambda: self._steps(plan))
+            plan.bare = self._captured(lambda: plan.enqueue(self.memory.stream))
+        self._plans[key] = plan
+        return plan
+
+    def _view(self, tensor: Tensor) -> npt.NDArray[Any]:
+        return self._host[tensor.name][: tensor.nbytes].view(tensor.dtype).reshape(tensor.shape)
+
+    def _steps(self, plan: _Plan) -> None:
+        for name, array in zip(self._input_names, plan.inputs, strict=True):
+            self.memory.copy_in(self._device[name], array)
+        plan.enqueue(self.memory.stream)
+        outputs = [name for name in self._host if name not in self._input_names]
+        for name, array in zip(outputs, plan.outputs, strict=True):
+            self.memory.copy_out(array, self._device[name])
+
+    def _captured(self, work: Callable[[], None]) -> CapturedGraph:
+        begin_capture(self.memory.stream)
+        try:
+            work()
+        except BaseException:
+            # The stream must leave the capture; why it failed matters more than that this fails too.
+            with contextlib.suppress(CudaError):
+                end_capture(self.memory.stream).close()
+            raise
+        return end_capture(self.memory.stream)
+
+
+def _close(plan: _Plan) -> None:
+    for graph in (plan.whole, plan.bare):
+        if graph is not None:
+            graph.close()
+
+
+def _on_device(name: str, array: Any) -> tuple[Tensor, int]:
+    """What `__cuda_array_interface__` says. Raises ValueError for what has none or is not in C order."""
+    facts = getattr(array, "__cuda_array_interface__", None)
+    if facts is None:
+        raise ValueError(f"{name}: expected an array in device memory (with __cuda_array_interface__)")
+    dtype, shape = np.dtype(facts["typestr"]), tuple(facts["shape"])
+    strides = facts.get("strides")
+    in_order = tuple(dtype.itemsize * int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
+    if strides is not None and tuple(strides) != in_order:
+        raise ValueError(f"{name}: expected an array in C order, got strides {strides}")
+    return Tensor(name, shape, dtype), int(facts["data"][0])

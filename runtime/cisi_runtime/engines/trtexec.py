@@ -1,0 +1,38 @@
+"""The line for NVIDIA's own program that builds the same engine."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from cisi_runtime.contract import Contract
+from cisi_runtime.engines.options import BuildOptions, Size
+
+
+def trtexec_line(graph: Path, out: Path, options: BuildOptions, contract: Contract, *, is_free: bool) -> str:
+    """For TensorRT's `trtexec`, or TensorRT-RTX's `tensorrt_rtx`. is_free: the graph takes several sizes."""
+    is_rtx = options.flavour == "tensorrt-rtx"
+    words = ["tensorrt_rtx" if is_rtx else "trtexec", f"--onnx={graph}", f"--saveEngine={out}", "--skipInference"]
+    if is_rtx:
+        words.append("--computeCapabilities=" + ",".join(one.replace(".", "") for one in options.capabilities))
+    else:
+        words += ["--stronglyTyped", f"--builderOptimizationLevel={options.level}"]
+    if not options.tf32:
+        words.append("--noTF32")
+    if options.workspace_mib is not None:
+        words.append(f"--memPoolSize=workspace:{options.workspace_mib}M")
+    if is_free:
+        profile = options.profile
+        for name, size in (("min", profile.least), ("opt", profile.usual), ("max", profile.most)):
+            words.append(f"--{name}Shapes={_shapes(contract, size)}")
+    return shlex.join(words)
+
+
+def _shapes(contract: Contract, size: Size) -> str:
+    is_pixels = contract.face == "uint8"
+    image, hole_mask = (
+        size.shape(dimensions, is_pixels=is_pixels, channels=channels)
+        for dimensions, channels in ((4, 3), (3 if is_pixels else 4, 1))
+    )
+    shapes = zip(contract.inputs, (image, hole_mask), strict=True)
+    return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes)

@@ -1,0 +1,170 @@
+"""The process that builds one engine; `build` starts it.
+
+A process for each: after a failed build TensorRT-RTX silently builds the next one of the same process for the failed
+one's target, and a library that crashes takes nothing else along. It writes no file: messages, engine and timing cache
+go through the pipe, so that a build that is killed leaves nothing behind.
+
+stdin: a line of JSON, then nothing until the parent is done or dead. stdout: lines of JSON, `{"phase", "step",
+"steps"}` while it works, at last `{"audit", "version", "engine", "timing_cache"}`, then so many bytes of engine and
+timing cache.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cisi_runtime.engines.audit import Audit, audit_log
+from cisi_runtime.engines.options import FLAVOURS, BuildOptions
+from cisi_runtime.errors import EngineError
+
+# Seconds between two messages about progress.
+_INTERVAL_S = 0.1
+# Nested phases are named in one line; deeper ones come and go too quickly to be read.
+_DEEPEST = 2
+
+
+def _build(graph: bytes, options: BuildOptions, timing_cache: bytes, out: BinaryIO) -> tuple[Audit, str, bytes, bytes]:
+    trt = importlib.import_module(FLAVOURS[options.flavour][0])
+
+    class Log(trt.ILogger):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.lines: list[str] = []
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            self.lines.extend(message.splitlines())
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    class Progress(trt.IProgressMonitor):  # type: ignore[name-defined,misc]
+        """Tells the parent which phases are open and how far the innermost of them is."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._open: dict[str, int] = {}
+            self._told = 0.0
+
+        def phase_start(self, phase: str, _parent: str | None, steps: int) -> None:
+            self._open[phase] = steps
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            now = time.monotonic()
+            if now - self._told > _INTERVAL_S:
+                self._told = now
+                name = " / ".join(list(self._open)[:_DEEPEST])
+                _tell(out, {"phase": name, "step": step + 1, "steps": self._open.get(phase, 0)})
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            self._open.pop(phase, None)
+
+    log = Log()
+    builder = trt.Builder(log)
+    flags = trt.NetworkDefinitionCreationFlag.__members__.get("STRONGLY_TYPED")
+    network = builder.create_network(0 if flags is None else 1 << int(flags))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(graph):
+        raise EngineError("; ".join(parser.get_error(index).desc() for index in range(parser.num_errors)))
+    config = builder.create_builder_config()
+    # The config does not keep it alive.
+    progress = Progress()
+    config.progress_monitor = progress
+    (config.set_flag if options.tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.builder_optimization_level = options.level
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if options.flavour == "tensorrt-rtx":
+        config.num_compute_capabilities = len(options.capabilities)
+        for index, capability in enumerate(options.capabilities):
+            name = "SM" + capability.replace(".", "")
+            if not config.set_compute_capability(getattr(trt.ComputeCapability, name), index):
+                raise EngineError(f"SM {capability}: TensorRT-RTX {trt.__version__} refuses this target")
+    elif not config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False):
+        raise EngineError("the timing cache was made by another version or GPU, expected it to be deleted")
+    _set_profile(builder, network, config, options, trt)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise EngineError("; ".join(log.errors) or "the builder returned nothing")
+    cache = bytes(config.get_timing_cache().serialize()) if options.flavour == "tensorrt" else b""
+    return audit_log(_asked(network, trt), log.lines), trt.__version__, bytes(engine), cache
+
+
+def _set_profile(builder: Any, network: Any, config: Any, options: BuildOptions, trt: Any) -> None:
+    """For the inputs with free sides, if there are any."""
+    shapes, is_free = builder.create_optimization_profile(), False
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        if -1 in tensor.shape:
+            is_free = True
+            profile = options.profile
+            shapes.set_shape(
+                tensor.name,
+                *(
+                    size.shape(len(tensor.shape), is_pixels=tensor.dtype == trt.uint8, channels=tensor.shape[1])
+                    for size in (profile.least, profile.usual, profile.most)
+                ),
+            )
+    if is_free:
+        config.add_optimization_profile(shapes)
+
+
+def _asked(network: Any, trt: Any) -> dict[str, str]:
+    """The type that each convolution of a network is to compute in."""
+    names = {trt.float32: "float32", trt.float16: "float16", trt.bfloat16: "bfloat16"}
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    dequantised = {layer.get_output(0).name for layer in layers if layer.type == trt.LayerType.DEQUANTIZE}
+    asked: dict[str, str] = {}
+    for layer in layers:
+        if layer.type == trt.LayerType.CONVOLUTION:
+            read = layer.get_input(0)
+            asked[layer.name] = "int8" if read.name in dequantised else names.get(read.dtype, str(read.dtype))
+    return asked
+
+
+def _tell(out: BinaryIO, message: dict[str, Any]) -> None:
+    out.write(json.dumps(message).encode() + b"\n")
+    out.flush()
+
+
+def _die_with_the_parent() -> None:
+    """The parent never writes a second line: reading ends when it is gone, however it went."""
+    sys.stdin.buffer.readline()
+    os._exit(1)
+
+
+def main() -> None:
+    """Build what the line on stdin asks for."""
+    # What a library prints goes to stderr, out of the way of the messages.
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    order = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_die_with_the_parent, daemon=True).start()
+    cache = Path(order["timing_cache"])
+    try:
+        audit, version, engine, timing_cache = _build(
+            Path(order["graph"]).read_bytes(),
+            BuildOptions.from_json(order["options"]),
+            cache.read_bytes() if order["timing_cache"] and cache.is_file() else b"",
+            out,
+        )
+    except EngineError as error:
+        sys.exit(str(error))
+    result = {"audit": dataclasses.asdict(audit), "version": version}
+    _tell(out, result | {"engine": len(engine), "timing_cache": len(timing_cache)})
+    out.write(engine)
+    out.write(timing_cache)
+    out.flush()
+
+
+if __name__ == "__main__":
+    main()
