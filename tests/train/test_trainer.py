@@ -49,6 +49,7 @@ def options(data: Path, out: Path, **changes: Any) -> TrainOptions:
         lr=1e-3,
         seed=1,
         holes="mixed",
+        permute_colours=False,
         categories=(),
         experiment="full",
         l1_first=0.0,

@@ -41,6 +41,7 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Adam's rate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--holes", type=click.Choice(HOLES), default="mixed", show_default=True, help="What is cut out.")
+@click.option("--permute-colours", is_flag=True, help="Red, green, blue of every other crop change places at random.")
 @click.option(
     "--experiment",
     type=click.Choice(["full", "1", "2", "3"]),

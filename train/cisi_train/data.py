@@ -129,11 +129,15 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
     their way to the training process; `decode_batch` makes of a batch what the networks take.
 
     Photograph, crop, mirroring and holes depend on `seed` and n alone, so a resumed run sees what an uninterrupted one
-    would have seen, with any number of workers.
+    would have seen, with any number of workers. permute_colours: red, green and blue of every other crop change places
+    at random, so that colours which are rare in photographs are not.
     """
 
-    def __init__(self, paths: tuple[Path, ...], size: int, seed: int, holes: str = "mixed") -> None:
+    def __init__(
+        self, paths: tuple[Path, ...], size: int, seed: int, holes: str = "mixed", *, permute_colours: bool = False
+    ) -> None:
         self._paths, self._size, self._seed, self._holes = paths, size, seed, holes
+        self._permute_colours = permute_colours
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         epoch, position = divmod(number, len(self._paths))
@@ -147,6 +151,8 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
         holes = np.stack([random_hole(self._size, self._size, rng, self._holes) for _ in range(2)])
+        if self._permute_colours and rng.random() < 0.5:
+            crop = crop[..., rng.permutation(3)]
         return torch.from_numpy(np.ascontiguousarray(crop)), torch.from_numpy(holes)
 
 

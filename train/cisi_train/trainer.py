@@ -61,6 +61,7 @@ class TrainOptions:
     lr: float
     seed: int
     holes: str
+    permute_colours: bool
     categories: tuple[str, ...]
     experiment: str
     l1_first: float
@@ -136,8 +137,9 @@ class Trainer:
     def settings(self) -> dict[str, Any]:
         """What must stay the same over a resume for the run to be the same run."""
         options = self.options
-        names = ("preset", "batch", "size", "seed", "holes", "experiment", "l1_first", "perceptual", "bf16")
-        return {name: getattr(options, name) for name in names} | {
+        data = ("batch", "size", "seed", "holes", "permute_colours")
+        network = ("preset", "experiment", "l1_first", "perceptual", "bf16")
+        return {name: getattr(options, name) for name in (*data, *network)} | {
             "processes": self.processes.count,
             "data_name": options.data_name,
             "data_licence": options.data_licence,
@@ -260,7 +262,9 @@ class Trainer:
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         options, count, rank = self.options, self.processes.count, self.processes.rank
-        samples = TrainingSamples(self.folder.training, options.size, options.seed, options.holes)
+        samples = TrainingSamples(
+            self.folder.training, options.size, options.seed, options.holes, permute_colours=options.permute_colours
+        )
         # A batch sampler of sample numbers: order, crops and holes follow from them (see TrainingSamples).
         numbers = _batch_numbers(self.step * count + rank, count, options.batch)
         return iter(
