@@ -23,15 +23,16 @@ _GAIN = 16
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("artifact", type=click.Path(path_type=Path), required=False)
 @click.option("--golden", type=click.Path(path_type=Path), help="Golden file; default: the one beside the graph.")
 @click.option("--ckpt", type=click.Path(path_type=Path), help="Instead: the checkpoint itself; needs PyTorch.")
 @click.option(
     "--sheet", type=click.Path(path_type=Path), help="Picture: input, reference, result, difference times 16."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the table.")
-def parity(artifact: Path, golden: Path | None, ckpt: Path | None, sheet: Path | None, as_json: bool) -> None:
+def parity(artifact: Path | None, golden: Path | None, ckpt: Path | None, sheet: Path | None, as_json: bool) -> None:
     """Compare the graph or engine ARTIFACT with the reference network, rung by rung, and exit with 1 when one fails.
+    Without ARTIFACT the graph that ships with the package is checked.
 
     With its golden file alone this needs neither PyTorch nor the checkpoint. With --ckpt the golden cases are made
     afresh, every stored weight is compared too, and after a failure a walk through the layers names the first bad one.
@@ -43,10 +44,12 @@ def parity(artifact: Path, golden: Path | None, ckpt: Path | None, sheet: Path |
     from cisi_runtime.engines.sidecar import load_sidecar
     from cisi_runtime.files import check_writable
     from cisi_runtime.golden import golden_path, load_golden
+    from cisi_runtime.inpainter import SHIPPED_GRAPH
     from cisi_runtime.parity import parity_table, weights_line
     from cisi_runtime.pictures import Picture, check_output_format, write_picture
     from cisi_runtime.rungs import check_engine_file, check_graph_file
 
+    artifact = artifact or SHIPPED_GRAPH
     if sheet is not None:
         with option("--sheet"):
             check_output_format(sheet)

@@ -153,7 +153,7 @@ def test_the_sheet(tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["missing.onnx"], 1, "ARTIFACT: missing.onnx: no such file"),
         (["text.onnx"], 1, "--golden: text.golden.npz: no such file"),
         (["text.onnx", "--golden", "a", "--ckpt", "b"], 2, "--golden and --ckpt exclude each other"),
-        (["text.txt"], 1, "expected an ONNX graph"),
+        (["text.txt"], 1, "expected an ONNX graph (.onnx) or an engine written by cisi-build"),
         (["text.onnx", "--sheet", "s.gif"], 1, "--sheet: s.gif: unknown picture format"),
         (["text.onnx", "--ckpt", "missing.pt"], 1, "ARTIFACT: text.onnx: ONNX Runtime cannot load it"),
     ],

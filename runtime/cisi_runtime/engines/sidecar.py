@@ -85,7 +85,10 @@ def load_sidecar(engine: Path) -> Sidecar:
     """The sidecar of an engine file. Raises EngineError."""
     path = sidecar_path(engine)
     if not path.is_file():
-        raise EngineError(f"{engine}: has no sidecar {path.name} beside it, expected an engine written by cisi-build")
+        raise EngineError(
+            f"{engine}: has no sidecar {path.name} beside it, expected an ONNX graph (.onnx) or an engine written by "
+            "cisi-build"
+        )
     try:
         return Sidecar.from_json(path.read_text())
     except (EngineError, UnicodeDecodeError) as error:
