@@ -27,7 +27,9 @@ _EMULATED = " (emulated)"
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), multiple=True, required=True, help="Folder of photographs.")
 @click.option("--ckpt", type=click.Path(path_type=Path), multiple=True, help="Checkpoint, run in PyTorch.")
-@click.option("--onnx", type=click.Path(path_type=Path), multiple=True, help="Graph, run in ONNX Runtime.")
+@click.option(
+    "--onnx", type=click.Path(path_type=Path), multiple=True, help="Graph in ONNX Runtime, engine on its GPU."
+)
 @click.option("--baseline", type=click.Choice(_BASELINES), multiple=True, help="Mean colour, or OpenCV's methods.")
 @click.option(
     "--holes",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from cisi_runtime.backends.opening import is_engine, open_backend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract, holds_float16
 from cisi_runtime.errors import DataError
 from cisi_runtime.inpainter import Inpainter
@@ -136,13 +137,15 @@ def checkpoint_method(path: Path) -> Method:
 
 
 def is_emulated(path: Path) -> bool:
-    """Whether `graph_method` can only emulate a graph, because it holds float16."""
-    return holds_float16(graph_contract(path))
+    """Whether `graph_method` can only emulate a graph, because it holds float16. An engine is none."""
+    return not is_engine(path) and holds_float16(graph_contract(path))
 
 
 def graph_method(path: Path) -> Method:
-    """An exported graph in ONNX Runtime; one that holds float16 emulated, and as it is written. Raises GraphError for
-    an INT8 graph that this CPU does not run right."""
+    """An exported graph in ONNX Runtime; one that holds float16 emulated, and as it is written; an engine on its GPU.
+    Raises GraphError for an INT8 graph that this CPU does not run right, and what `TensorRtBackend` raises."""
+    if is_engine(path):
+        return Inpainter(open_backend(path))
     if is_emulated(path):
         return Inpainter(OnnxRuntimeBackend(runnable(path.read_bytes()), optimise=False))
     backend = OnnxRuntimeBackend(path)
