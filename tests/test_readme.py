@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
-from cisi_runtime.inpainter import SHIPPED_GRAPH, Inpainter
+from cisi_runtime.inpainter import SHIPPED_GRAPH
 from cisi_runtime.pictures import read_mask, read_picture
+from cisi_runtime.whole import WholePicture
 from tests.conftest import PHOTOS, ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -40,7 +41,7 @@ def test_the_example_needs_numpy_and_onnxruntime_alone(tmp_path: Path) -> None:
     (tmp_path / "small.onnx").write_bytes(SHIPPED_GRAPH.read_bytes())
     alone = f"{example}\nimport sys\nassert not [name for name in sys.modules if name.startswith('cisi_r')]\n"
     subprocess.run([sys.executable, "-c", alone], cwd=tmp_path, check=True)
-    ours = Inpainter(OnnxRuntimeBackend(SHIPPED_GRAPH))(image, hole)
+    ours = WholePicture(OnnxRuntimeBackend(SHIPPED_GRAPH))(image, hole)
     assert np.array_equal(np.load(tmp_path / "completed.npy"), ours)
 
 

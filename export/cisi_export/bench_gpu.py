@@ -139,7 +139,7 @@ def _methods(
         graphs[precision] = folder / f"{precision}.onnx"
         graphs[precision].write_bytes(model.SerializeToString())
     if rehearse:
-        yield Method("ONNX Runtime CPU, float32", open_backend(graphs["float32"]).run, None)
+        yield Method("ONNX Runtime CPU, float32", open_backend(graphs["float32"])[0].run, None)
         return
     contract = dataclasses.replace(checkpoint.contract, face="uint8")
     for name, module in {"eager half": half, "compiled half": compiled}.items():

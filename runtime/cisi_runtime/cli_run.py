@@ -21,11 +21,25 @@ from cisi_runtime.command import option, run_command
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Result; its suffix is the format."
 )
 @click.option("--model", type=click.Path(path_type=Path), help="ONNX graph or engine; default: the graph that ships.")
-@click.option("--threads", type=click.IntRange(0), default=0, help="Threads of ONNX Runtime; default: all cores.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "onnxruntime", "openvino", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="auto: onnxruntime for a graph, tensorrt for an engine.",
+)
+@click.option("--threads", type=click.IntRange(0), default=0, help="Threads of the CPU's backends; default: all cores.")
 @click.option("--sheet", type=click.Path(path_type=Path), help="Also write original, input and result side by side.")
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Run the network N times, to print a median latency.")
 def run(
-    image: Path, mask: Path, output: Path, model: Path | None, threads: int, sheet: Path | None, repeat: int
+    image: Path,
+    mask: Path,
+    output: Path,
+    model: Path | None,
+    backend: str,
+    threads: int,
+    sheet: Path | None,
+    repeat: int,
 ) -> None:
     """Inpaint IMAGE where the mask is white.
 
@@ -55,23 +69,22 @@ def run(
         click.echo(f"{mask}: the mask has no hole (no pixel of 128 or more): the picture is {how}", err=True)
         completed, report = picture.rgb, "no hole"
     else:
-        from cisi_runtime.backends.opening import open_backend
         from cisi_runtime.inpainter import SHIPPED_GRAPH, Inpainter
         from cisi_runtime.self_check import check_on_this_cpu
 
         with option("--model"):
-            backend = open_backend(model or SHIPPED_GRAPH, threads=threads)
-            warning = check_on_this_cpu(backend, model or SHIPPED_GRAPH)
+            inpainter = Inpainter(model or SHIPPED_GRAPH, backend, threads=threads)
+            warning = check_on_this_cpu(inpainter.backend, model or SHIPPED_GRAPH)
         if warning is not None:
             click.echo(f"warning: {warning}", err=True)
-        inpainter = Inpainter(backend)
+        click.echo(inpainter.chosen, err=True)
         latencies_ms = []
         for _ in range(repeat):
             start = time.perf_counter()
             completed = inpainter(picture.rgb, hole_mask)
             latencies_ms.append((time.perf_counter() - start) * 1e3)
         first = f", first call {latencies_ms[0]:.0f} ms" if repeat > 1 else " (first call)"
-        where = "onnxruntime on the CPU" if backend.name == "onnxruntime" else backend.name
+        where = inpainter.chosen.partition(":")[0]
         report = (
             f"{where}, {statistics.median(latencies_ms):.0f} ms{f' median of {repeat}' if repeat > 1 else ''}{first}"
         )

@@ -1,16 +1,22 @@
-"""Pictures of any size, inpainted by a backend."""
+"""Photographs of any size, inpainted."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from cisi_runtime.backends.base import Backend
-from cisi_runtime.codec import encode_pixels
-from cisi_runtime.errors import GraphError
+from cisi_runtime.backends.opening import open_backend
+from cisi_runtime.extrapolation import extrapolate
+from cisi_runtime.joining import join
 from cisi_runtime.padding import pad
+from cisi_runtime.whole import as_pixels, check_arrays
+from cisi_runtime.windows import Window, plan_windows
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -18,30 +24,111 @@ BoolArray = npt.NDArray[np.bool_]
 # The graph and golden file that ship with the package.
 SHIPPED_GRAPH = Path(__file__).parent / "weights" / "small.onnx"
 
+# Pixels that the network was trained with, and works with here, where the graph takes any.
+_SIDE = 256
+# Windows at a time, where the graph takes any number.
+_BATCH = 4
+
 
 class Inpainter:
-    """`Inpainter(backend)(image, hole_mask)`: fills the hole of one picture and touches nothing else."""
+    """`Inpainter("best.onnx")(image, hole_mask)`: fills the holes of a photograph and touches nothing else.
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
+    model: a graph, an engine, or a backend that is open; default: the graph that ships. backend: "auto" chooses by the
+    file, "onnxruntime", "openvino", "tensorrt". `chosen` says what runs and why. Calls from several threads are
+    safe. Raises what the backends raise.
+
+    Around each hole a window twice its length is looked at, so that the cost follows the holes. One of up to 256 pixels
+    goes to the network as it is, a larger one at 256 pixels, and the fill is enlarged; of a scratch or a wire one piece
+    follows the other.
+    """
+
+    def __init__(self, model: Path | str | Backend = SHIPPED_GRAPH, backend: str = "auto", *, threads: int = 0) -> None:
+        if isinstance(model, Backend):
+            self.backend, self.chosen = model, f"{model.name}: it was given"
+        else:
+            self.backend, self.chosen = open_backend(Path(model), backend, threads=threads)
+        fixed = self.backend.fixed
+        self._side = min(fixed.height or _SIDE, fixed.width or _SIDE)
 
     def __call__(self, image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
         """image uint8 `[H, W, 3]` RGB, hole_mask bool `[H, W]`, True = hole; any size. Returns the completed picture,
-        uint8 `[H, W, 3]`; every known pixel is as it was. A mask without a hole returns a copy of the picture. Raises
-        GraphError for a graph of one size that is not this picture's."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"image: expected uint8 [H, W, 3], got {image.dtype} {image.shape}")
-        if hole_mask.dtype != np.bool_ or hole_mask.shape != image.shape[:2]:
-            raise ValueError(f"hole_mask: expected bool {image.shape[:2]}, got {hole_mask.dtype} {hole_mask.shape}")
-        if not hole_mask.any():
-            return image.copy()
-        padded_image, padded_mask = pad(image, hole_mask, self.backend.contract)
-        if not self.backend.fixed.takes((1, *padded_mask.shape)):
-            height, width = padded_mask.shape
-            raise GraphError(
-                f"the graph takes {self.backend.fixed}; the picture is {image.shape[1]}x{image.shape[0]}, padded "
-                f"{width}x{height}: expected a graph for any size, or for this one"
-            )
-        completed = self.backend.run_pixels(padded_image[None], padded_mask[None])[0]
-        pixels = completed if completed.dtype == np.uint8 else encode_pixels(completed)
-        return np.ascontiguousarray(pixels[: image.shape[0], : image.shape[1]])
+        uint8 `[H, W, 3]`; every known pixel is as it was, and what lies under the hole has no influence. A mask without
+        a hole returns a copy of the picture. Raises ValueError for other arrays."""
+        check_arrays(image, hole_mask)
+        completed, rest = image.copy(), hole_mask.copy()
+        windows = plan_windows(hole_mask, self._side)
+        for _, together in itertools.groupby(windows, key=lambda window: window.round):
+            # The pieces of a round do not see each other's results, in whatever order and batches they come.
+            results = list(self._fills(completed, rest, list(together)))
+            for window, fill in results:
+                top, left, bottom, right = window.fill
+                here = rest[top:bottom, left:right]
+                inside = fill[top - window.top : bottom - window.top, left - window.left : right - window.left]
+                completed[top:bottom, left:right][here] = inside[here]
+                here[...] = False
+        return completed
+
+    def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Run once for photographs of these heights and widths, so that the first is as quick as the others."""
+        for height, width in sizes:
+            hole_mask = np.zeros((height, width), dtype=np.bool_)
+            hole_mask[height // 2, width // 2] = True
+            self(np.zeros((height, width, 3), dtype=np.uint8), hole_mask)
+
+    def _fills(
+        self, image: UInt8Array, hole_mask: BoolArray, windows: Sequence[Window]
+    ) -> Iterator[tuple[Window, UInt8Array]]:
+        """Each window with its pixels, uint8 `[h, w, 3]`, good inside the hole."""
+        prepared = [_Prepared(image[w.rows, w.columns], hole_mask[w.rows, w.columns], self._side) for w in windows]
+        padded = [self._padded(one) for one in prepared]
+        order = sorted(range(len(windows)), key=lambda index: padded[index][1].shape)
+        for _, group in itertools.groupby(order, key=lambda index: padded[index][1].shape):
+            members = list(group)
+            size = self.backend.fixed.batch or _BATCH
+            for start in range(0, len(members), size):
+                chunk = members[start : start + size]
+                # A graph of one batch gets its number of pictures, the last one several times.
+                filled_up = chunk + [chunk[-1]] * ((self.backend.fixed.batch or len(chunk)) - len(chunk))
+                images = np.stack([padded[index][0] for index in filled_up])
+                masks = np.stack([padded[index][1] for index in filled_up])
+                results = as_pixels(self.backend.run_pixels(images, masks))
+                for index, result in zip(chunk, results, strict=False):
+                    yield windows[index], prepared[index].finish(result)
+
+    def _padded(self, one: _Prepared) -> tuple[UInt8Array, BoolArray]:
+        fixed = self.backend.fixed
+        to = (fixed.height, fixed.width) if fixed.height and fixed.width else None
+        return pad(one.pixels, one.hole_mask, self.backend.contract, to)
+
+
+class _Prepared:
+    """A window on its way to the network: at most `side` pixels long, nothing left of what is under the hole."""
+
+    def __init__(self, image: UInt8Array, hole_mask: BoolArray, side: int) -> None:
+        self._hole_mask = hole_mask
+        self._continued = extrapolate(image, hole_mask)
+        height, width = hole_mask.shape
+        self._scale = max(1.0, max(height, width) / side)
+        self.pixels = np.rint(self._continued).astype(np.uint8)
+        self.hole_mask = hole_mask
+        if self._scale > 1.0:
+            size = (max(1, round(width / self._scale)), max(1, round(height / self._scale)))
+            self.pixels = _resized(self.pixels, size)
+            # A pixel that has any part of the hole in it is hole.
+            cover = Image.fromarray(hole_mask.astype(np.uint8) * np.uint8(255)).resize(size, Image.Resampling.BOX)
+            self.hole_mask = np.asarray(cover) > 0
+
+    def finish(self, completed: UInt8Array) -> UInt8Array:
+        """The network's result, cropped, enlarged, and joined to what is around the hole."""
+        height, width = self.hole_mask.shape
+        # At the network's size first: enlarged, its edge is a mixture of both sides and shows no difference.
+        pixels = join(completed[:height, :width], self.pixels.astype(np.float32), self.hole_mask)
+        if self._scale > 1.0:
+            pixels = _resized(pixels, (self._hole_mask.shape[1], self._hole_mask.shape[0]))
+            pixels = join(pixels, self._continued, self._hole_mask)
+        return pixels
+
+
+def _resized(pixels: UInt8Array, size: tuple[int, int]) -> UInt8Array:
+    """To (width, height), by the contract's filter."""
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS))

@@ -18,8 +18,11 @@ def padded_size(height: int, width: int, contract: Contract) -> tuple[int, int]:
     return padded[0], padded[1]
 
 
-def pad(rgb: UInt8Array, hole_mask: BoolArray, contract: Contract) -> tuple[UInt8Array, BoolArray]:
-    """Pad picture `[H, W, 3]` and mask `[H, W]` together to the right and below by the contract's rule.
+def pad(
+    rgb: UInt8Array, hole_mask: BoolArray, contract: Contract, to: tuple[int, int] | None = None
+) -> tuple[UInt8Array, BoolArray]:
+    """Pad picture `[H, W, 3]` and mask `[H, W]` together to the right and below by the contract's rule, to height and
+    width `to`, or to the next that a graph for any size takes.
 
     Measured once on the shipped weights, 52 photographs cut from 256 to 250 pixels, PSNR over the hole: reflect
     15.38 dB, edge 15.37 dB, hole 15.23 dB, uncut 15.37 dB.
@@ -29,7 +32,8 @@ def pad(rgb: UInt8Array, hole_mask: BoolArray, contract: Contract) -> tuple[UInt
     """
     height, width = hole_mask.shape
     below, right = (
-        after - before for after, before in zip(padded_size(height, width, contract), (height, width), strict=True)
+        after - before
+        for after, before in zip(to or padded_size(height, width, contract), (height, width), strict=True)
     )
     if contract.padding == "hole":
         return (

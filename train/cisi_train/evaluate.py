@@ -16,13 +16,13 @@ from tqdm import tqdm
 from cisi_runtime.backends.opening import is_engine, open_backend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract, holds_float16
 from cisi_runtime.errors import DataError
-from cisi_runtime.inpainter import Inpainter
 from cisi_runtime.masks import centre_hole, random_hole, strokes_of_area
 from cisi_runtime.metrics import agreement_db, hole_quality
 from cisi_runtime.pictures import SUFFIXES, find_pictures, read_square
 from cisi_runtime.rungs import runnable
 from cisi_runtime.self_check import check_on_this_cpu
 from cisi_runtime.sheet import show_hole
+from cisi_runtime.whole import WholePicture
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.inpaint import inpaint_pixels
 from cisi_train.lpips import Lpips
@@ -145,14 +145,14 @@ def graph_method(path: Path) -> Method:
     """An exported graph in ONNX Runtime; one that holds float16 emulated, and as it is written; an engine on its GPU.
     Raises GraphError for an INT8 graph that this CPU does not run right, and what `TensorRtBackend` raises."""
     if is_engine(path):
-        return Inpainter(open_backend(path))
+        return WholePicture(open_backend(path)[0])
     if is_emulated(path):
-        return Inpainter(OnnxRuntimeBackend(runnable(path.read_bytes()), optimise=False))
+        return WholePicture(OnnxRuntimeBackend(runnable(path.read_bytes()), optimise=False))
     backend = OnnxRuntimeBackend(path)
     warning = check_on_this_cpu(backend, path)
     if warning is not None:
         print(f"warning: {warning}", file=sys.stderr)
-    return Inpainter(backend)
+    return WholePicture(backend)
 
 
 def mean_method(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cisi_runtime.backends.base import Backend
+from cisi_runtime.errors import GraphError
+
+BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
 
 
 def is_engine(path: Path) -> bool:
@@ -12,13 +15,28 @@ def is_engine(path: Path) -> bool:
     return path.suffix != ".onnx"
 
 
-def open_backend(path: Path, *, threads: int = 0) -> Backend:
-    """ONNX Runtime on the CPU for a graph, TensorRT for an engine; threads: as `OnnxRuntimeBackend`, which an engine
-    does not use. Raises what the backends raise."""
+def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tuple[Backend, str]:
+    """A backend for a graph or an engine, and what was chosen and why. threads: of those on the CPU, 0: all cores.
+
+    "auto": TensorRT for an engine, ONNX Runtime on the CPU for a graph. Raises GraphError for a backend that does not
+    take such a file, and what the backends raise.
+    """
+    if backend not in BACKENDS:
+        raise GraphError(f"backend {backend}: expected {', '.join(BACKENDS)}")
     if is_engine(path):
+        if backend not in ("auto", "tensorrt"):
+            raise GraphError(f"{path}: is no .onnx file, and {backend} takes graphs alone")
         from cisi_runtime.backends.tensorrt import TensorRtBackend
 
-        return TensorRtBackend.open(path)
+        engine = TensorRtBackend.open(path)
+        return engine, f"{engine.name}: {path.name} is an engine"
+    if backend == "tensorrt":
+        raise GraphError(f"{path}: is a graph; TensorRT runs engines: cisi-build {path}")
+    reason = "it was asked for" if backend != "auto" else f"{path.name} is a graph"
+    if backend == "openvino":
+        from cisi_runtime.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(path, threads=threads), f"openvino on the CPU: {reason}"
     from cisi_runtime.backends.ort import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(path, threads=threads)
+    return OnnxRuntimeBackend(path, threads=threads), f"onnxruntime on the CPU: {reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class OpenVinoBackend(Backend):
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
+        self._lock = threading.Lock()
         core = openvino.Core()
         try:
             model = core.read_model(graph if isinstance(graph, bytes) else str(graph))
@@ -40,10 +42,11 @@ class OpenVinoBackend(Backend):
 
     def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
         inputs = dict(zip(self.contract.inputs, (image, hole_mask), strict=True))
-        try:
-            results = self._request.infer(inputs)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise GraphError(f"OpenVINO failed on an image of shape {image.shape}: {reason}") from error
-        # The request writes the next result into the same memory.
-        return np.array(results[self.contract.output])
+        # One request, which writes the next result into the same memory.
+        with self._lock:
+            try:
+                results = self._request.infer(inputs)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise GraphError(f"OpenVINO failed on an image of shape {image.shape}: {reason}") from error
+            return np.array(results[self.contract.output])

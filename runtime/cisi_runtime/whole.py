@@ -1,0 +1,54 @@
+"""The network on a whole picture, as it is: what evaluations measure."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cisi_runtime.backends.base import Backend
+from cisi_runtime.codec import encode_pixels
+from cisi_runtime.errors import GraphError
+from cisi_runtime.padding import pad
+
+UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
+
+
+class WholePicture:
+    """`WholePicture(backend)(image, hole_mask)`: one forward pass over all of the picture, padded and cropped by the
+    contract's rule. Its cost is that of the picture; `Inpainter` is for photographs."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def __call__(self, image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
+        """image uint8 `[H, W, 3]` RGB, hole_mask bool `[H, W]`, True = hole. Returns the completed picture, uint8
+        `[H, W, 3]`; every known pixel is as it was. A mask without a hole returns a copy of the picture. Raises
+        GraphError for a graph of one size that is not this picture's."""
+        check_arrays(image, hole_mask)
+        if not hole_mask.any():
+            return image.copy()
+        padded_image, padded_mask = pad(image, hole_mask, self.backend.contract)
+        if not self.backend.fixed.takes((1, *padded_mask.shape)):
+            height, width = padded_mask.shape
+            raise GraphError(
+                f"the graph takes {self.backend.fixed}; the picture is {image.shape[1]}x{image.shape[0]}, padded "
+                f"{width}x{height}: expected a graph for any size, or for this one"
+            )
+        pixels = as_pixels(self.backend.run_pixels(padded_image[None], padded_mask[None]))[0]
+        return np.ascontiguousarray(pixels[: image.shape[0], : image.shape[1]])
+
+
+def check_arrays(image: UInt8Array, hole_mask: BoolArray) -> None:
+    """Raise ValueError unless they are uint8 `[H, W, 3]` and bool `[H, W]`."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"image: expected uint8 [H, W, 3], got {image.dtype} {image.shape}")
+    if hole_mask.dtype != np.bool_ or hole_mask.shape != image.shape[:2]:
+        raise ValueError(f"hole_mask: expected bool {image.shape[:2]}, got {hole_mask.dtype} {hole_mask.shape}")
+
+
+def as_pixels(completed: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> UInt8Array:
+    """What a graph of either face gives, as uint8 `[N, H, W, 3]`."""
+    if completed.dtype == np.uint8:
+        return completed.astype(np.uint8, copy=False)
+    return np.stack([encode_pixels(picture) for picture in completed])
