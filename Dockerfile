@@ -1,7 +1,8 @@
 # Two images from one file:
 #   docker build --target cpu -t cisi-net:cpu .      graphs in ONNX Runtime on the CPU
 #   docker build --target gpu -t cisi-net:gpu .      engines in TensorRT; run it with --gpus all
-# Pictures of this folder: docker run --rm -v "$PWD:/data" cisi-net:cpu run photo.jpg --mask hole.png -o out.png
+# Pictures of this folder, as the user whose they are:
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" cisi-net:cpu run photo.jpg --mask hole.png -o out.png
 # No instruction of it has been run by a Docker engine yet; tests check them as far as is possible without one.
 
 FROM python:3.11-slim AS wheel
@@ -28,12 +29,14 @@ CMD ["--help"]
 
 # NVIDIA's image has TensorRT, CUDA and the headers that PyCUDA is compiled with.
 FROM nvcr.io/nvidia/tensorrt:25.10-py3 AS gpu
+COPY constraints.txt /tmp/constraints.txt
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install --no-cache-dir "$(ls /wheels/cisi_net-*.whl)[cpu]" "pycuda>=2025.1" "cuda-bindings>=13.0" \
+    pip install --no-cache-dir -c /tmp/constraints.txt "$(ls /wheels/cisi_net-*.whl)[cpu]" "pycuda>=2025.1" "cuda-bindings>=13.0" \
     && useradd --create-home --uid 10001 cisi
 USER 10001
 WORKDIR /data
 ENV CISI_CACHE=/data/.cisi-cache
+# A GPU that answers, and the network; engines are the user's: cisi-parity checks them.
 HEALTHCHECK --interval=1h --timeout=2m --start-period=10s --retries=1 \
     CMD ["sh", "-c", "python -c 'from cisi_runtime.cuda.driver import find_gpu; find_gpu()' && cisi parity"]
 ENTRYPOINT ["cisi"]

@@ -2,7 +2,7 @@
 
 PyTorch as people write it, against our buffers, stream and captured graph around the same network, ONNX Runtime's CUDA
 provider, and an engine where the card takes one. All take turns within one run: compare the rows with each other.
-`--rehearse` runs the same script on the CPU, for whoever wants to know that no GPU minute goes into a typo.
+`--rehearse` runs on the CPU what of it needs no CUDA; our runner, ONNX Runtime's CUDA provider and engines do.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from cisi_runtime.backends.ort_cuda import OnnxRuntimeCudaBackend
 from cisi_runtime.backends.tensorrt import TensorRtBackend
 from cisi_runtime.command import option, run_command
 from cisi_runtime.contract import Contract
-from cisi_runtime.cuda.driver import find_gpu
+from cisi_runtime.cuda.driver import counting, find_gpu
 from cisi_runtime.cuda.memory import open_memory
 from cisi_runtime.cuda.runner import DeviceArray, Enqueue, Runner
 from cisi_runtime.cuda.runner import Tensor as DeviceTensor
@@ -46,6 +46,8 @@ from cisi_runtime.files import whole_file
 from cisi_train.checkpoint import Checkpoint, load_checkpoint
 
 Array = Any
+# From host memory to host memory; and for tensors on the device.
+Doors = tuple[Callable[[Array, Array], Array], Callable[[Tensor, Tensor], object] | None]
 _PERCENTILES = (50, 95, 99)
 
 
@@ -98,13 +100,20 @@ def bench(
         checkpoint = load_checkpoint(ckpt)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
+    # Each size is compiled; beyond the limit PyTorch would run eager under the name of compiled.
+    torch._dynamo.config.recompile_limit = 256
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
     device = torch.device("cpu" if rehearse else "cuda")
     about = _about(device)
     click.echo(json.dumps(about), err=True)
     lines = [json.dumps(about)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        methods = list(_methods(checkpoint, folder, engine, device, rehearse=rehearse))
+        methods = [
+            Method(name, *doors)
+            for name, make in _methods(checkpoint, folder, engine, device, rehearse=rehearse)
+            if (doors := _made(name, make)) is not None
+        ]
         model = float_graph(checkpoint, precision="float32", target="cpu", face="uint8")
         peak = _peak_tflops(device)
         for side in map(int, sizes.split(",")):
@@ -113,11 +122,17 @@ def bench(
                 for row in _measure(methods, (batch, side, side), rounds, flop, peak, device):
                     lines.append(json.dumps(row))
                     click.echo(_shown(row))
+                    _write(out, lines)
         memory = round(torch.cuda.max_memory_reserved() / 2**20) if device.type == "cuda" else None
         lines.append(json.dumps({"peak_tflops": peak, "most_pytorch_mib": memory}))
         for method in methods:
             lines.append(json.dumps({"method": method.name, "calls": _calls(method, (1, 256, 256))}))
             click.echo(lines[-1])
+        _write(out, lines)
+
+
+def _write(out: Path | None, lines: Sequence[str]) -> None:
+    """What was measured so far."""
     if out is not None:
         with option("--out"), whole_file(out) as temporary:
             temporary.write_text("\n".join(lines) + "\n")
@@ -125,45 +140,54 @@ def bench(
 
 def _methods(
     checkpoint: Checkpoint, folder: Path, engine: Path | None, device: torch.device, *, rehearse: bool
-) -> Iterator[Method]:
+) -> Iterator[tuple[str, Callable[[], Doors]]]:
+    """Names, and what makes each ready; one that cannot be made is told and left out."""
     plain = inference_module(checkpoint.generator(), target="cpu", face="uint8", half=False).to(device)
-    yield _torch_method("PyTorch eager float32", plain, device)
-    half_type = torch.bfloat16 if rehearse else torch.float16
-    half = _Autocast(copy.deepcopy(plain).to(memory_format=torch.channels_last), half_type, device.type)  # type: ignore[call-overload]
-    yield _torch_method("PyTorch half, channels last", half, device)
+    yield "PyTorch eager float32", lambda: _torch_doors(plain, device)
+    half: nn.Module
+    if rehearse:
+        half = _Autocast(copy.deepcopy(plain), torch.bfloat16)
+    else:
+        half = inference_module(checkpoint.generator(), target="tensorrt", face="uint8", half=True)
+        half = half.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    yield "PyTorch half, channels last", lambda: _torch_doors(half, device)
     compiled: Any = torch.compile(half, dynamic=False)
-    yield _torch_method("PyTorch half, torch.compile", compiled, device)
+    yield "PyTorch half, torch.compile", lambda: _torch_doors(compiled, device)
     graphs = {}
     for precision in ("float32", "float16"):
         model = float_graph(checkpoint, precision=precision, target="cpu" if rehearse else "tensorrt", face="uint8")
         graphs[precision] = folder / f"{precision}.onnx"
         graphs[precision].write_bytes(model.SerializeToString())
     if rehearse:
-        yield Method("ONNX Runtime CPU, float32", open_backend(graphs["float32"])[0].run, None)
+        yield "ONNX Runtime CPU, float32", lambda: (open_backend(graphs["float32"])[0].run, None)
         return
     contract = dataclasses.replace(checkpoint.contract, face="uint8")
     for name, module in {"eager half": half, "compiled half": compiled}.items():
-        yield _gpu_method(f"our runner around {name}", _runner_around(module, contract))
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        for precision, path in graphs.items():
-            yield _gpu_method(f"ONNX Runtime CUDA, {precision}", OnnxRuntimeCudaBackend(path))
-    else:
-        click.echo("ONNX Runtime here has no CUDA provider: not measured", err=True)
+        yield f"our runner around {name}", lambda module=module: _gpu_doors(_runner_around(module, contract))  # type: ignore[misc]
+    for precision, path in graphs.items():
+        yield f"ONNX Runtime CUDA, {precision}", lambda path=path: _gpu_doors(OnnxRuntimeCudaBackend(path))  # type: ignore[misc]
     if engine is not None:
-        with option("--engine"):
-            yield _gpu_method(engine.name, TensorRtBackend.open(engine))
+        yield engine.name, lambda: _gpu_doors(TensorRtBackend.open(engine))
+
+
+def _made(name: str, make: Callable[[], Doors]) -> Doors | None:
+    try:
+        return make()
+    except (CisiError, RuntimeError) as error:
+        click.echo(f"{name}: not measured: {' '.join(str(error).split())}", err=True)
+        return None
 
 
 class _Autocast(nn.Module):
-    """Convolutions in half precision, statistics and pixels in float32, as the float16 graph has it."""
+    """Half precision of the CPU, for rehearsals."""
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype, device: str) -> None:
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self._module, self._dtype, self._device = module, dtype, device
+        self._module, self._dtype = module, dtype
 
     def forward(self, image: Tensor, hole_mask: Tensor) -> Tensor:
         """As the module's."""
-        with torch.autocast(self._device, dtype=self._dtype):
+        with torch.autocast("cpu", dtype=self._dtype):
             completed: Tensor = self._module(image, hole_mask)
         return completed
 
@@ -173,7 +197,7 @@ def _runner_around(module: nn.Module, contract: Contract) -> GpuBackend:
     return GpuBackend("PyTorch", contract, FixedShape(), runner)
 
 
-def _torch_method(name: str, module: Callable[[Tensor, Tensor], Tensor], device: torch.device) -> Method:
+def _torch_doors(module: Callable[[Tensor, Tensor], Tensor], device: torch.device) -> Doors:
     def run(image: Array, hole_mask: Array) -> Array:
         with torch.inference_mode():
             return module(torch.from_numpy(image).to(device), torch.from_numpy(hole_mask).to(device)).cpu().numpy()
@@ -184,11 +208,11 @@ def _torch_method(name: str, module: Callable[[Tensor, Tensor], Tensor], device:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    return Method(name, run, on_device)
+    return run, on_device
 
 
-def _gpu_method(name: str, backend: GpuBackend) -> Method:
-    return Method(name, backend.run, backend.run_on_device)
+def _gpu_doors(backend: GpuBackend) -> Doors:
+    return backend.run, backend.run_on_device
 
 
 def _measure(
@@ -210,7 +234,7 @@ def _measure(
                 completed = method.run(image, hole_mask)
                 if method.on_device is not None:
                     method.on_device(*on_device)
-        except (CisiError, RuntimeError) as error:
+        except (CisiError, RuntimeError, ValueError) as error:
             click.echo(f"{method.name}, {batch}x{width}x{height}: {' '.join(str(error).split())}", err=True)
             continue
         reference = completed if reference is None else reference
@@ -263,11 +287,13 @@ def _calls(method: Method, sides: Sides) -> dict[str, float]:
     image = np.zeros((*sides, 3), dtype=np.uint8)
     hole_mask = np.full(sides, 255, dtype=np.uint8)
     kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    with torch.profiler.profile(activities=kinds) as profile:
+    with torch.profiler.profile(activities=kinds) as profile, counting() as counts:
         for _ in range(rounds):
             method.run(image, hole_mask)
     names = [event.name for event in profile.events() if re.match(r"cu[A-Z]|cuda[A-Z]|Mem(cpy|set)", event.name)]
-    return {name: count / rounds for name, count in collections.Counter(names).most_common()}
+    # The profiler does not see calls of the driver API but launches of kernels: ours are counted by themselves.
+    seen = {name: count / rounds for name, count in collections.Counter(names).most_common()}
+    return seen | {f"ours: {name}": count / rounds for name, count in counts.items()}
 
 
 def _shown(row: dict[str, Any]) -> str:

@@ -23,7 +23,9 @@ _MOST_BATCH = 28
 @click.option("--fp16", is_flag=True, help="Float16 convolutions, for TensorRT.")
 @click.option("--int8", is_flag=True, help="INT8 convolutions (Q/DQ), for --target cpu or tensorrt; needs --calib.")
 @click.option("--calib", type=click.Path(path_type=Path), help="Folder of photographs to find INT8 ranges with.")
-@click.option("--target", type=click.Choice(["cpu", "tensorrt"]), help="Default: tensorrt with --fp16, else cpu.")
+@click.option(
+    "--target", type=click.Choice(["cpu", "tensorrt"]), help="Default: tensorrt with --fp16 or --engine, else cpu."
+)
 @click.option(
     "--io",
     "face",
@@ -52,7 +54,7 @@ def export(
 
     Prints the parity table. When a rung fails, nothing is written and the exit status is 1.
     """
-    target = target or ("tensorrt" if fp16 else "cpu")
+    target = target or ("tensorrt" if fp16 or engine else "cpu")
     _check_options(fp16, int8, calib, target, engine)
     precision = "float16" if fp16 else "int8" if int8 else "float32"
     fixed_size, fixed_batch = _parse_size(size), _parse_batch(batch)

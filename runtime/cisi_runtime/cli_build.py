@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +61,8 @@ def build(
     """
     from cisi_runtime.engines.options import CAPABILITIES, BuildOptions, Profile, choose_flavour
 
+    # As Ctrl-C: the building process ends, and what is half written goes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = out or graph.with_suffix(".engine")
     if out.suffix == ".onnx":
         raise click.UsageError(f"--out {out}: expected the name of an engine, not of a graph")

@@ -23,7 +23,7 @@ from cisi_runtime.command import option, run_command
 @click.option("--model", type=click.Path(path_type=Path), help="ONNX graph or engine; default: the graph that ships.")
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "onnxruntime", "openvino", "tensorrt"]),
+    type=click.Choice(["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"]),
     default="auto",
     show_default=True,
     help="auto: onnxruntime for a graph, tensorrt for an engine.",

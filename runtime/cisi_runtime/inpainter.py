@@ -14,7 +14,7 @@ from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.opening import open_backend
 from cisi_runtime.extrapolation import extrapolate
 from cisi_runtime.joining import join
-from cisi_runtime.padding import pad
+from cisi_runtime.padding import pad, padded_size
 from cisi_runtime.whole import as_pixels, check_arrays
 from cisi_runtime.windows import Window, plan_windows
 
@@ -33,9 +33,9 @@ _BATCH = 4
 class Inpainter:
     """`Inpainter("best.onnx")(image, hole_mask)`: fills the holes of a photograph and touches nothing else.
 
-    model: a graph, an engine, or a backend that is open; default: the graph that ships. backend: "auto" chooses by the
-    file, "onnxruntime", "openvino", "tensorrt". `chosen` says what runs and why. Calls from several threads are
-    safe. Raises what the backends raise.
+    model: a graph, an engine, or a backend that is open; default: the graph that ships. backend: "onnxruntime",
+    "onnxruntime-cuda", "openvino", "tensorrt"; "auto" chooses by the file. `chosen` says what runs and why. Calls from
+    several threads are safe. Raises what the backends raise.
 
     Around each hole a window twice its length is looked at, so that the cost follows the holes. One of up to 256 pixels
     goes to the network as it is, a larger one at 256 pixels, and the fill is enlarged; of a scratch or a wire one piece
@@ -47,8 +47,9 @@ class Inpainter:
             self.backend, self.chosen = model, f"{model.name}: it was given"
         else:
             self.backend, self.chosen = open_backend(Path(model), backend, threads=threads)
-        fixed = self.backend.fixed
-        self._side = min(fixed.height or _SIDE, fixed.width or _SIDE)
+        self._least, (most_pictures, *most_sides) = self.backend.fixed.limits()
+        self._side = min(_SIDE, *most_sides) if self.backend.fixed.height is None else min(most_sides)
+        self._batch = most_pictures if self.backend.fixed.batch else min(_BATCH, most_pictures)
 
     def __call__(self, image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
         """image uint8 `[H, W, 3]` RGB, hole_mask bool `[H, W]`, True = hole; any size. Returns the completed picture,
@@ -84,11 +85,10 @@ class Inpainter:
         order = sorted(range(len(windows)), key=lambda index: padded[index][1].shape)
         for _, group in itertools.groupby(order, key=lambda index: padded[index][1].shape):
             members = list(group)
-            size = self.backend.fixed.batch or _BATCH
-            for start in range(0, len(members), size):
-                chunk = members[start : start + size]
-                # A graph of one batch gets its number of pictures, the last one several times.
-                filled_up = chunk + [chunk[-1]] * ((self.backend.fixed.batch or len(chunk)) - len(chunk))
+            for start in range(0, len(members), self._batch):
+                chunk = members[start : start + self._batch]
+                # Where a graph takes no fewer pictures it gets the last one several times.
+                filled_up = chunk + [chunk[-1]] * (self._least[0] - len(chunk))
                 images = np.stack([padded[index][0] for index in filled_up])
                 masks = np.stack([padded[index][1] for index in filled_up])
                 results = as_pixels(self.backend.run_pixels(images, masks))
@@ -96,8 +96,9 @@ class Inpainter:
                     yield windows[index], prepared[index].finish(result)
 
     def _padded(self, one: _Prepared) -> tuple[UInt8Array, BoolArray]:
-        fixed = self.backend.fixed
-        to = (fixed.height, fixed.width) if fixed.height and fixed.width else None
+        height, width = one.hole_mask.shape
+        next_up = padded_size(height, width, self.backend.contract)
+        to = (max(next_up[0], self._least[1]), max(next_up[1], self._least[2]))
         return pad(one.pixels, one.hole_mask, self.backend.contract, to)
 
 

@@ -178,6 +178,23 @@ def test_an_audit_by_hand() -> None:
     )
 
 
+def test_the_words_of_tensorrt_10() -> None:
+    start = "Name: one + relu, LayerType: CaskConvolution, "
+    half = "Format/Datatype: Channel major FP16 format where C % 8 == 0"
+    known = (
+        start
+        + f"Inputs: [ {{ Name: x, Location: Device, Dimensions: [1,64,9,9], {half} }}], Outputs: [], TacticName: t"
+    )
+    assert audit_log({"one": "float16"}, [known]).wrong == ()
+    free = (
+        "Inputs: [ { Name: x, Dimensions: [-1,64,-1,-1], Format/Datatype: N/A due to dynamic shapes }], Outputs: [], "
+    )
+    weights = "ParameterType: Convolution, Weights: { Type: Int8, Count: 9 }, TacticName: t"
+    assert audit_log({"one": "int8"}, [start + free + weights]).wrong == ()
+    (unread,) = audit_log({"one": "int8"}, [start + free]).wrong
+    assert unread.built == "unknown"
+
+
 def test_faults_by_hand() -> None:
     def audit(*types: str) -> Audit:
         return Audit(tuple(AuditedConvolution(f"c{i}", kind, kind) for i, kind in enumerate(types)), 9, 0)
@@ -195,8 +212,9 @@ def test_a_graph_that_cannot_be_built_leaves_nothing(graphs: Graphs, tmp_path: P
     model = onnx.load(graphs["float16"])
     next(node for node in model.graph.node if node.op_type == "Conv").op_type = "Convolution"
     (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(EngineError, match=r"bad.onnx: no engine for SM 8.9: .*Plugin not found"):
+    with pytest.raises(EngineError, match=r"bad.onnx: no engine for SM 8.9: .*Plugin not found") as error:
         build(tmp_path / "bad.onnx", ADA)
+    assert "Fatal Python error" not in str(error.value)
     with pytest.raises(EngineError, match="SM 9.0: TensorRT-RTX has no such target here, expected 8.0, 8.6, 8.9"):
         BuildOptions(capabilities=("9.0",))
     assert [path.name for path in tmp_path.iterdir()] == ["bad.onnx"]

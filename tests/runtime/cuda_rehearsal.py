@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import pytest
 from cisi_runtime.backends.gpu import GpuBackend, face_tensors
 from cisi_runtime.backends.ort import OnnxRuntimeBackend, fixed_shape, graph_contract
 from cisi_runtime.backends.ort_cuda import BoundSession
-from cisi_runtime.cuda.driver import call, find_gpu, handle
-from cisi_runtime.cuda.memory import BindingsMemory, open_memory
+from cisi_runtime.cuda.driver import call, find_gpu, handle, use_primary_context
+from cisi_runtime.cuda.memory import BindingsMemory, PyCudaMemory, open_memory
 from cisi_runtime.cuda.runner import Enqueue, Runner, Tensor
 from cisi_runtime.errors import CudaError
 
@@ -79,6 +80,87 @@ class OnDevice:
         self.__cuda_array_interface__ = facts
 
 
+def pycuda_stand_in() -> tuple[types.ModuleType, types.ModuleType]:
+    """What `PyCudaMemory` uses of PyCUDA: everything looks for a context in a stack of each thread, and objects free
+    themselves."""
+    package, driver, stacks = types.ModuleType("pycuda"), types.ModuleType("pycuda.driver"), threading.local()
+
+    class LogicError(Exception):
+        pass
+
+    def active() -> None:
+        if not getattr(stacks, "contexts", None):
+            raise LogicError("no currently active context?")
+
+    class Context:
+        def push(self) -> None:
+            stacks.contexts = [*getattr(stacks, "contexts", []), self]
+            use_primary_context()
+
+        def pop(self) -> None:
+            stacks.contexts.pop()
+
+    class Device:
+        def __init__(self, _number: int) -> None: ...
+
+        def retain_primary_context(self) -> Context:
+            return Context()
+
+    class Stream:
+        def __init__(self, flags: int) -> None:
+            active()
+            self._own = call("cuStreamCreate", flags)
+            self.handle = int(self._own)
+
+        def synchronize(self) -> None:
+            active()
+            call("cuStreamSynchronize", self._own)
+
+        def __del__(self) -> None:
+            call("cuStreamDestroy", self._own)
+
+    class Allocation:
+        def __init__(self, name: str, address: Any) -> None:
+            self._name, self._address = name, address
+
+        def __int__(self) -> int:
+            return int(self._address)
+
+        def free(self) -> None:
+            active()
+            call(self._name, self._address)
+
+    def pagelocked_empty(nbytes: int, _dtype: Any) -> Any:
+        active()
+        allocation = Allocation("cuMemFreeHost", call("cuMemHostAlloc", nbytes, 0))
+        facts = {"shape": (nbytes,), "typestr": "|u1", "data": (int(allocation), False), "version": 3}
+        allocation.__array_interface__ = facts  # type: ignore[attr-defined]
+        # Its `base` is the allocation, as with PyCUDA.
+        return np.asarray(allocation)
+
+    def copy(name: str) -> Any:
+        def asynchronous(to: Any, source: Any, *rest: Any) -> None:
+            active()
+            *size, stream = rest
+            host = next((x for x in (to, source) if isinstance(x, np.ndarray)), None)
+            ends = [x.ctypes.data if isinstance(x, np.ndarray) else handle("CUdeviceptr", x) for x in (to, source)]
+            call(name, *ends, size[0] if size else host.nbytes, handle("CUstream", stream.handle))
+
+        return asynchronous
+
+    def mem_alloc(nbytes: int) -> Allocation:
+        active()
+        return Allocation("cuMemFree", call("cuMemAlloc", nbytes))
+
+    driver.Error, driver.LogicError, driver.Device, driver.Stream = LogicError, LogicError, Device, Stream
+    driver.init = lambda: call("cuInit", 0)
+    driver.pagelocked_empty, driver.mem_alloc = pagelocked_empty, mem_alloc
+    driver.memcpy_htod_async, driver.memcpy_dtoh_async = copy("cuMemcpyHtoDAsync"), copy("cuMemcpyDtoHAsync")
+    driver.memcpy_dtod_async = copy("cuMemcpyDtoDAsync")
+    package.driver = driver
+    return package, driver
+
+
 def main(graph: Path) -> None:
     found: dict[str, Any] = {"gpu": str(find_gpu())}
     reference = OnnxRuntimeBackend(graph, threads=1)
@@ -110,6 +192,9 @@ def main(graph: Path) -> None:
     array = np.ctypeslib.as_array(pointer).reshape(facts["shape"])
     found["same on device"] = bool(np.array_equal(array, reference.run(*arrays)))
     found["on device"] = calls()
+    on_device[0].__cuda_array_interface__["stream"] = 7
+    backend.run_on_device(*on_device)
+    found["behind the caller's stream"] = calls()
 
     results: list[bool] = []
 
@@ -123,12 +208,13 @@ def main(graph: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    found["same from threads"] = results
+    found["same from threads"] = list(results)
 
     with pytest.raises(ValueError, match="with __cuda_array_interface__"):
         backend.run_on_device(*arrays)
     with pytest.raises(CudaError, match="larger than the buffers"):
         backend.run(*pictures(4, 128, 160, 1))
+    use_primary_context()
     with pytest.raises(CudaError, match="cuMemAlloc failed with CUDA_ERROR_OUT_OF_MEMORY"):
         memory.device(2 << 30)
     with pytest.raises(CudaError, match="cuMemcpyHtoDAsync failed with CUDA_ERROR_INVALID_VALUE"):
@@ -140,6 +226,8 @@ def main(graph: Path) -> None:
     found["graphs freed"] = calls().count("cuGraphExecDestroy")
     backend.close()
     closing = calls()
+    with pytest.raises(CudaError, match="the runner is closed"):
+        backend.run(*arrays)
     found["freed"] = {name: closing.count(name) for name in ("cuMemFree", "cuMemFreeHost", "cuStreamDestroy")}
 
     # Work that fails while it is captured: the stream must be usable afterwards.
@@ -161,11 +249,44 @@ def main(graph: Path) -> None:
     arrays = pictures(1, 64, 64, 3)
     with pytest.raises(CudaError, match="planted"):
         backend.run(*arrays)
-    memory.synchronise()
+    with memory.entered():
+        memory.synchronise()
     backend.close()
 
-    # ONNX Runtime's own binding to our addresses, with its CPU provider.
+    # Work that allocates while it is captured: no silent loss of the graph.
     memory = open_memory()
+
+    def greedy(tensors: Sequence[Tensor], addresses: Mapping[str, int]) -> Enqueue:
+        enqueue = work.plan(tensors, addresses)
+
+        def allocating(stream: int) -> None:
+            memory.device(64)
+            enqueue(stream)
+
+        return allocating
+
+    backend = GpuBackend("rehearsal", contract, fixed, Runner(memory, *face_tensors(contract, (1, 64, 64)), greedy))
+    with pytest.raises(CudaError, match="cuMemAlloc failed with CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"):
+        backend.run(*arrays)
+    backend.close()
+
+    # PyCUDA in the place of cuda-bindings, as strict as it is with its own stack of contexts.
+    sys.modules["pycuda"], sys.modules["pycuda.driver"] = pycuda_stand_in()
+    memory = PyCudaMemory()
+    backend = GpuBackend("PyCUDA", contract, fixed, Runner(memory, *face_tensors(contract, (2, 128, 160)), work.plan))
+    same = [bool(np.array_equal(backend.run(*arrays), reference.run(*arrays)))]
+    results.clear()
+    thread = threading.Thread(target=many, args=(0,))
+    thread.start()
+    thread.join()
+    found["same with PyCUDA"] = same + results
+    calls()
+    backend.close()
+    closing = calls()
+    found["freed by PyCUDA"] = {name: closing.count(name) for name in ("cuMemFree", "cuMemFreeHost", "cuStreamDestroy")}
+
+    # ONNX Runtime's own binding to our addresses, with its CPU provider.
+    memory = BindingsMemory()
     session = BoundSession(graph, ("CPUExecutionProvider", {}), device="cpu")
     late: list[Any] = []
 

@@ -11,7 +11,13 @@
 #include <string.h>
 
 typedef int Status;
-enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900 };
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900 };
+
+/* Most calls need a context that is current in the thread; some must not be made while a stream is captured. */
+static __thread void *current;
+static int captures;
+#define IN_CONTEXT() do { if (!current) return INVALID_CONTEXT; } while (0)
+#define NOT_CAPTURING() do { IN_CONTEXT(); if (captures) return CAPTURE_UNSUPPORTED; } while (0)
 
 typedef struct Step { void *to; const void *from; size_t bytes; void (*work)(void *); void *data; struct Step *next; } Step;
 typedef struct { Step *first, *last; int is_capturing; Step *kept, *kept_last; } Stream;
@@ -93,31 +99,49 @@ Status cuDeviceGetAttribute(int *out, int attribute, int device) {
     return OK;
 }
 Status cuDevicePrimaryCtxRetain(void **out, int device) { (void)device; trace("cuDevicePrimaryCtxRetain", 0); *out = (void *)1; return OK; }
-Status cuCtxSetCurrent(void *context) { return context ? OK : INVALID_VALUE; }
-Status cuMemAlloc_v2(void **out, size_t bytes) { trace("cuMemAlloc", bytes); return allocate(out, bytes, 1); }
-Status cuMemFree_v2(void *address) { trace("cuMemFree", 0); return release(address); }
-Status cuMemHostAlloc(void **out, size_t bytes, unsigned flags) { (void)flags; trace("cuMemHostAlloc", bytes); return allocate(out, bytes, 0); }
-Status cuMemFreeHost(void *address) { trace("cuMemFreeHost", 0); return release(address); }
+Status cuCtxSetCurrent(void *context) { current = context; return OK; }
+Status cuMemAlloc_v2(void **out, size_t bytes) { trace("cuMemAlloc", bytes); NOT_CAPTURING(); return allocate(out, bytes, 1); }
+Status cuMemFree_v2(void *address) { trace("cuMemFree", 0); NOT_CAPTURING(); return release(address); }
+Status cuMemHostAlloc(void **out, size_t bytes, unsigned flags) {
+    (void)flags;
+    trace("cuMemHostAlloc", bytes);
+    NOT_CAPTURING();
+    return allocate(out, bytes, 0);
+}
+Status cuMemFreeHost(void *address) { trace("cuMemFreeHost", 0); NOT_CAPTURING(); return release(address); }
+Status cuEventCreate(void **out, unsigned flags) { trace("cuEventCreate", flags); IN_CONTEXT(); *out = (void *)2; return OK; }
+Status cuEventRecord(void *event, void *stream) { (void)event; trace("cuEventRecord", (size_t)stream); IN_CONTEXT(); return OK; }
+Status cuStreamWaitEvent(void *stream, void *event, unsigned flags) {
+    (void)stream, (void)event;
+    trace("cuStreamWaitEvent", flags);
+    IN_CONTEXT();
+    return OK;
+}
+Status cuEventDestroy_v2(void *event) { (void)event; trace("cuEventDestroy", 0); return OK; }
 Status cuStreamCreate(Stream **out, unsigned flags) {
     trace("cuStreamCreate", flags);
+    NOT_CAPTURING();
     *out = calloc(1, sizeof **out);
     return OK;
 }
 Status cuStreamDestroy_v2(Stream *stream) { trace("cuStreamDestroy", 0); free(stream); return OK; }
 Status cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t bytes, Stream *stream) {
     trace("cuMemcpyHtoDAsync", bytes);
+    IN_CONTEXT();
     if (!lies_in(to, bytes, 1) || !lies_in(from, bytes, 0)) return INVALID_VALUE;
     put(stream, &(Step){to, from, bytes, NULL, NULL, NULL});
     return OK;
 }
 Status cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t bytes, Stream *stream) {
     trace("cuMemcpyDtoHAsync", bytes);
+    IN_CONTEXT();
     if (!lies_in(to, bytes, 0) || !lies_in(from, bytes, 1)) return INVALID_VALUE;
     put(stream, &(Step){to, from, bytes, NULL, NULL, NULL});
     return OK;
 }
 Status cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t bytes, Stream *stream) {
     trace("cuMemcpyDtoDAsync", bytes);
+    IN_CONTEXT();
     if (!lies_in(to, bytes, 1) || !lies_in(from, bytes, 1)) return INVALID_VALUE;
     put(stream, &(Step){to, from, bytes, NULL, NULL, NULL});
     return OK;
@@ -129,6 +153,7 @@ Status cuLaunchHostFunc(Stream *stream, void (*work)(void *), void *data) {
 }
 Status cuStreamSynchronize(Stream *stream) {
     trace("cuStreamSynchronize", 0);
+    IN_CONTEXT();
     if (stream->is_capturing) return CAPTURE_UNSUPPORTED;
     while (stream->first) {
         Step *step = stream->first;
@@ -143,6 +168,7 @@ Status cuStreamBeginCapture_v2(Stream *stream, int mode) {
     trace("cuStreamBeginCapture", mode);
     if (stream->is_capturing) return CAPTURE_UNSUPPORTED;
     stream->is_capturing = 1;
+    captures++;
     return OK;
 }
 Status cuStreamEndCapture(Stream *stream, Graph **out) {
@@ -152,6 +178,7 @@ Status cuStreamEndCapture(Stream *stream, Graph **out) {
     (*out)->first = stream->kept;
     stream->kept = stream->kept_last = NULL;
     stream->is_capturing = 0;
+    captures--;
     return OK;
 }
 Status cuGraphInstantiateWithFlags(Graph **out, Graph *graph, unsigned long long flags) {
@@ -165,6 +192,7 @@ Status cuGraphDestroy(Graph *graph) { trace("cuGraphDestroy", 0); free(graph); r
 Status cuGraphExecDestroy(Graph *graph) { trace("cuGraphExecDestroy", 0); free(graph); return OK; }
 Status cuGraphLaunch(Graph *graph, Stream *stream) {
     trace("cuGraphLaunch", 0);
+    IN_CONTEXT();
     for (Step *step = graph->first; step; step = step->next) put(stream, step);
     return OK;
 }

@@ -24,7 +24,8 @@ from cisi_runtime.engines.sidecar import load_engine
 from cisi_runtime.errors import CudaError, EngineError, ParityError
 from tests.runtime.cuda_rehearsal import HostWork, pictures
 
-STATE: dict[str, Any] = {"contexts": 0, "brighter": 0, "refuse": False, "cache": b"", "given": []}
+STATE: dict[str, Any] = {"contexts": 0, "brighter": 0, "refuse": False, "not capturable": False}
+STATE |= {"cache": b"", "given": []}
 
 
 class Context:
@@ -42,6 +43,13 @@ class Context:
     def set_tensor_address(self, name: str, address: int) -> bool:
         self._addresses[name] = address
         return True
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        assert size >= 1000
+        assert address
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        return bool(stream) and not STATE["not capturable"]
 
     def infer_shapes(self) -> list[str]:
         return []
@@ -74,12 +82,20 @@ class Config:
     def set_runtime_cache(self, _cache: Cache) -> bool:
         return True
 
+    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+        self.strategy = strategy
+
 
 class Engine:
     def create_runtime_config(self) -> Config:
         return Config()
 
+    def get_device_memory_size_for_profile_v2(self, profile: int) -> int:
+        assert profile == 0
+        return 1000
+
     def create_execution_context(self, config: Config) -> Context:
+        assert config.strategy == "user managed"
         assert config.dynamic_shapes_kernel_specialization_strategy == "eager"
         return Context()
 
@@ -106,6 +122,7 @@ def stand_in_module() -> types.ModuleType:
     module = types.ModuleType("tensorrt_rtx")
     module.ILogger, module.Runtime = Logger, Runtime  # type: ignore[attr-defined]
     module.DynamicShapesKernelSpecializationStrategy = types.SimpleNamespace(EAGER="eager")  # type: ignore[attr-defined]
+    module.ExecutionContextAllocationStrategy = types.SimpleNamespace(USER_MANAGED="user managed")  # type: ignore[attr-defined]
     return module
 
 
@@ -142,6 +159,9 @@ def main(graph: Path, engine: Path) -> None:
     STATE["refuse"] = True
     found["refused shape"] = message(again.run, *pictures(1, 64, 64, 0))
     STATE["refuse"] = False
+    STATE["not capturable"] = True
+    found["not capturable"] = message(again.run, *pictures(1, 64, 64, 0))
+    STATE["not capturable"] = False
     again.close()
 
     STATE["brighter"] = 20

@@ -23,7 +23,7 @@ from cisi_runtime.engines.loading import check_gpu, check_installation
 from cisi_runtime.engines.options import BuildOptions, Profile, Size, choose_flavour
 from cisi_runtime.engines.sidecar import Sidecar, load_engine, sidecar_path
 from cisi_runtime.engines.trtexec import trtexec_line
-from cisi_runtime.errors import CisiError, EngineError
+from cisi_runtime.errors import CisiError, CudaError, EngineError
 
 Graphs = dict[tuple[str, str, str], Path]
 
@@ -45,7 +45,10 @@ def made(tiny_graphs: Graphs, tmp_path_factory: pytest.TempPathFactory) -> tuple
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt_rtx: pip install 'cisi-net[rtx]'")
     out = tmp_path_factory.mktemp("made") / "tiny.engine"
     graph = tiny_graphs["float16", "tensorrt", "uint8"]
-    make.make_engine(graph, out, BuildOptions(capabilities=("8.9",)), use_cache=False)
+    with pytest.MonkeyPatch.context() as patch:
+        # As on a machine without a GPU.
+        patch.setattr(make, "find_gpu", lambda: (_ for _ in ()).throw(CudaError("none here")))
+        make.make_engine(graph, out, BuildOptions(capabilities=("8.9",)), use_cache=False)
     return load_engine(out)
 
 
@@ -66,7 +69,7 @@ def test_what_is_built_and_told(graph: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[1].split() == ["inferred_content.down.0.conv", "float16", "float16"]
-    assert lines[-4].startswith(f"tensorrt_rtx --onnx={graph} --saveEngine={out} --skipInference --computeCapabil")
+    assert lines[-4].startswith(f"tensorrt_rtx --onnx={graph} --saveEngine={out} --skipInference --profili")
     assert lines[-3].startswith("precision audit: 28 convolutions: 28 float16; ")
     assert lines[-3].endswith(" kernels  pass")
     assert lines[-1].startswith(f"{out}: float16, tensorrt-rtx 1.7.1.116 for SM 8.9, 12.0, ")
@@ -126,8 +129,9 @@ def test_a_damaged_cache_is_told_and_replaced(graph: Path, tmp_path: Path) -> No
     assert load_engine(entry)[0] == out.read_bytes()
 
 
+@pytest.mark.parametrize("delay_s", [0.0, 0.7])
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["ctrl-c", "term", "kill"])
-def test_a_killed_build_leaves_nothing_behind(graph: Path, tmp_path: Path, how: signal.Signals) -> None:
+def test_a_killed_build_leaves_nothing_behind(graph: Path, tmp_path: Path, how: signal.Signals, delay_s: float) -> None:
     out = tmp_path / "tiny.engine"
     program = [str(Path(sys.executable).with_name("cisi-build")), str(graph), "-o", str(out)]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -136,6 +140,7 @@ def test_a_killed_build_leaves_nothing_behind(graph: Path, tmp_path: Path, how: 
     while not workers and process.poll() is None and time.monotonic() < deadline:
         workers = children(process.pid)
     assert workers, "the building process was not seen"
+    time.sleep(delay_s)
     process.send_signal(how)
     process.communicate(timeout=60)
     assert process.returncode in (130, -how)
@@ -160,6 +165,36 @@ def is_alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_termination_while_the_engine_is_written_leaves_nothing(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "tiny.engine"
+
+    def interrupted(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGTERM)
+        return len(data)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    result = build(graph, "-o", out, "--no-cache", "--capability", "8.9")
+    signal.signal(signal.SIGTERM, handler)
+    assert result.exit_code != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_loses_no_engine(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CISI_CACHE", str(tmp_path / "file"))
+    result = build(graph, "-o", tmp_path / "tiny.engine", "--capability", "8.9")
+    assert result.exit_code == 0, result.output
+    assert "not kept for the next time (the cache is $CISI_CACHE" in result.stderr
+    load_engine(tmp_path / "tiny.engine")
 
 
 def test_a_builder_that_crashes_is_told(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +348,7 @@ def test_a_graph_of_one_size(tiny_checkpoint_path: Path, tmp_path: Path) -> None
 def test_engines_are_for_graphs_of_the_tensorrt_lowering(tiny_checkpoint_path: Path, tmp_path: Path) -> None:
     from cisi_export.cli import export
 
-    arguments = ["--ckpt", str(tiny_checkpoint_path), "--engine", "--out", str(tmp_path / "x.onnx")]
+    arguments = ["--ckpt", str(tiny_checkpoint_path), "--engine", "--target", "cpu", "--out", str(tmp_path / "x.onnx")]
     result = CliRunner().invoke(export, arguments)
     assert result.exit_code == 2
     assert "--engine: engines are built from graphs for TensorRT, expected --target tensorrt" in result.output
@@ -324,9 +359,10 @@ def test_trtexec_line(made: tuple[bytes, Sidecar]) -> None:
     options = BuildOptions("tensorrt", (), Profile(Size(1, 64, 64), one, one), workspace_mib=2048, level=5)
     line = trtexec_line(Path("a b.onnx"), Path("a.engine"), options, made[1].contract, is_free=True)
     assert line == (
-        "trtexec '--onnx=a b.onnx' --saveEngine=a.engine --skipInference --stronglyTyped --builderOptimizationLevel=5 "
-        "--noTF32 --memPoolSize=workspace:2048M --minShapes=image:1x64x64x3,hole_mask:1x64x64 "
-        "--optShapes=image:1x256x384x3,hole_mask:1x256x384 --maxShapes=image:1x256x384x3,hole_mask:1x256x384"
+        "trtexec '--onnx=a b.onnx' --saveEngine=a.engine --skipInference --profilingVerbosity=detailed "
+        "--stronglyTyped --builderOptimizationLevel=5 --noTF32 --memPoolSize=workspace:2048M "
+        "--minShapes=image:1x64x64x3,hole_mask:1x64x64 --optShapes=image:1x256x384x3,hole_mask:1x256x384 "
+        "--maxShapes=image:1x256x384x3,hole_mask:1x256x384"
     )
     tensor = dataclasses.replace(made[1].contract, face="tensor")
     free = trtexec_line(Path("a.onnx"), Path("a.engine"), BuildOptions(tf32=True), tensor, is_free=True)

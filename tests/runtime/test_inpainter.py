@@ -181,7 +181,10 @@ def test_from_threads(tiny_graph: Path, backend: str) -> None:
     ("make", "message"),
     [
         (lambda graph: Inpainter(graph, "tensorrt"), "is a graph; TensorRT runs engines: cisi-build "),
-        (lambda graph: Inpainter(graph, "cuda"), "backend cuda: expected auto, onnxruntime, openvino, tensorrt"),
+        (
+            lambda graph: Inpainter(graph, "cuda"),
+            "backend cuda: expected auto, onnxruntime, onnxruntime-cuda, openvino",
+        ),
         (lambda graph: Inpainter(graph.with_suffix(".engine"), "openvino"), "is no .onnx file, and openvino takes"),
     ],
 )

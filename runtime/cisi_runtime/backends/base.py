@@ -38,6 +38,12 @@ class FixedShape:
         """Whether a batch, height and width (the first three of `shape`) are these."""
         return all(own in (None, given) for own, given in zip(dataclasses.astuple(self), shape, strict=False))
 
+    def limits(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Least and most batch, height and width; without bound is 1, and more than anybody has."""
+        own = dataclasses.astuple(self)[:3]
+        least, most = (tuple(side or free for side in own) for free in (1, 1 << 30))
+        return (least[0], least[1], least[2]), (most[0], most[1], most[2])
+
     def __str__(self) -> str:
         batch, height, width = (side if side is not None else "any" for side in dataclasses.astuple(self))
         return f"batch {batch}, width {width}, height {height}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.errors import GraphError
 
-BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
+BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt")
 
 
 def is_engine(path: Path) -> bool:
@@ -37,6 +37,10 @@ def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tupl
         from cisi_runtime.backends.openvino import OpenVinoBackend
 
         return OpenVinoBackend(path, threads=threads), f"openvino on the CPU: {reason}"
+    if backend == "onnxruntime-cuda":
+        from cisi_runtime.backends.ort_cuda import OnnxRuntimeCudaBackend
+
+        return OnnxRuntimeCudaBackend(path), f"onnxruntime on the GPU: {reason}"
     from cisi_runtime.backends.ort import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(path, threads=threads), f"onnxruntime on the CPU: {reason}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ _LOG_ERRORS = 3
 class OnnxRuntimeCudaBackend(GpuBackend):
     """An ONNX file of ours in ONNX Runtime's CUDA provider, on our stream and buffers.
 
-    The provider captures its own CUDA graph for each shape; our copies go into the same stream, and one
-    synchronisation ends a run. largest: batch, height and width that buffers are made for. No node may fall back to
+    The provider captures its own CUDA graph for each shape and thread, so that one thread of ours calls it; our copies
+    go into the same stream. largest: batch, height and width that buffers are made for. No node may fall back to
     the CPU. Raises GraphError and ContractError as `OnnxRuntimeBackend` (float16 is welcome here), and CudaError.
     """
 
@@ -36,6 +36,8 @@ class OnnxRuntimeCudaBackend(GpuBackend):
                 f"ONNX Runtime {onnxruntime.__version__} here has no {_PROVIDER}, expected an installation with pip "
                 "install 'cisi-net[gpu]' instead of [cpu]: both own the module onnxruntime"
             )
+        # The CUDA and cuDNN libraries of NVIDIA's wheels, which lie where no loader looks.
+        onnxruntime.preload_dlls()
         memory = memory or open_memory()
         # Stated in the page "CUDA Execution Provider" of onnxruntime.ai; TF32 off: types are those of the graph.
         options = {
@@ -60,15 +62,20 @@ class BoundSession:
         if device != "cpu":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
-            self._session = onnxruntime.InferenceSession(str(graph), options, providers=[provider])
+            self._session = onnxruntime.InferenceSession(str(graph), options, providers=[provider], enable_fallback=0)
         except ORT_ERRORS as error:
-            raise GraphError(f"{graph}: {provider[0]} cannot load it: {str(error).splitlines()[0]}") from error
+            raise GraphError(
+                f"{graph}: {provider[0]} cannot load it, or its CUDA and cuDNN libraries are missing, expected an "
+                f"installation with pip install 'cisi-net[gpu]': {str(error).splitlines()[0]}"
+            ) from error
         found = self._session.get_providers()
         if found[0] != provider[0]:
             raise GraphError(f"{graph}: asked for {provider[0]}, got {found}")
         self._device = device
         self._input_names = [node.name for node in self._session.get_inputs()]
-        self._numbers = itertools.count(1)
+        # A captured graph for each shape; it lives as long as the session.
+        self._numbers: dict[tuple[Tensor, ...], int] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1)
 
     def plan(self, tensors: Sequence[Tensor], addresses: Mapping[str, int]) -> Enqueue:
         """Bind one shape."""
@@ -78,13 +85,14 @@ class BoundSession:
             bind(tensor.name, self._device, 0, tensor.dtype, tensor.shape, addresses[tensor.name])
         options = onnxruntime.RunOptions()
         if self._device != "cpu":
-            # A captured graph for each shape, and no wait at the end: the runner waits once, after the copies.
-            options.add_run_config_entry("gpu_graph_id", str(next(self._numbers)))
+            number = self._numbers.setdefault(tuple(tensors), 1 + len(self._numbers))
+            options.add_run_config_entry("gpu_graph_id", str(number))
+            # No wait at the end, as far as the provider honours it: the runner waits once, after the copies.
             options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
         def enqueue(_stream: int) -> None:
             try:
-                self._session.run_with_iobinding(binding, options)
+                self._thread.submit(self._session.run_with_iobinding, binding, options).result()
             except ORT_ERRORS as error:
                 raise GraphError(f"ONNX Runtime failed: {str(error).splitlines()[0]}") from error
 

@@ -33,6 +33,12 @@ class EngineShape(FixedShape):
         is_free = None in (self.batch, self.height, self.width)
         return fixed.takes(shape) and (not is_free or self.profile.takes(Size(*shape[:3])))
 
+    def limits(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """As the graph's, within the profile."""
+        profile = self.profile.limited((self.batch, self.height, self.width))
+        least, most = profile.least, profile.most
+        return (least.batch, least.height, least.width), (most.batch, most.height, most.width)
+
     def __str__(self) -> str:
         if None not in (self.batch, self.height, self.width):
             return super().__str__()
@@ -50,9 +56,14 @@ class TensorRtBackend(GpuBackend):
         check_installation(sidecar)
         check_gpu(sidecar, find_gpu())
         memory = open_memory()
-        self._engine = _Engine(engine, sidecar, runtime_cache)
+        try:
+            with memory.entered():
+                loaded = _Engine(engine, sidecar, runtime_cache, memory)
+        except BaseException:
+            memory.close()
+            raise
         fixed = EngineShape(*sidecar.fixed, profile=sidecar.options.profile)
-        runner = _runner(memory, sidecar, self._engine.plan)
+        runner = _runner(memory, sidecar, loaded.plan)
         super().__init__(f"{sidecar.options.flavour} {sidecar.version}", sidecar.contract, fixed, runner)
 
     @classmethod
@@ -78,7 +89,8 @@ class _Engine:
     """A deserialised engine, which makes an execution context for each shape: a captured graph must stay valid while
     another shape runs."""
 
-    def __init__(self, engine: bytes, sidecar: Sidecar, runtime_cache: Path | None) -> None:
+    def __init__(self, engine: bytes, sidecar: Sidecar, runtime_cache: Path | None, memory: Memory) -> None:
+        self._stream = memory.stream
         self._trt: Any = importlib.import_module(FLAVOURS[sidecar.options.flavour][0])
         trt = self._trt
 
@@ -103,16 +115,18 @@ class _Engine:
         self._cache: Any = None
         if self._is_rtx:
             self._config, self._cache = self._runtime_config()
+        # One piece of scratch memory for the contexts of all shapes: they never run at the same time.
+        self._scratch_bytes = max(1, int(self._engine.get_device_memory_size_for_profile_v2(0)))
+        self._scratch = memory.device(self._scratch_bytes)
 
     def plan(self, tensors: Sequence[Tensor], addresses: Mapping[str, int]) -> Enqueue:
         """A context for one shape, with static addresses."""
-        context = (
-            self._engine.create_execution_context(self._config)
-            if self._is_rtx
-            else self._engine.create_execution_context()
-        )
+        self._log.errors.clear()
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._engine.create_execution_context(self._config if self._is_rtx else strategy)
         if context is None:
             raise CudaError(f"no execution context: {self._reason()}")
+        context.set_device_memory(self._scratch, self._scratch_bytes)
         for tensor in tensors:
             if tensor.name in self._inputs and not context.set_input_shape(tensor.name, tensor.shape):
                 raise CudaError(f"{tensor.name}: the engine refuses the shape {tensor.shape}: {self._reason()}")
@@ -132,6 +146,8 @@ class _Engine:
             if is_new:
                 is_new = False
                 self._save_cache()
+                if not context.is_stream_capturable(self._stream):
+                    raise CudaError(f"the engine's work cannot be captured in a CUDA graph: {self._reason()}")
 
         return enqueue
 
@@ -142,9 +158,10 @@ class _Engine:
         config.dynamic_shapes_kernel_specialization_strategy = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
         cache = config.create_runtime_cache()
         if self._cache_file is not None and self._cache_file.is_file():
-            # What is of another card or version is refused here, and compiled anew.
+            # What is of another card or version is not taken over, and compiled anew.
             cache.deserialize(self._cache_file.read_bytes())
         config.set_runtime_cache(cache)
+        config.set_execution_context_allocation_strategy(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         return config, cache
 
     def _save_cache(self) -> None:

@@ -1,4 +1,4 @@
-"""CUDA graphs: a stretch of a stream's work, captured once and launched as one."""
+"""What streams are told: to wait for each other, and to have a stretch of work captured once and launched as one."""
 
 from __future__ import annotations
 
@@ -37,3 +37,15 @@ def end_capture(stream: int) -> CapturedGraph:
         return CapturedGraph(call("cuGraphInstantiate", graph, 0))
     finally:
         call("cuGraphDestroy", graph)
+
+
+def wait_for(other: int, stream: int) -> None:
+    """What is put into `stream` from here on waits for what is in `other` now (1: the default stream, 2: that of the
+    thread, as in `__cuda_array_interface__`). Raises CudaError."""
+    event = call("cuEventCreate", int(constant("CUevent_flags", "CU_EVENT_DISABLE_TIMING")))
+    try:
+        call("cuEventRecord", event, handle("CUstream", other))
+        call("cuStreamWaitEvent", handle("CUstream", stream), event, 0)
+    finally:
+        # Freed by the driver when the event has taken place.
+        call("cuEventDestroy", event)

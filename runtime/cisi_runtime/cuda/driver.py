@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -21,10 +24,26 @@ def _driver() -> ModuleType:
     return driver  # type: ignore[no-any-return]
 
 
+_counted: list[collections.Counter[str]] = []
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[collections.Counter[str]]:
+    """Counts the calls that this package makes, by name, while the block runs; for reports of what a loop does."""
+    counts: collections.Counter[str] = collections.Counter()
+    _counted.append(counts)
+    try:
+        yield counts
+    finally:
+        _counted.remove(counts)
+
+
 def call(name: str, *arguments: Any) -> Any:
     """Call a function of the driver API by its name: its one result, or None, or all of several. Raises CudaError with
     the name of the call and of the error."""
     driver = _driver()
+    for counts in _counted:
+        counts[name] += 1
     try:
         status, *results = getattr(driver, name)(*arguments)
     # What cuda-bindings raises without libcuda, or with one that lacks the call.

@@ -6,7 +6,10 @@ calls, into TensorRT and into ONNX Runtime.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -45,11 +48,11 @@ class Memory(Protocol):
     def synchronise(self) -> None:
         """Wait until the stream is done."""
 
-    def enter(self) -> None:
-        """Make the context current in the calling thread."""
+    def entered(self) -> AbstractContextManager[None]:
+        """The context is current in the calling thread while the block runs; all other calls take place in one."""
 
     def close(self) -> None:
-        """Free all of it."""
+        """Free all of it; outside of `entered`."""
 
 
 class BindingsMemory:
@@ -58,9 +61,9 @@ class BindingsMemory:
     name = "cuda-bindings"
 
     def __init__(self) -> None:
-        use_primary_context()
         self._device: list[Any] = []
         self._pinned: list[Any] = []
+        use_primary_context()
         self._stream = call("cuStreamCreate", _NON_BLOCKING)
         self.stream = int(self._stream)
 
@@ -86,8 +89,10 @@ class BindingsMemory:
     def synchronise(self) -> None:
         call("cuStreamSynchronize", self._stream)
 
-    def enter(self) -> None:
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
         use_primary_context()
+        yield
 
     def close(self) -> None:
         use_primary_context()
@@ -110,14 +115,13 @@ class PyCudaMemory:
 
         self._cuda = pycuda.driver
         self._errors = (pycuda.driver.Error, pycuda.driver.LogicError)
-        # PyCUDA keeps the current context in a stack of its own; entering through the driver API leaves that alone.
-        self._cuda.init()
-        self._context = self._cuda.Device(0).retain_primary_context()
-        use_primary_context()
-        self._stream = self._cuda.Stream(_NON_BLOCKING)
-        self.stream = int(self._stream.handle)
         self._device: list[Any] = []
         self._pinned: list[Any] = []
+        self._try("init", self._cuda.init)
+        self._context = self._try("retain_primary_context", self._cuda.Device(0).retain_primary_context)
+        with self.entered():
+            self._stream = self._try("Stream", self._cuda.Stream, _NON_BLOCKING)
+        self.stream = int(self._stream.handle)
 
     def pinned(self, nbytes: int) -> npt.NDArray[np.uint8]:
         array: npt.NDArray[np.uint8] = self._try("pagelocked_empty", self._cuda.pagelocked_empty, nbytes, np.uint8)
@@ -141,14 +145,24 @@ class PyCudaMemory:
     def synchronise(self) -> None:
         self._try("Stream.synchronize", self._stream.synchronize)
 
-    def enter(self) -> None:
-        use_primary_context()
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        # Its functions look for the context in PyCUDA's own stack of the thread, not in the driver's.
+        self._context.push()
+        try:
+            yield
+        finally:
+            self._context.pop()
 
     def close(self) -> None:
-        use_primary_context()
-        while self._device:
-            self._device.pop().free()
-        self._pinned.clear()
+        with self.entered():
+            while self._device:
+                self._device.pop().free()
+            while self._pinned:
+                self._pinned.pop().base.free()
+            # PyCUDA destroys a stream with its object.
+            self._stream = None
+        self.stream = 0
 
     def _try(self, name: str, function: Any, *arguments: Any) -> Any:
         try:

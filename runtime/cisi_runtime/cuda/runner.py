@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cisi_runtime.cuda.capture import CapturedGraph, begin_capture, end_capture
+from cisi_runtime.cuda.capture import CapturedGraph, begin_capture, end_capture, wait_for
 from cisi_runtime.cuda.memory import Memory
 from cisi_runtime.errors import CudaError
 
@@ -89,10 +89,16 @@ class Runner:
         self._make, self._capture = make, capture
         self._lock = threading.Lock()
         self._plans: OrderedDict[tuple[Tensor, ...], _Plan] = OrderedDict()
+        self._is_open = True
         tensors = (*largest_inputs, *largest_outputs)
         self._input_names = [tensor.name for tensor in largest_inputs]
-        self._host = {tensor.name: memory.pinned(tensor.nbytes) for tensor in tensors}
-        self._device = {tensor.name: memory.device(tensor.nbytes) for tensor in tensors}
+        try:
+            with memory.entered():
+                self._host = {tensor.name: memory.pinned(tensor.nbytes) for tensor in tensors}
+                self._device = {tensor.name: memory.device(tensor.nbytes) for tensor in tensors}
+        except BaseException:
+            memory.close()
+            raise
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]], outputs: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
         """Inputs by name, outputs as they will be for these; returns copies of the outputs, in order."""
@@ -109,16 +115,14 @@ class Runner:
             return [array.copy() for array in plan.outputs]
 
     def run_on_device(self, inputs: Mapping[str, Any], outputs: Sequence[Tensor]) -> list[DeviceArray]:
-        """As `run`, for objects with `__cuda_array_interface__`, in C order and complete: nothing passes through the
+        """As `run`, for objects with `__cuda_array_interface__`, in C order: nothing passes through the
         host. The pixels are copied on the device into the buffers that the captured work reads."""
-        tensors, sources = [], []
-        for name in self._input_names:
-            tensor, source = _on_device(name, inputs[name])
-            tensors.append(tensor)
-            sources.append(source)
+        given = [_on_device(name, inputs[name]) for name in self._input_names]
         with self._turn():
-            plan = self._plan(tensors, outputs)
-            for tensor, source in zip(tensors, sources, strict=True):
+            plan = self._plan([tensor for tensor, _, _ in given], outputs)
+            for tensor, source, stream in given:
+                if stream is not None:
+                    wait_for(stream, self.memory.stream)
                 self.memory.copy_on_device(self._device[tensor.name], source, tensor.nbytes)
             if plan.bare is not None:
                 plan.bare.launch(self.memory.stream)
@@ -138,13 +142,16 @@ class Runner:
             for plan in self._plans.values():
                 _close(plan)
             self._plans.clear()
-            self.memory.close()
+            self._is_open = False
+        self.memory.close()
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
         with self._lock:
-            self.memory.enter()
-            yield
+            if not self._is_open:
+                raise CudaError("the runner is closed")
+            with self.memory.entered():
+                yield
 
     def _plan(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> _Plan:
         key = (*inputs, *outputs)
@@ -201,8 +208,9 @@ def _close(plan: _Plan) -> None:
             graph.close()
 
 
-def _on_device(name: str, array: Any) -> tuple[Tensor, int]:
-    """What `__cuda_array_interface__` says. Raises ValueError for what has none or is not in C order."""
+def _on_device(name: str, array: Any) -> tuple[Tensor, int, int | None]:
+    """What `__cuda_array_interface__` says: the tensor, its address, and the stream that must be done with it (None:
+    it is complete). Raises ValueError for what has none or is not in C order."""
     facts = getattr(array, "__cuda_array_interface__", None)
     if facts is None:
         raise ValueError(f"{name}: expected an array in device memory (with __cuda_array_interface__)")
@@ -211,4 +219,4 @@ def _on_device(name: str, array: Any) -> tuple[Tensor, int]:
     in_order = tuple(dtype.itemsize * int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
     if strides is not None and tuple(strides) != in_order:
         raise ValueError(f"{name}: expected an array in C order, got strides {strides}")
-    return Tensor(name, shape, dtype), int(facts["data"][0])
+    return Tensor(name, shape, dtype), int(facts["data"][0]), facts.get("stream")

@@ -13,14 +13,22 @@ from cisi_runtime.errors import EngineError
 # A line of the verbose log for each layer of an engine that was built with DETAILED profiling verbosity.
 _LAYER = re.compile(r"Name: (?P<name>[^,]+), LayerType: (?P<type>[^,]+), (?P<rest>Inputs: .*)")
 _PART = re.compile(r"(Inputs|Constants|Outputs): \[|TacticName: ")
-_TENSOR = re.compile(r"Dimensions: \[(?P<sides>[^\]]*)\].*?Datatype: (?P<type>\w+)")
+# "Datatype: Half" in TensorRT-RTX and TensorRT 11, "Format/Datatype: Channel major FP16 format ..." in TensorRT 10.
+_TENSOR = re.compile(r"Dimensions: \[(?P<sides>[^\]]*)\].*?Datatype: (?P<type>[^,}\]]+)")
+# Where the type of a tensor is "N/A due to dynamic shapes", TensorRT 10 still tells that of the weights.
+_WEIGHTS = re.compile(r"Weights: \{\s*Type: (?P<type>\w+)")
 # The compiler adds this to the name of the layer that a kernel comes from.
 _COMPILED = re.compile(r"_myl\d+_\d+$")
 # TensorRT's own kernels for several layers are named after all of them.
 _FUSED = " + "
 # What is no kernel: synchronisation between streams, and arithmetic with sizes on the CPU.
 _NO_KERNEL = frozenset(("signal", "wait", "shape_call"))
-_TYPES = {"Float": "float32", "Half": "float16", "Int8": "int8", "BFloat16": "bfloat16"}
+_TYPES = {
+    "float32": re.compile(r"\b(Float|FP32)\b"),
+    "float16": re.compile(r"\b(Half|FP16)\b"),
+    "int8": re.compile(r"\b(Int8|INT8)\b"),
+    "bfloat16": re.compile(r"\b(BFloat16|BF16)\b"),
+}
 # What a convolution may compute in, by the precision that the contract of the graph states. The first and last ones of
 # an INT8 graph, and those that calibration leaves high, are float16.
 _ALLOWED = {"float32": ("float32",), "float16": ("float16",), "int8": ("int8", "float16")}
@@ -29,7 +37,8 @@ _ALLOWED = {"float32": ("float32",), "float16": ("float16",), "int8": ("int8", "
 @dataclasses.dataclass(frozen=True)
 class AuditedConvolution:
     """name: the layer's, which is the ONNX node's; asked: "int8" when it reads a dequantised tensor, else the type of
-    what it reads; built: the type that its kernel reads, "none" when the log shows no kernel of its own."""
+    what it reads; built: the type that its kernel reads, "none" when the log shows no kernel of its own, "unknown"
+    when the log does not tell the type in a way known here."""
 
     name: str
     asked: str
@@ -101,14 +110,22 @@ def audit_log(asked: Mapping[str, str], log: Iterable[str]) -> Audit:
         kernels += 1
         parts = _parts(match["rest"])
         float32_writes += sum(
-            found["type"] == "Float" and _is_map(found["sides"]) for found in _TENSOR.finditer(parts.get("Outputs", ""))
+            _type(found["type"]) == "float32" and _is_map(found["sides"])
+            for found in _TENSOR.finditer(parts.get("Outputs", ""))
         )
         read = _TENSOR.search(parts.get("Inputs", ""))
-        if read:
-            for name in match["name"].split(_FUSED):
-                built.setdefault(_COMPILED.sub("", name), _TYPES.get(read["type"], read["type"]))
+        weights = _WEIGHTS.search(match["rest"])
+        kind = _type(read["type"]) if read else "unknown"
+        if kind == "unknown" and weights:
+            kind = _type(weights["type"])
+        for name in match["name"].split(_FUSED):
+            built.setdefault(_COMPILED.sub("", name), kind)
     convolutions = tuple(AuditedConvolution(name, kind, built.get(name, "none")) for name, kind in asked.items())
     return Audit(convolutions, kernels, float32_writes)
+
+
+def _type(text: str) -> str:
+    return next((name for name, words in _TYPES.items() if words.search(text)), "unknown")
 
 
 def _parts(text: str) -> dict[str, str]:
@@ -120,5 +137,5 @@ def _parts(text: str) -> dict[str, str]:
 
 def _is_map(sides: str) -> bool:
     """`N, C, H, W` with H and W free or above 1."""
-    numbers = [int(side) for side in sides.split(",") if side.strip()]
+    numbers = [int(side) for side in sides.split(",") if side.strip().lstrip("-").isdecimal()]
     return len(numbers) == 4 and all(side != 1 for side in numbers[2:])

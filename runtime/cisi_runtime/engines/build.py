@@ -18,7 +18,6 @@ from typing import Any
 from cisi_runtime.engines.audit import Audit
 from cisi_runtime.engines.options import BuildOptions, choose_flavour
 from cisi_runtime.errors import EngineError
-from cisi_runtime.files import whole_file
 
 # Called with the phase that a build is in, the step that is done, and the number of steps (0: unknown).
 Progress = Callable[[str, int, int], None]
@@ -40,7 +39,7 @@ class Built:
 def build(
     graph: Path, options: BuildOptions, *, timing_cache: Path | None = None, progress: Progress | None = None
 ) -> Built:
-    """Build, types as in the graph. Nothing is written, but for `timing_cache`, when the build has ended well.
+    """Build, types as in the graph. Nothing is written. timing_cache: a file of TensorRT's, read where it is there.
 
     Raises EngineError with TensorRT's reasons, and when the library is not installed. The building process ends when
     this one does, or is interrupted.
@@ -79,9 +78,6 @@ def build(
             raise EngineError(
                 f"{graph}: no engine for {options.target}: {reason or f'the building process ended with {ended}'}"
             )
-    if timing_cache is not None and cache:
-        with whole_file(timing_cache) as temporary:
-            temporary.write_bytes(cache)
     audit = Audit.from_json(result["audit"])
     return Built(engine, audit, result["version"], time.perf_counter() - start, cache)
 

@@ -13,6 +13,9 @@ from cisi_runtime.engines.sidecar import Sidecar, load_engine, sidecar_path
 from cisi_runtime.errors import EngineError
 from cisi_runtime.files import make_folder, whole_file
 
+# Counted up when `worker` builds another engine from the same order.
+_BUILDER = 1
+
 
 def cache_folder() -> Path:
     """Where engines are kept: `$CISI_CACHE`, else `cisi-net` in the user's folder for caches. Anything in it may be
@@ -26,7 +29,13 @@ def cache_folder() -> Path:
 def cache_key(graph_sha256: str, options: BuildOptions, version: str, gpu: str) -> str:
     """Of all that an engine depends on; 32 hexadecimal digits. version: of the installed TensorRT; gpu: the card's name
     and driver where it builds for the card of this machine, else empty."""
-    parts = {"graph": graph_sha256, "options": dataclasses.asdict(options), "version": version, "gpu": gpu}
+    parts = {
+        "builder": _BUILDER,
+        "graph": graph_sha256,
+        "options": dataclasses.asdict(options),
+        "version": version,
+        "gpu": gpu,
+    }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -12,8 +12,8 @@ from cisi_runtime.engines.build import Built, Progress, build
 from cisi_runtime.engines.cache import cache_key, cached, keep, write_engine
 from cisi_runtime.engines.options import BuildOptions, installed_version
 from cisi_runtime.engines.sidecar import Sidecar, file_sha256
-from cisi_runtime.errors import CudaError, EngineError, ParityError
-from cisi_runtime.files import check_writable
+from cisi_runtime.errors import CudaError, EngineError, OutputError, ParityError
+from cisi_runtime.files import check_writable, whole_file
 from cisi_runtime.golden import golden_path, load_golden
 from cisi_runtime.rungs import check_engine
 
@@ -44,6 +44,7 @@ def make_engine(
     version = installed_version(options.flavour) or ""
     sha256 = file_sha256(graph.read_bytes())
     key = cache_key(sha256, options, version, str(gpu) if gpu else "")
+    timing_file, timing_cache = out.with_name(out.name + ".timing"), b""
     notes: list[str] = []
     found = None
     if use_cache:
@@ -55,15 +56,21 @@ def make_engine(
         engine, sidecar = found
         sidecar = dataclasses.replace(sidecar, graph=graph.name)
     else:
-        built = build(graph, options, timing_cache=out.with_name(out.name + ".timing"), progress=progress)
+        built = build(graph, options, timing_cache=timing_file, progress=progress)
         built.audit.check(contract.precision)
-        engine = built.engine
+        engine, timing_cache = built.engine, built.timing_cache
         sidecar = _describe(built, contract, graph, sha256, dataclasses.astuple(fixed), options, gpu)
-    verdict = _compare(engine, sidecar, graph, notes)
-    if use_cache and found is None:
-        keep(key, engine, sidecar)
-    sidecar = dataclasses.replace(sidecar, parity=verdict)
+        if use_cache:
+            # Before anything else can go wrong: it took minutes, perhaps.
+            try:
+                keep(key, engine, sidecar)
+            except OutputError as error:
+                notes.append(f"not kept for the next time (the cache is $CISI_CACHE or ~/.cache/cisi-net): {error}")
+    sidecar = dataclasses.replace(sidecar, parity=_compare(engine, sidecar, graph, notes))
     write_engine(out, engine, sidecar)
+    if timing_cache:
+        with whole_file(timing_file) as temporary:
+            temporary.write_bytes(timing_cache)
     return Made(sidecar, found is not None, tuple(notes))
 
 

@@ -13,6 +13,7 @@ def trtexec_line(graph: Path, out: Path, options: BuildOptions, contract: Contra
     """For TensorRT's `trtexec`, or TensorRT-RTX's `tensorrt_rtx`. is_free: the graph takes several sizes."""
     is_rtx = options.flavour == "tensorrt-rtx"
     words = ["tensorrt_rtx" if is_rtx else "trtexec", f"--onnx={graph}", f"--saveEngine={out}", "--skipInference"]
+    words.append("--profilingVerbosity=detailed")
     if is_rtx:
         words.append("--computeCapabilities=" + ",".join(one.replace(".", "") for one in options.capabilities))
     else:

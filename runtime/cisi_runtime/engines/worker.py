@@ -89,14 +89,22 @@ def _build(graph: bytes, options: BuildOptions, timing_cache: bytes, out: Binary
             name = "SM" + capability.replace(".", "")
             if not config.set_compute_capability(getattr(trt.ComputeCapability, name), index):
                 raise EngineError(f"SM {capability}: TensorRT-RTX {trt.__version__} refuses this target")
-    elif not config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False):
-        raise EngineError("the timing cache was made by another version or GPU, expected it to be deleted")
+    else:
+        _set_timing_cache(config, timing_cache)
     _set_profile(builder, network, config, options, trt)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise EngineError("; ".join(log.errors) or "the builder returned nothing")
     cache = bytes(config.get_timing_cache().serialize()) if options.flavour == "tensorrt" else b""
     return audit_log(_asked(network, trt), log.lines), trt.__version__, bytes(engine), cache
+
+
+def _set_timing_cache(config: Any, content: bytes) -> None:
+    """One that was made by another version or on another GPU is refused: then a new one is begun, and replaces it."""
+    for start in (content, b""):
+        cache = config.create_timing_cache(start)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return
 
 
 def _set_profile(builder: Any, network: Any, config: Any, options: BuildOptions, trt: Any) -> None:
@@ -137,9 +145,17 @@ def _tell(out: BinaryIO, message: dict[str, Any]) -> None:
 
 
 def _die_with_the_parent() -> None:
-    """The parent never writes a second line: reading ends when it is gone, however it went."""
-    sys.stdin.buffer.readline()
+    """The parent writes nothing more: reading ends when it is gone, however it went. Not through `sys.stdin`, whose
+    lock the interpreter wants when it ends."""
+    os.read(0, 1)
     os._exit(1)
+
+
+def _line(descriptor: int) -> bytes:
+    parts = []
+    while (part := os.read(descriptor, 1)) not in (b"", b"\n"):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def main() -> None:
@@ -147,7 +163,7 @@ def main() -> None:
     # What a library prints goes to stderr, out of the way of the messages.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    order = json.loads(sys.stdin.buffer.readline())
+    order = json.loads(_line(0))
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
     cache = Path(order["timing_cache"])
     try:
