@@ -14,9 +14,10 @@ from cisi_runtime.command import option, run_command
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option(
-    "--mask", type=click.Path(path_type=Path), required=True, help="Hole mask of the same size; white = hole."
-)
+@click.option("--mask", type=click.Path(path_type=Path), help="Hole mask of the same size; white = hole.")
+@click.option("--mask-from-alpha", is_flag=True, help="Instead: what is transparent in IMAGE; it becomes opaque.")
+@click.option("--invert-mask", is_flag=True, help="Black is the hole.")
+@click.option("--dilate", type=click.IntRange(0), default=0, help="Grow the hole by so many pixels.  [default: 0]")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Result; its suffix is the format."
 )
@@ -33,7 +34,10 @@ from cisi_runtime.command import option, run_command
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Run the network N times, to print a median latency.")
 def run(
     image: Path,
-    mask: Path,
+    mask: Path | None,
+    mask_from_alpha: bool,
+    invert_mask: bool,
+    dilate: int,
     output: Path,
     model: Path | None,
     backend: str,
@@ -41,21 +45,38 @@ def run(
     sheet: Path | None,
     repeat: int,
 ) -> None:
-    """Inpaint IMAGE where the mask is white.
+    """Inpaint IMAGE where the mask is white (128 and above).
 
     A graph runs on ONNX Runtime on the CPU, an engine on the GPU that it was built for. In PNG, WebP, TIFF and BMP
     output every known pixel is byte-identical. Of a file's metadata its orientation is applied and its RGB colour
     profile kept; the rest is not written yet.
     """
+    if (mask is None) != mask_from_alpha:
+        raise click.UsageError("expected --mask or --mask-from-alpha, and not both")
     if sheet is not None and sheet == output:
         raise click.UsageError("--sheet and --output name the same file")
+    import numpy as np
+
     from cisi_runtime import pictures
+    from cisi_runtime.contract import MASK_THRESHOLD
     from cisi_runtime.files import check_writable, whole_file
+    from cisi_runtime.masks import dilated
 
     with option("IMAGE"):
         picture = pictures.read_picture(image)
-    with option("--mask"):
-        hole_mask = pictures.read_mask(mask, picture.size)
+    if mask is None:
+        if picture.alpha is None:
+            raise click.UsageError(f"--mask-from-alpha: {image} has no alpha channel")
+        hole_mask = picture.alpha < MASK_THRESHOLD
+    else:
+        with option("--mask"):
+            hole_mask = pictures.read_mask(mask, picture.size)
+    if invert_mask:
+        hole_mask = ~hole_mask
+    if dilate:
+        hole_mask = dilated(hole_mask, dilate)
+    if mask is None and picture.alpha is not None:
+        picture = dataclasses.replace(picture, alpha=np.where(hole_mask, np.uint8(255), picture.alpha))
     with option("--output"):
         pictures.check_output_format(output, has_alpha=picture.alpha is not None)
         check_writable(output)
@@ -66,7 +87,7 @@ def run(
     is_copied = not hole_mask.any() and output.suffix.lower() == image.suffix.lower()
     if not hole_mask.any():
         how = "copied as it is" if is_copied else f"only converted to {output.suffix}"
-        click.echo(f"{mask}: the mask has no hole (no pixel of 128 or more): the picture is {how}", err=True)
+        click.echo(f"{mask or image}: the mask has no hole: the picture is {how}", err=True)
         completed, report = picture.rgb, "no hole"
     else:
         from cisi_runtime.inpainter import SHIPPED_GRAPH, Inpainter

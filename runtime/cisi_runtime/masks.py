@@ -17,6 +17,18 @@ def centre_hole(height: int, width: int) -> BoolArray:
     return hole
 
 
+def dilated(hole_mask: BoolArray, pixels: int) -> BoolArray:
+    """The hole grown by so many pixels to all sides, corners included; for masks that leave a rim of what is to go."""
+    for axis in (0, 1):
+        edges = [(0, 0), (0, 0)]
+        edges[axis] = (pixels + 1, pixels)
+        sums = np.cumsum(np.pad(hole_mask, edges), axis=axis, dtype=np.int32)
+        length = hole_mask.shape[axis]
+        upper = np.take(sums, np.arange(2 * pixels + 1, 2 * pixels + 1 + length), axis=axis)
+        hole_mask = upper > np.take(sums, np.arange(length), axis=axis)
+    return hole_mask
+
+
 def one_rectangle(height: int, width: int, rng: np.random.Generator) -> BoolArray:
     """One rectangle anywhere, each side 3/8 to 5/8 of the picture's."""
     hole = np.zeros((height, width), dtype=np.bool_)

@@ -86,11 +86,46 @@ def test_alpha_and_profile_go_through(files: Path, tiny_graph: Path) -> None:
     assert out.icc_profile == PROFILE
 
 
+def test_masks_inverted_grown_and_from_alpha(files: Path, tiny_graph: Path) -> None:
+    photo = read_picture(files / "photo.png").rgb
+    hole = np.zeros(photo.shape[:2], dtype=bool)
+    hole[30:40, 30:50] = True
+    Image.fromarray(np.where(hole, np.uint8(0), np.uint8(255))).save(files / "black.png")
+    write_picture(files / "clear.png", Picture(photo, np.where(hole, np.uint8(3), np.uint8(250))))
+    model = ("--model", tiny_graph, "-o", files / "out.png")
+
+    def result(*arguments: object) -> Picture:
+        done = cisi_run(*arguments, *model)
+        assert done.returncode == 0, done.stderr
+        return read_picture(files / "out.png")
+
+    plain = result(files / "photo.png", "--mask", files / "black.png", "--invert-mask")
+    assert np.array_equal(plain.rgb[~hole], photo[~hole])
+    assert (plain.rgb[hole] != photo[hole]).any()
+    from_alpha = result(files / "clear.png", "--mask-from-alpha")
+    assert np.array_equal(from_alpha.rgb, plain.rgb)
+    assert from_alpha.alpha is not None
+    assert np.array_equal(from_alpha.alpha, np.where(hole, 255, 250))
+    grown = np.zeros_like(hole)
+    grown[27:43, 27:53] = True
+    wider = result(files / "photo.png", "--mask", files / "black.png", "--invert-mask", "--dilate", 3)
+    assert np.array_equal(wider.rgb[~grown], photo[~grown])
+    assert (wider.rgb[grown & ~hole] != photo[grown & ~hole]).any()
+    for arguments, words in {
+        (): "expected --mask or --mask-from-alpha, and not both",
+        ("--mask", files / "black.png", "--mask-from-alpha"): "expected --mask or --mask-from-alpha, and not both",
+        ("--mask-from-alpha",): "photo.png has no alpha channel",
+    }.items():
+        failed = cisi_run(files / "photo.png", *arguments, *model)
+        assert failed.returncode == 2
+        assert words in failed.stderr
+
+
 def test_a_mask_without_a_hole_copies_and_says_so(files: Path, tiny_graph: Path) -> None:
     Image.new("L", (90, 70), 127).save(files / "mask.png")
     result = run_files(files, tiny_graph)
     assert result.returncode == 0
-    assert "the mask has no hole (no pixel of 128 or more): the picture is copied as it is" in result.stderr
+    assert "the mask has no hole: the picture is copied as it is" in result.stderr
     assert (files / "out.png").read_bytes() == (files / "photo.png").read_bytes()
     arguments = (files / "photo.png", "--mask", files / "mask.png", "-o", files / "out.bmp")
     assert "the picture is only converted to .bmp" in cisi_run(*arguments).stderr

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cisi_runtime.masks import centre_hole, one_rectangle, random_hole, rectangles, strokes
+from cisi_runtime.masks import centre_hole, dilated, one_rectangle, random_hole, rectangles, strokes
 
 
 def test_centre_hole_is_the_papers() -> None:
@@ -26,3 +26,13 @@ def test_drawn_holes(draw: object) -> None:
 
 def test_a_random_hole_is_never_empty() -> None:
     assert all(random_hole(64, 64, np.random.default_rng(seed)).any() for seed in range(500))
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 3, 40])
+def test_a_hole_grows_to_all_sides(pixels: int) -> None:
+    hole = np.zeros((20, 30), dtype=np.bool_)
+    hole[8, 5] = hole[19, 29] = True
+    grown = dilated(hole, pixels)
+    rows, columns = np.mgrid[:20, :30]
+    near = [np.maximum(abs(rows - row), abs(columns - column)) <= pixels for row, column in ((8, 5), (19, 29))]
+    assert np.array_equal(grown, near[0] | near[1])
