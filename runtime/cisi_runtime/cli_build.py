@@ -60,12 +60,15 @@ def build(
     convolution is of less precision than asked.
     """
     from cisi_runtime.engines.options import CAPABILITIES, BuildOptions, Profile, choose_flavour
+    from cisi_runtime.files import check_writable
 
     # As Ctrl-C: the building process ends, and what is half written goes.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = out or graph.with_suffix(".engine")
     if out.suffix == ".onnx":
         raise click.UsageError(f"--out {out}: expected the name of an engine, not of a graph")
+    with option("--out"):
+        check_writable(out)
     with option("--flavour"):
         chosen = choose_flavour(flavour)
     if flavour is None:

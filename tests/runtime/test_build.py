@@ -294,7 +294,7 @@ def test_bad_input(graph: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.engine"
     assert "GRAPH: " in failure(tmp_path / "none.onnx", "-o", out)
     assert "--out" in failure(graph, "-o", tmp_path / "x.onnx")
-    assert "folder" in failure(graph, "-o", tmp_path / "missing" / "x.engine")
+    assert "--out: " in failure(graph, "-o", tmp_path / "missing" / "x.engine")
     assert "--capability: SM 9.0: TensorRT-RTX has no such target" in failure(graph, "-o", out, "--capability", "9.0")
     assert "--batch needs --size" in failure(graph, "-o", out, "--batch", "2")
     assert "--size and --max exclude each other" in failure(graph, "-o", out, "--size", "64", "--max", "1x64x64")
