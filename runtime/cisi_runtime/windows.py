@@ -17,6 +17,8 @@ _CONTEXT = 2.0
 # What fills less than this part of its square, a scratch or a wire, is filled piece by piece: in one window it would be
 # looked at from too far away.
 _THIN = 0.4
+# One that is seen this many times smaller, and not more, stays in one piece all the same.
+_SMALLER = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,8 @@ def plan_windows(hole_mask: BoolArray, side: int) -> list[Window]:
         return [Window(0, 0, height, width, (0, 0, height, width), 0)]
     pieces = []
     for group in _groups(_blocks(hole_mask)):
-        for number, piece in enumerate(_split(group, side)):
+        whole = (np.ptp(group, axis=0).max() + 1) * BLOCK * _CONTEXT <= _SMALLER * side
+        for number, piece in enumerate([group] if whole else _split(group, side)):
             pieces.append((number, piece))
     windows = [_window(piece, number, hole_mask.shape, side) for number, piece in pieces]
     return _without_covered(windows)
@@ -67,8 +70,8 @@ def plan_windows(hole_mask: BoolArray, side: int) -> list[Window]:
 def _blocks(hole_mask: BoolArray) -> BoolArray:
     """Whether a block of `BLOCK` x `BLOCK` pixels has any hole."""
     height, width = hole_mask.shape
-    rows = np.add.reduceat(hole_mask, np.arange(0, height, BLOCK), axis=0, dtype=np.intp) > 0
-    found: BoolArray = np.add.reduceat(rows, np.arange(0, width, BLOCK), axis=1, dtype=np.intp) > 0
+    rows = np.logical_or.reduceat(hole_mask, np.arange(0, height, BLOCK), axis=0)
+    found: BoolArray = np.logical_or.reduceat(rows, np.arange(0, width, BLOCK), axis=1)
     return found
 
 

@@ -80,3 +80,8 @@ def test_a_wire_is_filled_piece_by_piece_at_full_resolution(line: tuple[int, ...
 
 def test_a_disc_is_filled_in_one_piece() -> None:
     assert len(plan_windows(drawn(2000, 2000, "ellipse", 500, 500, 1100, 1100), 256)) == 1
+
+
+def test_a_short_wire_stays_in_one_piece() -> None:
+    (window,) = plan_windows(drawn(1000, 1000, "line", 410, 505, 580, 505), 256)
+    assert window.shape == (384, 384)
