@@ -86,7 +86,7 @@ def pycuda_stand_in() -> tuple[types.ModuleType, types.ModuleType]:
     package, driver, stacks = types.ModuleType("pycuda"), types.ModuleType("pycuda.driver"), threading.local()
 
     class LogicError(Exception):
-        pass
+        """PyCUDA's."""
 
     def active() -> None:
         if not getattr(stacks, "contexts", None):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cisi_runtime.backends.base import Backend, FixedShape
 from cisi_runtime.contract import Contract
-from cisi_runtime.cuda.runner import DeviceArray, Runner, Tensor
+from cisi_runtime.cuda.runner import DeviceArray, Runner, Tensor, on_device
 
 # batch, height, width
 Sides = tuple[int, int, int]
@@ -43,14 +43,12 @@ class GpuBackend(Backend):
             self._runner.warm_up(*face_tensors(self.contract, sides))
 
     def run_on_device(self, image: Any, hole_mask: Any) -> DeviceArray:
-        """As `run`, for arrays in device memory (`__cuda_array_interface__`: PyTorch, CuPy, Numba) that are complete
-        and in C order. The result lies in this backend's buffer until the next call. Raises ValueError."""
+        """As `run`, for arrays in device memory (`__cuda_array_interface__`: PyTorch, CuPy, Numba) in C order. The
+        result lies in this backend's buffer until the next call. Raises ValueError."""
         inputs = dict(zip(self.contract.inputs, (image, hole_mask), strict=True))
-        facts = [getattr(array, "__cuda_array_interface__", None) for array in inputs.values()]
-        for name, fact in zip(inputs, facts, strict=True):
-            if fact is None:
-                raise ValueError(f"{name}: expected an array in device memory (with __cuda_array_interface__)")
-        empty = [np.broadcast_to(np.zeros((), dtype=fact["typestr"]), fact["shape"]) for fact in facts if fact]
+        tensors = [on_device(name, array)[0] for name, array in inputs.items()]
+        # Of the same shape and type, without memory: what is given is checked as arrays on the host are.
+        empty = [np.broadcast_to(np.zeros((), dtype=tensor.dtype), tensor.shape) for tensor in tensors]
         self._check(*empty)
         return self._runner.run_on_device(inputs, self._outputs(empty[0]))[0]
 

@@ -16,7 +16,7 @@ from cisi_runtime.errors import ContractError, GraphError
 
 _PROVIDER = "CPUExecutionProvider"
 # 3 = errors only: warnings of the graph optimiser are not for the people who run a graph.
-_LOGORT_ERRORS = 3
+_LOG_ERRORS = 3
 # Its exceptions share no base class but Exception.
 ORT_ERRORS = (
     ort_errors.Fail,
@@ -82,7 +82,7 @@ def _label(graph: Path | bytes) -> str:
 def _open(graph: Path | bytes, threads: int, *, optimise: bool) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = _LOGORT_ERRORS
+    options.log_severity_level = _LOG_ERRORS
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if isinstance(graph, Path) and not graph.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,8 @@ class TensorRtBackend(GpuBackend):
             memory.close()
             raise
         fixed = EngineShape(*sidecar.fixed, profile=sidecar.options.profile)
-        runner = _runner(memory, sidecar, loaded.plan)
+        _, largest = fixed.limits()
+        runner = Runner(memory, *face_tensors(sidecar.contract, largest), loaded.plan)
         super().__init__(f"{sidecar.options.flavour} {sidecar.version}", sidecar.contract, fixed, runner)
 
     @classmethod
@@ -75,14 +76,6 @@ class TensorRtBackend(GpuBackend):
             return cls(engine, sidecar, runtime_cache=cache)
         except (EngineError, CudaError) as error:
             raise type(error)(f"{path}: {error}") from error
-
-
-def _runner(memory: Memory, sidecar: Sidecar, plan: Callable[[Sequence[Tensor], Mapping[str, int]], Enqueue]) -> Runner:
-    """Buffers for the largest pictures that an engine takes, around its plans."""
-    most = sidecar.options.profile.most
-    given = zip(sidecar.fixed, dataclasses.astuple(most), strict=True)
-    batch, height, width = (own or largest for own, largest in given)
-    return Runner(memory, *face_tensors(sidecar.contract, (batch, height, width)), plan)
 
 
 class _Engine:

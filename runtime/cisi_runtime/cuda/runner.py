@@ -117,7 +117,7 @@ class Runner:
     def run_on_device(self, inputs: Mapping[str, Any], outputs: Sequence[Tensor]) -> list[DeviceArray]:
         """As `run`, for objects with `__cuda_array_interface__`, in C order: nothing passes through the
         host. The pixels are copied on the device into the buffers that the captured work reads."""
-        given = [_on_device(name, inputs[name]) for name in self._input_names]
+        given = [on_device(name, inputs[name]) for name in self._input_names]
         with self._turn():
             plan = self._plan([tensor for tensor, _, _ in given], outputs)
             for tensor, source, stream in given:
@@ -208,7 +208,7 @@ def _close(plan: _Plan) -> None:
             graph.close()
 
 
-def _on_device(name: str, array: Any) -> tuple[Tensor, int, int | None]:
+def on_device(name: str, array: Any) -> tuple[Tensor, int, int | None]:
     """What `__cuda_array_interface__` says: the tensor, its address, and the stream that must be done with it (None:
     it is complete). Raises ValueError for what has none or is not in C order."""
     facts = getattr(array, "__cuda_array_interface__", None)
