@@ -21,7 +21,7 @@ demo: $(INSTALLED)
 	$(MAKE) --no-print-directory -j2 demo/fp16.log demo/float32.log
 	cat demo/fp16.log demo/float32.log
 	$(BIN)/cisi-run $(PHOTO).jpg --mask $(PHOTO).mask.png --model demo/small.onnx \
-		-o demo/balloon.png --sheet demo/balloon.sheet.png --repeat 9
+		-o demo/balloon.png --sheet demo/balloon.sheet.png
 
 demo/fp16.log: FORCE
 	OMP_NUM_THREADS=1 $(BIN)/cisi-export --ckpt $(CKPT) --fp16 --out demo/small.fp16.onnx > $@ || (cat $@; exit 1)

@@ -13,7 +13,8 @@ import pytest
 
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.contract import Contract, Provenance
-from cisi_runtime.pictures import Picture, write_picture
+from cisi_runtime.pictures import Picture
+from cisi_runtime.writing import write_picture
 
 if TYPE_CHECKING:
     from cisi_train.network import Generator

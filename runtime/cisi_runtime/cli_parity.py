@@ -46,8 +46,9 @@ def parity(artifact: Path | None, golden: Path | None, ckpt: Path | None, sheet:
     from cisi_runtime.golden import golden_path, load_golden
     from cisi_runtime.inpainter import SHIPPED_GRAPH
     from cisi_runtime.parity import parity_table, weights_line
-    from cisi_runtime.pictures import Picture, check_output_format, write_picture
+    from cisi_runtime.pictures import Picture
     from cisi_runtime.rungs import check_engine_file, check_graph_file
+    from cisi_runtime.writing import check_output_format, write_picture
 
     artifact = artifact or SHIPPED_GRAPH
     if sheet is not None:

@@ -1,15 +1,17 @@
-"""`cisi-run`: a photograph and a mask in, the inpainted photograph out."""
+"""`cisi-run`: photographs and masks in, inpainted photographs out."""
 
 from __future__ import annotations
 
-import dataclasses
-import statistics
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from cisi_runtime.command import option, run_command
+
+if TYPE_CHECKING:
+    from cisi_runtime.inpainter import Inpainter
+    from cisi_runtime.jobs import Finished, HoleRules, Job
 
 
 @click.command()
@@ -21,17 +23,20 @@ from cisi_runtime.command import option, run_command
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Result; its suffix is the format."
 )
-@click.option("--model", type=click.Path(path_type=Path), help="ONNX graph or engine; default: the graph that ships.")
+@click.option("--overwrite", is_flag=True, help="In a folder: make results anew that are there already.")
+@click.option("--model", type=click.Path(path_type=Path), help="Graph, engine or checkpoint; default: what ships.")
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt"]),
+    type=click.Choice(["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "torch"]),
     default="auto",
     show_default=True,
-    help="auto: onnxruntime for a graph, tensorrt for an engine.",
+    help="auto: onnxruntime for a graph, tensorrt for an engine, torch for a checkpoint.",
 )
-@click.option("--threads", type=click.IntRange(0), default=0, help="Threads of the CPU's backends; default: all cores.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="Threads that work at a time; default: all cores.")
+@click.option(
+    "--max-megapixels", type=click.FloatRange(0, min_open=True), help="Refuse larger pictures.  [default: 80]"
+)
 @click.option("--sheet", type=click.Path(path_type=Path), help="Also write original, input and result side by side.")
-@click.option("--repeat", type=click.IntRange(1), default=1, help="Run the network N times, to print a median latency.")
 def run(
     image: Path,
     mask: Path | None,
@@ -39,91 +44,146 @@ def run(
     invert_mask: bool,
     dilate: int,
     output: Path,
+    overwrite: bool,
     model: Path | None,
     backend: str,
     threads: int,
+    max_megapixels: float | None,
     sheet: Path | None,
-    repeat: int,
 ) -> None:
     """Inpaint IMAGE where the mask is white (128 and above).
 
-    A graph runs on ONNX Runtime on the CPU, an engine on the GPU that it was built for. In PNG, WebP, TIFF and BMP
-    output every known pixel is byte-identical. Of a file's metadata its orientation is applied and its RGB colour
-    profile kept; the rest is not written yet.
+    IMAGE is a photograph, "-" for standard input, or a folder. For a folder, --mask is a folder with masks of the same
+    names (a.png or a.mask.png for a.jpg) or one mask for all, and --output a folder; photographs whose result is there
+    are skipped, so that a run that was ended is taken up by the same command. "--output -" is standard output, in the
+    format of IMAGE.
+
+    In PNG, WebP, TIFF and BMP files every known pixel stays as it is; a JPEG file is coded as IMAGE was, and how much
+    its known pixels changed is told. Metadata, colour profile and resolution are kept; embedded thumbnails are not.
     """
     if (mask is None) != mask_from_alpha:
         raise click.UsageError("expected --mask or --mask-from-alpha, and not both")
     if sheet is not None and sheet == output:
         raise click.UsageError("--sheet and --output name the same file")
-    import numpy as np
+    from PIL import Image
 
-    from cisi_runtime import pictures
-    from cisi_runtime.contract import MASK_THRESHOLD
-    from cisi_runtime.files import check_writable, whole_file
-    from cisi_runtime.masks import dilated
+    from cisi_runtime.jobs import PIPE, HoleRules
+    from cisi_runtime.pictures import MOST_PIXELS
 
-    with option("IMAGE"):
-        picture = pictures.read_picture(image)
-    if mask is None:
-        if picture.alpha is None:
-            raise click.UsageError(f"--mask-from-alpha: {image} has no alpha channel")
-        hole_mask = picture.alpha < MASK_THRESHOLD
+    if mask == PIPE and image == PIPE:
+        raise click.UsageError("IMAGE and --mask are both standard input")
+    Image.MAX_IMAGE_PIXELS = None  # the reader has a limit of its own, which can be raised
+    rules = HoleRules(invert_mask, dilate)
+    most_pixels = MOST_PIXELS if max_megapixels is None else round(max_megapixels * 1e6)
+    if image.is_dir():
+        if sheet is not None or output == PIPE:
+            raise click.UsageError(f"{image} is a folder: expected a folder as --output, and no --sheet")
+        _run_folder(image, mask, output, rules, most_pixels, model, backend, threads, overwrite=overwrite)
     else:
-        with option("--mask"):
-            hole_mask = pictures.read_mask(mask, picture.size)
-    if invert_mask:
-        hole_mask = ~hole_mask
-    if dilate:
-        hole_mask = dilated(hole_mask, dilate)
-    if mask is None and picture.alpha is not None:
-        picture = dataclasses.replace(picture, alpha=np.where(hole_mask, np.uint8(255), picture.alpha))
-    with option("--output"):
-        pictures.check_output_format(output, has_alpha=picture.alpha is not None)
-        check_writable(output)
+        if overwrite:
+            raise click.UsageError("--overwrite is for folders; the result of one photograph is always written")
+        if mask is not None and mask.is_dir():
+            raise click.UsageError(f"--mask: {mask} is a folder, and {image} is not")
+        from cisi_runtime.jobs import Job
+
+        _run_one(Job(image, mask, output), rules, most_pixels, model, backend, threads, sheet)
+
+
+def _run_one(
+    job: Job, rules: HoleRules, most_pixels: int, model: Path | None, backend: str, threads: int, sheet: Path | None
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from cisi_runtime.files import check_writable
+    from cisi_runtime.jobs import PIPE, run_job
+    from cisi_runtime.pictures import Picture
+    from cisi_runtime.writing import check_output_format, write_picture
+
     if sheet is not None:
         with option("--sheet"):
-            pictures.check_output_format(sheet)
+            check_output_format(sheet)
             check_writable(sheet)
-    is_copied = not hole_mask.any() and output.suffix.lower() == image.suffix.lower()
-    if not hole_mask.any():
-        how = "copied as it is" if is_copied else f"only converted to {output.suffix}"
-        click.echo(f"{mask or image}: the mask has no hole: the picture is {how}", err=True)
-        completed, report = picture.rgb, "no hole"
-    else:
-        from cisi_runtime.inpainter import SHIPPED_GRAPH, Inpainter
-        from cisi_runtime.self_check import check_on_this_cpu
+    # The model is loaded while the picture is decoded.
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(_open, model, backend, threads)
 
-        with option("--model"):
-            inpainter = Inpainter(model or SHIPPED_GRAPH, backend, threads=threads)
-            warning = check_on_this_cpu(inpainter.backend, model or SHIPPED_GRAPH)
-        if warning is not None:
-            click.echo(f"warning: {warning}", err=True)
-        click.echo(inpainter.chosen, err=True)
-        latencies_ms = []
-        for _ in range(repeat):
-            start = time.perf_counter()
-            completed = inpainter(picture.rgb, hole_mask)
-            latencies_ms.append((time.perf_counter() - start) * 1e3)
-        first = f", first call {latencies_ms[0]:.0f} ms" if repeat > 1 else " (first call)"
-        where = inpainter.chosen.partition(":")[0]
-        report = (
-            f"{where}, {statistics.median(latencies_ms):.0f} ms{f' median of {repeat}' if repeat > 1 else ''}{first}"
-        )
-    with option("--output"):
-        if is_copied:
-            content = image.read_bytes()
-            with whole_file(output) as temporary:
-                temporary.write_bytes(content)
-        else:
-            pictures.write_picture(output, dataclasses.replace(picture, rgb=completed))
+        def inpainter() -> Inpainter:
+            opened, warning = loading.result()
+            for line in (warning, opened.chosen):
+                if line is not None:
+                    click.echo(line, err=True)
+            return opened
+
+        done = run_job(job, inpainter, rules, most_pixels)
     if sheet is not None:
         from cisi_runtime.sheet import picture_sheet, show_hole
 
-        rows = [[picture.rgb, show_hole(picture.rgb, hole_mask), completed]]
+        before, after = done.picture.rgb, done.completed.rgb
         with option("--sheet"):
-            pictures.write_picture(sheet, pictures.Picture(picture_sheet(rows)))
-    height, width = picture.size
-    click.echo(f"{output}: {width}x{height}, hole {hole_mask.mean():.1%}, {report}")
+            write_picture(sheet, Picture(picture_sheet([[before, show_hole(before, done.hole_mask), after]])))
+    height, width = done.picture.size
+    took = f", {done.milliseconds:.0f} ms" if done.milliseconds else ""
+    line = f"{width}x{height}, hole {done.hole_mask.mean():.1%}{took}, {done.report}"
+    click.echo(f"{job.output}: {line}", err=job.output == PIPE)
+
+
+def _run_folder(
+    photographs: Path,
+    mask: Path | None,
+    output: Path,
+    rules: HoleRules,
+    most_pixels: int,
+    model: Path | None,
+    backend: str,
+    threads: int,
+    *,
+    overwrite: bool,
+) -> None:
+    from tqdm import tqdm
+
+    from cisi_runtime.errors import CisiError, DataError
+    from cisi_runtime.files import remove_left_over
+    from cisi_runtime.folders import default_threads, plan_jobs, run_jobs
+    from cisi_runtime.jobs import run_job
+
+    if mask is not None and not mask.exists():
+        raise DataError(f"--mask: {mask}: no such file or folder")
+    with option("--output"):
+        jobs, faults = plan_jobs(photographs, mask, output)
+    remove_left_over(output)
+    waiting = jobs if overwrite else [job for job in jobs if not job.output.exists()]
+    workers = threads or default_threads()
+    if waiting:
+        # ONNX Runtime's session takes several photographs at once, one thread each; the others take turns.
+        inpainter, warning = _open(model, backend, 1 if backend in ("auto", "onnxruntime") else workers)
+        for line in (warning, inpainter.chosen):
+            if line is not None:
+                click.echo(line, err=True)
+
+    def one(job: Job) -> Finished:
+        return run_job(job, lambda: inpainter, rules, most_pixels)
+
+    unplanned = len(faults)
+    for job, done in tqdm(run_jobs(waiting, one, workers), total=len(waiting), unit="image", mininterval=0.5):
+        if isinstance(done, CisiError):
+            faults.append(str(done) if str(job.image) in str(done) else f"{job.image}: {done}")
+    written, there = len(waiting) - (len(faults) - unplanned), len(jobs) - len(waiting)
+    for fault in faults:
+        click.echo(fault, err=True)
+    click.echo(f"{output}: {written} written, {there} there already, {len(faults)} failed")
+    if faults:
+        raise DataError(f"{photographs}: {len(faults)} photographs failed, named above; the others are done")
+
+
+def _open(model: Path | None, backend: str, threads: int) -> tuple[Inpainter, str | None]:
+    """The network, and a warning where this CPU could not be checked."""
+    from cisi_runtime.inpainter import SHIPPED_GRAPH, Inpainter
+    from cisi_runtime.self_check import check_on_this_cpu
+
+    with option("--model"):
+        inpainter = Inpainter(model or SHIPPED_GRAPH, backend, threads=threads)
+        warning = check_on_this_cpu(inpainter.backend, model or SHIPPED_GRAPH)
+    return inpainter, None if warning is None else f"warning: {warning}"
 
 
 def main() -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from cisi_runtime.errors import OutputError
 
+# Temporary files are called after the process that writes them, so that those of a killed one can be told.
+_TEMPORARY = ".cisi-"
+
 
 def check_writable(path: Path) -> None:
     """Raise OutputError when `path` can be seen beforehand not to be writable; nothing is created."""
@@ -34,7 +37,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     check_writable(path)
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        prefix = f"{_TEMPORARY}{os.getpid()}-"
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         # mkstemp makes files that only their owner can read; a result gets the permissions of any new file.
@@ -48,6 +52,24 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove temporary files, below a folder, of processes that were killed while they wrote."""
+    for path in folder.rglob(f"{_TEMPORARY}*"):
+        number = path.name.removeprefix(_TEMPORARY).partition("-")[0]
+        if number.isdecimal() and (int(number) == os.getpid() or not _is_running(int(number))):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
 
 
 def make_folder(path: Path) -> None:

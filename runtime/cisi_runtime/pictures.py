@@ -1,53 +1,113 @@
-"""The one reader and writer of picture files."""
+"""The one reader of picture files."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from cisi_runtime.contract import MASK_THRESHOLD
-from cisi_runtime.errors import DataError, OutputError, PictureError
-from cisi_runtime.files import whole_file
+from cisi_runtime.errors import DataError, PictureError
+from cisi_runtime.metadata import clean_exif, clean_photoshop, jpeg_segments, png_chunks, upright_xmp
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
-# Formats whose pixels Pillow gives back as they are, once 16-bit files are refused.
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".bmp")
+# Photographs of more pixels are refused, unless it is said that they are welcome: as RGB this is 240 MB.
+MOST_PIXELS = 80_000_000
+
+# Formats whose pixels Pillow gives back as they are, once deeper files are refused.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP")
 _MODES_8_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
-    ".png": {"format": "PNG", "compress_level": 3},
-    ".webp": {"format": "WEBP", "lossless": True, "exact": True},
-    ".tif": {"format": "TIFF", "compression": "tiff_deflate"},
-    ".tiff": {"format": "TIFF", "compression": "tiff_deflate"},
-    ".bmp": {"format": "BMP"},
+_GREY_MODES = ("1", "L", "LA")
+# What Pillow raises for damaged files, depending on where its parsing trips.
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),
+    *(IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, RuntimeError, AssertionError),
+)
+_ORIENTATION, _PHOTOSHOP = 0x0112, 34377
+# Pillow's name of the change that makes pixels stored in an EXIF orientation upright, and of the one back.
+_UPRIGHT = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_LEFT_RIGHT),
+    3: (Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_180),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.FLIP_TOP_BOTTOM),
+    5: (Image.Transpose.TRANSPOSE, Image.Transpose.TRANSPOSE),
+    6: (Image.Transpose.ROTATE_270, Image.Transpose.ROTATE_90),
+    7: (Image.Transpose.TRANSVERSE, Image.Transpose.TRANSVERSE),
+    8: (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270),
 }
-_NO_ALPHA = (".jpg", ".jpeg", ".bmp")
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+# Tags of a TIFF file that say how its pixels are stored, or are kept apart: orientation, XMP, colour profile.
+_TIFF_STRUCTURE = frozenset(
+    {*range(254, 260), *range(262, 267), 273, _ORIENTATION, *range(277, 282), 284, *range(290, 294), 317}
+    | {*range(320, 326), 330, *range(332, 335), *range(338, 348), *range(512, 522), *range(529, 533), 700, 34675}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class JpegCoding:
+    """How a JPEG file was coded. tables: quantisation tables by number, 64 values each; subsampling: Pillow's number,
+    0: 4:4:4, 1: 4:2:2, 2: 4:2:0, -1: none of them."""
+
+    tables: dict[int, list[int]]
+    subsampling: int
+    progressive: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a picture's file held beside its pixels.
+
+    format: Pillow's name of it; orientation: EXIF's, 1 to 8, in which its pixels are stored; exif, xmp: blocks, empty
+    where there is none, exif without thumbnail; dpi: horizontal and vertical; parts: segments of a JPEG, chunks of a
+    PNG file, to be written as they are.
+    """
+
+    format: str
+    orientation: int = 1
+    exif: bytes = b""
+    xmp: bytes = b""
+    dpi: tuple[float, float] | None = None
+    jpeg: JpegCoding | None = None
+    parts: tuple[bytes, ...] = ()
+
+    def stored(self, image: Image.Image) -> Image.Image:
+        """An upright picture as the file stores it."""
+        return image if self.orientation == 1 else image.transpose(_UPRIGHT[self.orientation][1])
+
+    @property
+    def upright_exif(self) -> bytes:
+        """The EXIF block for a file that stores its pixels upright."""
+        return clean_exif(self.exif, orientation=1)
+
+    @property
+    def upright_xmp(self) -> bytes:
+        """The XMP packet for a file that stores its pixels upright."""
+        return upright_xmp(self.xmp)
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
     """A decoded picture, upright (EXIF orientation applied).
 
-    rgb: uint8 `[H, W, 3]`; alpha: uint8 `[H, W]` or None; icc_profile: the file's own, to be written back.
+    rgb: uint8 `[H, W, 3]`; alpha: uint8 `[H, W]` or None; icc_profile: the file's own, to be written back; grey: the
+    file had one channel, and has one when it is written; origin: None for a picture that comes from no file.
     """
 
     rgb: UInt8Array
     alpha: UInt8Array | None = None
     icc_profile: bytes | None = None
+    grey: bool = False
+    origin: Origin | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -55,31 +115,54 @@ class Picture:
         return self.rgb.shape[0], self.rgb.shape[1]
 
 
-def read_picture(path: Path) -> Picture:
-    """Read a photograph: JPEG, PNG, WebP, TIFF or BMP with 8 bits a channel; grey and palette become RGB.
+def read_picture(path: Path, most_pixels: int = MOST_PIXELS) -> Picture:
+    """Read a photograph: JPEG, PNG, WebP, TIFF, AVIF or BMP with 8 bits a channel; grey and palette become RGB.
 
-    Raises PictureError for a file that is missing, damaged, of another format, animated, CMYK, or deeper than 8 bits
-    (Pillow would cut a 16-bit picture to 8 bits in silence).
+    Raises PictureError for a file that is missing, damaged, of another format, animated, CMYK, of more pixels, or
+    deeper than 8 bits (Pillow would cut such a picture to 8 bits in silence).
     """
-    with _opened(path) as image:
-        icc_profile = image.info.get("icc_profile")
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:
+    return decode_picture(read_file(path), str(path), most_pixels)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a picture's file. Raises PictureError."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise PictureError(f"{path}: no such file") from error
+    except OSError as error:
+        raise PictureError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def decode_picture(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Picture:
+    """As `read_picture`, from the bytes of a file; `name` is for messages."""
+    with _opened(data, name, most_pixels) as image:
+        image.load()  # a TIFF file's pixels are upright after this, and its orientation is forgotten
+        orientation = image.getexif().get(_ORIENTATION, 1) if image.format != "TIFF" else 1
+        orientation = orientation if orientation in _UPRIGHT else 1
+        origin = _origin(image, data, orientation)
+        is_grey, icc_profile = image.mode in _GREY_MODES, image.info.get("icc_profile")
+        upright = image if orientation == 1 else image.transpose(_UPRIGHT[orientation][0])
+        if image.has_transparency_data:
             rgba = np.asarray(upright.convert("RGBA"))
-            return Picture(np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3]), icc_profile)
-        return Picture(np.array(upright.convert("RGB")), None, icc_profile)
+            rgb, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+            return Picture(rgb, alpha, icc_profile, is_grey, origin)
+        rgb = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+        return Picture(rgb, None, icc_profile, is_grey, origin)
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Files with a picture's suffix, in the folder and below, sorted. Raises DataError for no such folder."""
+    """Files with a picture's suffix, in the folder and below, sorted; none that are hidden. Raises DataError for no
+    such folder."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted(found)
 
 
 def check_picture(path: Path) -> None:
     """Raise what `read_picture` would raise, also for a truncated file; a JPEG is decoded at an eighth of its size."""
-    with _opened(path) as image:
+    with _opened(read_file(path), str(path), MOST_PIXELS) as image:
         image.draft("RGB", (1, 1))
         image.load()
 
@@ -90,38 +173,29 @@ def read_mask(path: Path, size: tuple[int, int]) -> BoolArray:
     1-bit, grey, palette and RGB(A) files are accepted; the colour channels must be equal and alpha is ignored.
     Raises PictureError also for channels that differ and for another size.
     """
-    rgb = read_picture(path).rgb
-    if not (np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 0], rgb[..., 2])):
-        raise PictureError(f"{path}: the colour channels differ, expected a black and white mask (white = hole)")
-    if rgb.shape[:2] != size:
-        found, expected = f"{rgb.shape[1]}x{rgb.shape[0]}", f"{size[1]}x{size[0]}"
-        raise PictureError(f"{path}: the mask is {found} pixels, expected {expected} as the picture")
-    return rgb[..., 0] >= MASK_THRESHOLD
+    return decode_mask(read_file(path), str(path), size)
 
 
-def check_output_format(path: Path, *, has_alpha: bool = False) -> None:
-    """Raise OutputError when no picture, or none with alpha, can be written under this name."""
-    suffix = path.suffix.lower()
-    if suffix not in _SAVE_OPTIONS:
-        raise OutputError(f"{path}: unknown picture format {path.suffix!r}, expected one of {', '.join(SUFFIXES)}")
-    if has_alpha and suffix in _NO_ALPHA:
-        raise OutputError(f"{path}: {suffix} cannot hold the picture's alpha channel, expected .png, .webp or .tif")
-
-
-def write_picture(path: Path, picture: Picture) -> None:
-    """Write a picture whole or not at all; the suffix names the format. PNG, WebP, TIFF and BMP are lossless,
-    JPEG is written at quality 95 without chroma subsampling. Raises OutputError."""
-    check_output_format(path, has_alpha=picture.alpha is not None)
-    pixels = picture.rgb if picture.alpha is None else np.dstack([picture.rgb, picture.alpha])
-    options = dict(_SAVE_OPTIONS[path.suffix.lower()])
-    # Bytes 16 to 20 of a profile name its colour space: that of a picture that was grey does not fit RGB pixels.
-    if picture.icc_profile and picture.icc_profile[16:20] == b"RGB ":
-        options["icc_profile"] = picture.icc_profile
-    with whole_file(path) as temporary:
-        try:
-            Image.fromarray(pixels).save(temporary, **options)
-        except ValueError as error:
-            raise OutputError(f"{path}: cannot be written in this format: {error}") from error
+def decode_mask(data: bytes, name: str, size: tuple[int, int]) -> BoolArray:
+    """As `read_mask`, from the bytes of a file; `name` is for messages."""
+    expected = f"{size[1]}x{size[0]}"
+    # A mask of a larger size than the picture is wrong whatever its size is.
+    with _opened(data, name, max(MOST_PIXELS, size[0] * size[1])) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.size != size[::-1]:
+            found = f"{upright.width}x{upright.height}"
+            raise PictureError(f"{name}: the mask is {found} pixels, expected {expected} as the picture")
+        if upright.mode in _GREY_MODES:
+            grey = np.asarray(upright.convert("L"))
+        else:
+            rgb = np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+            grey = rgb[..., 0]
+            if not (np.array_equal(grey, rgb[..., 1]) and np.array_equal(grey, rgb[..., 2])):
+                raise PictureError(
+                    f"{name}: the colour channels differ, expected a black and white mask (white = hole)"
+                )
+    hole_mask: BoolArray = grey >= MASK_THRESHOLD
+    return hole_mask
 
 
 def resize_short_side(rgb: UInt8Array, short_side: int) -> UInt8Array:
@@ -146,32 +220,73 @@ def crop_centre(rgb: UInt8Array, size: int) -> UInt8Array:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(data: bytes, name: str, most_pixels: int) -> Iterator[Image.Image]:
     """The file, opened and found to be of a kind that we keep whole; decoding faults in the block become ours."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            _refuse_what_would_be_reduced(path, image)
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _refuse_what_would_be_reduced(data, name, image)
+            if image.width * image.height > most_pixels:
+                raise PictureError(
+                    f"{name}: {image.width}x{image.height} is {image.width * image.height / 1e6:.1f} megapixels, "
+                    f"expected at most {most_pixels / 1e6:g}"
+                )
             yield image
-    except FileNotFoundError as error:
-        raise PictureError(f"{path}: no such file") from error
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path}: not a picture that can be read, expected {', '.join(_FORMATS)}") from error
+        raise PictureError(f"{name}: not a picture that can be read, expected {', '.join(_FORMATS)}") from error
     except _DAMAGE as error:
-        raise PictureError(f"{path}: cannot be read: {error}") from error
+        raise PictureError(f"{name}: cannot be read: {str(error) or type(error).__name__}") from error
 
 
-def _refuse_what_would_be_reduced(path: Path, image: Image.Image) -> None:
+def _refuse_what_would_be_reduced(data: bytes, name: str, image: Image.Image) -> None:
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise PictureError(f"{path}: has several frames, expected a single picture")
-    if _bits_per_channel(path, image) > 8 or image.mode not in _MODES_8_BIT:
-        kind = "more than 8 bits a channel" if _bits_per_channel(path, image) > 8 else f"colour mode {image.mode}"
-        raise PictureError(f"{path}: {kind} is not supported, expected 8-bit RGB or grey")
+        raise PictureError(f"{name}: has several frames, expected a single picture")
+    if _bits_per_channel(data, image) > 8 or image.mode not in _MODES_8_BIT:
+        kind = "more than 8 bits a channel" if _bits_per_channel(data, image) > 8 else f"colour mode {image.mode}"
+        raise PictureError(f"{name}: {kind} is not supported, expected 8-bit RGB or grey")
 
 
-def _bits_per_channel(path: Path, image: Image.Image) -> int:
+def _bits_per_channel(data: bytes, image: Image.Image) -> int:
     if image.format == "PNG":
-        with path.open("rb") as file:
-            return file.read(25)[24]  # IHDR: signature 8, length 4, type 4, width 4, height 4, then the bit depth
+        return data[24]  # IHDR: signature 8, length 4, type 4, width 4, height 4, then the bit depth
     if image.format == "TIFF":
         return int(max(getattr(image, "tag_v2", {}).get(258, (8,))))  # tag 258: BitsPerSample
+    if image.format == "AVIF":
+        # Third byte of the configuration: tier, high_bitdepth, twelve_bit, ... (AV1 in ISOBMFF, section 2.3.3).
+        high = any(found.group(1)[0] & 0x40 for found in re.finditer(rb"av1C..(.)", data[:65536], re.DOTALL))
+        return 10 if high else 8
     return 8
+
+
+def _origin(image: Image.Image, data: bytes, orientation: int) -> Origin:
+    info = image.info
+    exif, jpeg = clean_exif(info.get("exif", b"")), None
+    parts: tuple[bytes, ...] = ()
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        tables = {number: list(table) for number, table in image.quantization.items()}
+        jpeg = JpegCoding(tables, JpegImagePlugin.get_sampling(image), bool(info.get("progressive")))
+        parts = jpeg_segments(data)
+    elif image.format == "PNG":
+        parts = png_chunks(data)
+    elif image.format == "TIFF":
+        exif, xmp = _tiff_tags(image), upright_xmp(xmp)
+    return Origin(
+        format="JPEG" if jpeg is not None else str(image.format),
+        orientation=orientation,
+        exif=exif,
+        xmp=xmp,
+        dpi=info.get("dpi"),
+        jpeg=jpeg,
+        parts=parts,
+    )
+
+
+def _tiff_tags(image: Image.Image) -> bytes:
+    """What a TIFF file says that is not about how its pixels are stored, as an EXIF block; empty if nothing."""
+    tags = image.getexif()
+    for tag in [tag for tag in tags if tag in _TIFF_STRUCTURE]:
+        del tags[tag]
+    if isinstance(tags.get(_PHOTOSHOP), bytes):
+        tags[_PHOTOSHOP] = clean_photoshop(tags[_PHOTOSHOP])
+    return tags.tobytes() if len(tags) else b""

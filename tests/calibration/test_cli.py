@@ -17,8 +17,9 @@ from cisi_export.golden_cases import natural_picture
 from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract
 from cisi_runtime.golden import golden_path
 from cisi_runtime.inpainter import SHIPPED_GRAPH
-from cisi_runtime.pictures import Picture, write_picture
+from cisi_runtime.pictures import Picture
 from cisi_runtime.self_check import check_on_this_cpu
+from cisi_runtime.writing import write_picture
 
 Command = Callable[..., tuple[int, str, str]]
 

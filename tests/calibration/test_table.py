@@ -11,7 +11,8 @@ from cisi_calibration.pictures import Photographs, choose_photographs, picture_a
 from cisi_calibration.table import check_table, load_table, observe, observed_tensors
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.errors import DataError, GraphError, OutputError, PictureError
-from cisi_runtime.pictures import Picture, write_picture
+from cisi_runtime.pictures import Picture
+from cisi_runtime.writing import write_picture
 
 
 @pytest.fixture(scope="module")

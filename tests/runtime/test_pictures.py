@@ -8,15 +8,8 @@ import pytest
 from PIL import Image
 
 from cisi_runtime.errors import OutputError, PictureError
-from cisi_runtime.pictures import (
-    Picture,
-    check_picture,
-    crop_centre,
-    read_mask,
-    read_picture,
-    resize_short_side,
-    write_picture,
-)
+from cisi_runtime.pictures import Picture, check_picture, crop_centre, read_mask, read_picture, resize_short_side
+from cisi_runtime.writing import write_picture
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -138,15 +131,16 @@ def test_bad_masks_are_refused(tmp_path: Path, picture: Pixels) -> None:
         read_mask(tmp_path / "m.png", picture.shape[:2])
 
 
-def half_saved(_image: Image.Image, path: Path, **_options: object) -> None:
-    path.write_bytes(b"half")
+def half_written(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data[: len(data) // 2])
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_nothing_half_written(tmp_path: Path, picture: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
     write_picture(tmp_path / "p.png", Picture(picture))
     before = (tmp_path / "p.png").read_bytes()
-    monkeypatch.setattr(Image.Image, "save", half_saved)
+    monkeypatch.setattr(Path, "write_bytes", half_written)
     with pytest.raises(OutputError, match=r"p.png: cannot be written: No space left on device"):
         write_picture(tmp_path / "p.png", Picture(picture))
     assert (tmp_path / "p.png").read_bytes() == before

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cisi_runtime.pictures import Picture, read_picture, write_picture
+from cisi_runtime.pictures import Picture, read_picture
+from cisi_runtime.writing import write_picture
 from cisi_train.cli_pack import main
 from cisi_train.data import open_folder
 

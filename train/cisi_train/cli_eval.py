@@ -12,8 +12,9 @@ import click
 from cisi_runtime.architecture import SIZE_MULTIPLE
 from cisi_runtime.command import option, run_command
 from cisi_runtime.files import check_writable
-from cisi_runtime.pictures import Picture, check_output_format, write_picture
+from cisi_runtime.pictures import Picture
 from cisi_runtime.sheet import picture_sheet
+from cisi_runtime.writing import check_output_format, write_picture
 
 if TYPE_CHECKING:
     from cisi_train import evaluate as evaluation

@@ -9,7 +9,8 @@ import click
 from cisi_runtime.command import option, run_command
 from cisi_runtime.errors import DataError, PictureError
 from cisi_runtime.files import make_folder
-from cisi_runtime.pictures import Picture, find_pictures, read_picture, resize_short_side, write_picture
+from cisi_runtime.pictures import Picture, find_pictures, read_picture, resize_short_side
+from cisi_runtime.writing import write_picture
 
 
 @click.command()

@@ -28,8 +28,9 @@ from cisi_runtime.errors import CheckpointError, CisiError, DataError
 from cisi_runtime.files import make_folder, whole_file
 from cisi_runtime.masks import centre_hole
 from cisi_runtime.metrics import psnr_db
-from cisi_runtime.pictures import Picture, write_picture
+from cisi_runtime.pictures import Picture
 from cisi_runtime.sheet import picture_sheet, show_hole
+from cisi_runtime.writing import write_picture
 from cisi_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cisi_train.data import PhotoFolder, TrainingSamples, decode_batch, held_out_pictures
 from cisi_train.inpaint import inpaint_pixels

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.errors import GraphError
 
-BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt")
+BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "torch")
 
 
 def is_engine(path: Path) -> bool:
-    """Engines are the files that are not graphs: TensorRT's users call them .engine, .plan or .trt."""
-    return path.suffix != ".onnx"
+    """Engines are what is neither graph nor checkpoint: TensorRT's users call them .engine, .plan or .trt."""
+    return path.suffix not in (".onnx", ".pt")
 
 
 def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tuple[Backend, str]:
-    """A backend for a graph or an engine, and what was chosen and why. threads: of those on the CPU, 0: all cores.
+    """A backend for a graph, an engine or a checkpoint, and what was chosen and why. threads: of those on the CPU,
+    0: all cores.
 
-    "auto": TensorRT for an engine, ONNX Runtime on the CPU for a graph. Raises GraphError for a backend that does not
-    take such a file, and what the backends raise.
+    "auto": TensorRT for an engine, PyTorch on the CPU for a checkpoint, ONNX Runtime on the CPU for a graph. Raises
+    GraphError for a backend that does not take such a file, and what the backends raise.
     """
     if backend not in BACKENDS:
         raise GraphError(f"backend {backend}: expected {', '.join(BACKENDS)}")
+    if path.suffix == ".pt":
+        if backend not in ("auto", "torch"):
+            raise GraphError(f"{path}: is a checkpoint, and {backend} does not take it: cisi-export --ckpt {path}")
+        return _from_checkpoint(path, threads), f"torch on the CPU: {path.name} is a checkpoint"
+    if backend == "torch":
+        raise GraphError(f"{path}: is no checkpoint, and torch takes .pt files alone")
     if is_engine(path):
         if backend not in ("auto", "tensorrt"):
             raise GraphError(f"{path}: is no .onnx file, and {backend} takes graphs alone")
@@ -44,3 +52,10 @@ def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tupl
     from cisi_runtime.backends.ort import OnnxRuntimeBackend
 
     return OnnxRuntimeBackend(path, threads=threads), f"onnxruntime on the CPU: {reason}"
+
+
+def _from_checkpoint(path: Path, threads: int) -> Backend:
+    """By the package that knows PyTorch; this one never imports it."""
+    (point,) = entry_points(group="cisi.backends", name="torch")
+    backend: Backend = point.load()(path, threads=threads)
+    return backend

@@ -1,0 +1,140 @@
+"""What a picture file holds beside its pixels, kept byte by byte where input and output have one format.
+
+Pillow gives back EXIF, XMP and the colour profile, but not IPTC, comments, PNG's colour chunks or its text; and a
+rewritten EXIF block loses the maker's notes, whose offsets count from its start. So the segments of a JPEG file and
+the chunks of a PNG file are copied as they are. What is left out would say something untrue or show what was taken out
+of the picture: embedded thumbnails, and multi-picture indices, whose offsets lead nowhere in another file.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+
+_EXIF_PREFIX = b"Exif\0\0"
+_ORIENTATION, _THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 0x0112, 0x0201, 0x0202
+# Resources 1033 and 1036, without a name, and their length.
+_PHOTOSHOP_THUMBNAIL = re.compile(rb"8BIM\x04[\x09\x0c]\0\0(.{4})", re.DOTALL)
+# APP1 to APP13, APP15 and COM. APP14 is Adobe's and says how the colours of that very file are coded.
+_JPEG_KEPT = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
+_JPEG_START_OF_SCAN, _JPEG_JFIF = 0xDA, 0xE0
+_PNG_SIGNATURE_BYTES = 8
+# Known chunks that hold for any colour type; of others those that their name marks as safe to copy (PNG specification,
+# section 5.4: a lower-case fourth letter).
+_PNG_KEPT = frozenset({b"cICP", b"cHRM", b"gAMA", b"iCCP", b"mDCV", b"cLLI", b"sRGB", b"eXIf"})
+
+
+def clean_exif(exif: bytes, orientation: int | None = None) -> bytes:
+    """An EXIF block, with or without its prefix, without its thumbnail; with another orientation where one is given.
+
+    All other bytes stay where they are. A block that is damaged is returned as it is.
+    """
+    start = len(_EXIF_PREFIX) if exif.startswith(_EXIF_PREFIX) else 0
+    block = bytearray(exif[start:])
+    try:
+        order = {b"II": "<", b"MM": ">"}[bytes(block[:2])]
+        (first,) = struct.unpack_from(f"{order}I", block, 4)
+        if orientation is not None:
+            for tag, at in _entries(block, order, first):
+                if tag == _ORIENTATION:
+                    struct.pack_into(f"{order}H", block, at + 8, orientation)
+        link = first + 2 + 12 * struct.unpack_from(f"{order}H", block, first)[0]
+        (second,) = struct.unpack_from(f"{order}I", block, link)
+        if second:
+            values = {
+                tag: struct.unpack_from(f"{order}I", block, at + 8)[0] for tag, at in _entries(block, order, second)
+            }
+            offset, length = values.get(_THUMBNAIL_OFFSET, 0), values.get(_THUMBNAIL_LENGTH, 0)
+            length = max(0, min(length, len(block) - offset))
+            block[offset : offset + length] = bytes(length)
+            struct.pack_into(f"{order}I", block, link, 0)
+    except (struct.error, KeyError):
+        return exif
+    return exif[:start] + bytes(block)
+
+
+def clean_photoshop(block: bytes) -> bytes:
+    """A block of Photoshop's image resources (JPEG's APP13, TIFF's tag 34377) with its thumbnail blacked out."""
+    cleaned = bytearray(block)
+    for found in _PHOTOSHOP_THUMBNAIL.finditer(block):
+        (length,) = struct.unpack(">I", found.group(1))
+        end = min(found.end() + length, len(block))
+        cleaned[found.end() : end] = bytes(end - found.end())
+    return bytes(cleaned)
+
+
+def upright_xmp(xmp: bytes) -> bytes:
+    """An XMP packet that says that the picture is upright."""
+    return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
+
+
+def jpeg_segments(data: bytes) -> tuple[bytes, ...]:
+    """The segments of a JPEG file that are kept, whole, in their order: JFIF, EXIF, XMP, colour profile, IPTC,
+    comments. Empty for a file that is not built like one."""
+    kept: list[bytes] = []
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _JPEG_START_OF_SCAN:
+        marker, (length,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        body = data[at + 4 : at + 2 + length]
+        if marker == _JPEG_JFIF and body.startswith(b"JFIF\0"):
+            kept.append(_jpeg_segment(marker, body[:12] + b"\0\0"))  # no thumbnail
+        elif body.startswith(_EXIF_PREFIX):
+            kept.append(_jpeg_segment(marker, clean_exif(body)))
+        elif body.startswith(b"Photoshop 3.0\0"):
+            kept.append(_jpeg_segment(marker, clean_photoshop(body)))
+        elif marker in _JPEG_KEPT and not body.startswith(b"MPF\0"):
+            kept.append(_jpeg_segment(marker, body))
+        at += 2 + length
+    return tuple(kept)
+
+
+def with_jpeg_segments(data: bytes, segments: tuple[bytes, ...]) -> bytes:
+    """A JPEG file of Pillow's with these segments in the place of its own JFIF segment."""
+    at = 2
+    if segments and segments[0][1] == _JPEG_JFIF and data[3] == _JPEG_JFIF:
+        at += 2 + struct.unpack_from(">H", data, 4)[0]
+    elif data[3] == _JPEG_JFIF:  # a file without one keeps that of Pillow, which belongs first
+        end = 4 + struct.unpack_from(">H", data, 4)[0]
+        return data[:end] + b"".join(segments) + data[end:]
+    return data[:2] + b"".join(segments) + data[at:]
+
+
+def png_chunks(data: bytes) -> tuple[bytes, ...]:
+    """The chunks of a PNG file that are kept, whole, in their order: colour, resolution, text, EXIF, time."""
+    kept: list[bytes] = []
+    at = _PNG_SIGNATURE_BYTES
+    while at + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        chunk = data[at : at + 12 + length]
+        if name == b"eXIf":
+            chunk = _png_chunk(name, clean_exif(chunk[8:-4]))
+        is_ancillary, is_safe_to_copy = name[0] & 0x20, name[3] & 0x20
+        if is_ancillary and (is_safe_to_copy or name in _PNG_KEPT):
+            kept.append(chunk)
+        at += 12 + length
+    return tuple(kept)
+
+
+def with_png_chunks(data: bytes, chunks: tuple[bytes, ...]) -> bytes:
+    """A PNG file of Pillow's with these chunks behind its header."""
+    end = _PNG_SIGNATURE_BYTES + 12 + struct.unpack_from(">I", data, _PNG_SIGNATURE_BYTES)[0]
+    return data[:end] + b"".join(chunks) + data[end:]
+
+
+def _entries(block: bytearray, order: str, directory: int) -> list[tuple[int, int]]:
+    """Tag and place of each entry of a TIFF directory."""
+    (count,) = struct.unpack_from(f"{order}H", block, directory)
+    places = [directory + 2 + 12 * number for number in range(count)]
+    return [(struct.unpack_from(f"{order}H", block, at)[0], at) for at in places]
+
+
+def _jpeg_segment(marker: int, body: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+
+def _png_chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))

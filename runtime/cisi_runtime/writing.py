@@ -1,0 +1,164 @@
+"""The one writer of picture files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, TiffTags
+from PIL.PngImagePlugin import PngInfo
+
+from cisi_runtime.errors import OutputError
+from cisi_runtime.files import whole_file
+from cisi_runtime.metadata import with_jpeg_segments, with_png_chunks
+from cisi_runtime.pictures import SUFFIXES, Origin, Picture, decode_picture
+
+BoolArray = npt.NDArray[np.bool_]
+
+_FORMAT_OF = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".avif": "AVIF",
+    ".bmp": "BMP",
+}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "PNG": {"compress_level": 3},
+    "WEBP": {"lossless": True, "exact": True},
+    "TIFF": {"compression": "tiff_deflate"},
+    "AVIF": {"quality": 90, "subsampling": "4:4:4"},
+    "BMP": {},
+}
+_NO_ALPHA = ("JPEG", "BMP")
+_LOSSY = ("JPEG", "AVIF")
+# Formats without a grey mode, with alpha or at all.
+_NO_GREY, _NO_GREY_ALPHA = ("WEBP",), ("WEBP", "AVIF")
+_TIFF_XMP = 700
+# Rows at a time in which two pictures are compared: a few MB, however large they are.
+_ROWS = 256
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's name asks for, by Pillow's name. Raises OutputError for another suffix."""
+    suffix = path.suffix.lower()
+    if suffix not in _FORMAT_OF:
+        raise OutputError(f"{path}: unknown picture format {suffix!r}, expected one of {', '.join(SUFFIXES)}")
+    return _FORMAT_OF[suffix]
+
+
+def check_output_format(path: Path, *, has_alpha: bool = False) -> None:
+    """Raise OutputError when no picture, or none with alpha, can be written under this name."""
+    if has_alpha and format_of(path) in _NO_ALPHA:
+        suffix = path.suffix.lower()
+        raise OutputError(f"{path}: {suffix} cannot hold the picture's alpha channel, expected .png, .webp or .tif")
+    format_of(path)
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write a picture whole or not at all, in the format of its name, as `encode_picture`. Raises OutputError."""
+    check_output_format(path, has_alpha=picture.alpha is not None)
+    data = encode_picture(picture, format_of(path), str(path))
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def encode_picture(picture: Picture, file_format: str, name: str) -> bytes:
+    """The bytes of a file that holds a picture; `name` is for messages. Raises OutputError.
+
+    PNG, WebP, TIFF and BMP are lossless. JPEG is coded with the quantisation tables and the subsampling of the JPEG
+    file that the picture comes from, else at quality 95 without subsampling; AVIF at quality 90 without subsampling.
+    Metadata, colour profile and resolution are written back where the format has a place for them: between files of
+    one format as they were, with the pixels in the orientation in which that file stored them; into another format
+    upright.
+    """
+    origin = picture.origin
+    image = _image(picture, file_format)
+    options = dict(_OPTIONS[file_format])
+    parts: tuple[bytes, ...] = ()
+    if origin is not None and origin.format == file_format:
+        image = origin.stored(image)
+        parts = origin.parts
+    if origin is not None and not parts:
+        options |= _metadata(origin, file_format)
+    if origin is not None and origin.jpeg is not None and file_format == "JPEG":
+        subsampling = max(origin.jpeg.subsampling, 0)
+        options |= {"qtables": origin.jpeg.tables, "subsampling": subsampling, "progressive": origin.jpeg.progressive}
+        del options["quality"]
+    # Bytes 16 to 20 of a profile name its colour space: that of a picture that was grey does not fit RGB pixels.
+    space = b"GRAY" if image.mode in ("L", "LA") else b"RGB "
+    if picture.icc_profile and picture.icc_profile[16:20] == space and not parts and file_format != "BMP":
+        options["icc_profile"] = picture.icc_profile
+    target = io.BytesIO()
+    try:
+        image.save(target, format=file_format, **options)
+    except (ValueError, OSError) as error:
+        raise OutputError(f"{name}: cannot be written in this format: {error}") from error
+    data = target.getvalue()
+    if parts:
+        data = with_jpeg_segments(data, parts) if file_format == "JPEG" else with_png_chunks(data, parts)
+    return data
+
+
+def largest_change(picture: Picture, data: bytes, file_format: str, hole_mask: BoolArray) -> int:
+    """By how many grey levels the known pixels of a picture differ at most from those of the file that was made of
+    it: 0 for a lossless format, without looking. hole_mask: bool `[H, W]`."""
+    if file_format not in _LOSSY:
+        return 0
+    again = decode_picture(data, "the result", most_pixels=hole_mask.size)
+    largest = 0
+    for top in range(0, hole_mask.shape[0], _ROWS):
+        rows = slice(top, top + _ROWS)
+        known = ~hole_mask[rows]
+        for before, after in ((picture.rgb, again.rgb), (picture.alpha, again.alpha)):
+            if before is not None and after is not None:
+                change = np.maximum(before[rows], after[rows]) - np.minimum(before[rows], after[rows])
+                largest = max(
+                    largest, int(change.max(where=known[..., None] if change.ndim == 3 else known, initial=0))
+                )
+    return largest
+
+
+def _image(picture: Picture, file_format: str) -> Image.Image:
+    image = Image.fromarray(picture.rgb)
+    if picture.grey and file_format not in (_NO_GREY if picture.alpha is None else _NO_GREY_ALPHA):
+        image = image.convert("L")
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    return image
+
+
+def _metadata(origin: Origin, file_format: str) -> dict[str, Any]:
+    """Options of Pillow's writers for what they can write."""
+    if file_format == "BMP":
+        return {"dpi": origin.dpi} if origin.dpi else {}
+    same = origin.format == file_format
+    exif, xmp = (origin.exif, origin.xmp) if same else (origin.upright_exif, origin.upright_xmp)
+    options: dict[str, Any] = {"exif": exif} if exif else {}
+    if file_format == "TIFF":
+        options = _tiff_metadata(exif, xmp)
+    elif xmp and file_format == "PNG":
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+        options["pnginfo"] = text
+    elif xmp:
+        options["xmp"] = xmp
+    if origin.dpi and file_format in ("JPEG", "PNG", "TIFF"):
+        options["dpi"] = origin.dpi
+    return options
+
+
+def _tiff_metadata(exif: bytes, xmp: bytes) -> dict[str, Any]:
+    tags = Image.Exif()
+    tags.load(exif)
+    if xmp:
+        tags[_TIFF_XMP] = xmp
+    # Pillow cannot write the directories of EXIF and GPS into a compressed file ("Error setting from dictionary").
+    has_directories = any(tag in tags for tag in TiffTags.TAGS_V2_GROUPS)
+    return {"exif": tags, **({"compression": "raw"} if has_directories else {})}
