@@ -12,7 +12,7 @@ environment: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,train,eval,rtx,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,train,eval,bench,rtx,dev]'
 	touch $@
 
 # The two exports run side by side, a thread each; their tables follow one after the other.

@@ -19,6 +19,7 @@ _EXTRAS = {
     "onnxscript": "train",
     "tensorboard": "train",
     "cv2": "eval",
+    "matplotlib": "bench",
 }
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cisi_runtime.backends.base import Backend
+from cisi_runtime.backends.base import Backend, graph_inputs
 from cisi_runtime.backends.opening import open_backend
 from cisi_runtime.extrapolation import extrapolate
 from cisi_runtime.joining import join
 from cisi_runtime.padding import pad, padded_size
+from cisi_runtime.stages import Stages
 from cisi_runtime.whole import as_pixels, check_arrays
 from cisi_runtime.windows import Window, plan_windows
 
@@ -33,9 +34,9 @@ _BATCH = 4
 class Inpainter:
     """`Inpainter("best.onnx")(image, hole_mask)`: fills the holes of a photograph and touches nothing else.
 
-    model: a graph, an engine, or a backend that is open; default: the graph that ships. backend: "onnxruntime",
-    "onnxruntime-cuda", "openvino", "tensorrt"; "auto" chooses by the file. `chosen` says what runs and why. Calls from
-    several threads are safe. Raises what the backends raise.
+    model: a graph, an engine, a checkpoint, or a backend that is open; default: the graph that ships. backend:
+    "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "torch"; "auto" chooses by the file. `chosen` says what
+    runs and why. Calls from several threads are safe. Raises what the backends raise.
 
     Around each hole a window twice its length is looked at, so that the cost follows the holes. One of up to 256 pixels
     goes to the network as it is, a larger one at 256 pixels, and the fill is enlarged; of a scratch or a wire one piece
@@ -51,22 +52,26 @@ class Inpainter:
         self._side = min(_SIDE, *most_sides) if self.backend.fixed.height is None else min(most_sides)
         self._batch = most_pictures if self.backend.fixed.batch else min(_BATCH, most_pictures)
 
-    def __call__(self, image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
+    def __call__(self, image: UInt8Array, hole_mask: BoolArray, stages: Stages | None = None) -> UInt8Array:
         """image uint8 `[H, W, 3]` RGB, hole_mask bool `[H, W]`, True = hole; any size. Returns the completed picture,
         uint8 `[H, W, 3]`; every known pixel is as it was, and what lies under the hole has no influence. A mask without
-        a hole returns a copy of the picture. Raises ValueError for other arrays."""
+        a hole returns a copy of the picture. stages: gets the time of each stage. Raises ValueError for other
+        arrays."""
         check_arrays(image, hole_mask)
-        completed, rest = image.copy(), hole_mask.copy()
-        windows = plan_windows(hole_mask, self._side)
+        stages = Stages() if stages is None else stages
+        with stages("prepare"):
+            completed, rest = image.copy(), hole_mask.copy()
+            windows = plan_windows(hole_mask, self._side)
         for _, together in itertools.groupby(windows, key=lambda window: window.round):
             # The pieces of a round do not see each other's results, in whatever order and batches they come.
-            results = list(self._fills(completed, rest, list(together)))
-            for window, fill in results:
-                top, left, bottom, right = window.fill
-                here = rest[top:bottom, left:right]
-                inside = fill[top - window.top : bottom - window.top, left - window.left : right - window.left]
-                completed[top:bottom, left:right][here] = inside[here]
-                here[...] = False
+            results = self._fills(completed, rest, list(together), stages)
+            with stages("finish"):
+                for window, fill in results:
+                    top, left, bottom, right = window.fill
+                    here = rest[top:bottom, left:right]
+                    inside = fill[top - window.top : bottom - window.top, left - window.left : right - window.left]
+                    completed[top:bottom, left:right][here] = inside[here]
+                    here[...] = False
         return completed
 
     def warmup(self, sizes: Iterable[tuple[int, int]]) -> None:
@@ -77,11 +82,13 @@ class Inpainter:
             self(np.zeros((height, width, 3), dtype=np.uint8), hole_mask)
 
     def _fills(
-        self, image: UInt8Array, hole_mask: BoolArray, windows: Sequence[Window]
-    ) -> Iterator[tuple[Window, UInt8Array]]:
+        self, image: UInt8Array, hole_mask: BoolArray, windows: Sequence[Window], stages: Stages
+    ) -> list[tuple[Window, UInt8Array]]:
         """Each window with its pixels, uint8 `[h, w, 3]`, good inside the hole."""
-        prepared = [_Prepared(image[w.rows, w.columns], hole_mask[w.rows, w.columns], self._side) for w in windows]
-        padded = [self._padded(one) for one in prepared]
+        fills: list[tuple[Window, UInt8Array]] = []
+        with stages("prepare"):
+            prepared = [_Prepared(image[w.rows, w.columns], hole_mask[w.rows, w.columns], self._side) for w in windows]
+            padded = [self._padded(one) for one in prepared]
         order = sorted(range(len(windows)), key=lambda index: padded[index][1].shape)
         for _, group in itertools.groupby(order, key=lambda index: padded[index][1].shape):
             members = list(group)
@@ -89,17 +96,31 @@ class Inpainter:
                 chunk = members[start : start + self._batch]
                 # Where a graph takes no fewer pictures it gets the last one several times.
                 filled_up = chunk + [chunk[-1]] * (self._least[0] - len(chunk))
-                images = np.stack([padded[index][0] for index in filled_up])
-                masks = np.stack([padded[index][1] for index in filled_up])
-                results = as_pixels(self.backend.run_pixels(images, masks))
-                for index, result in zip(chunk, results, strict=False):
-                    yield windows[index], prepared[index].finish(result)
+                with stages("prepare"):
+                    images = np.stack([padded[index][0] for index in filled_up])
+                    masks = np.stack([padded[index][1] for index in filled_up])
+                results = run_in_stages(self.backend, images, masks, stages)
+                with stages("finish"):
+                    fills += [
+                        (windows[i], prepared[i].finish(pixels)) for i, pixels in zip(chunk, results, strict=False)
+                    ]
+        return fills
 
     def _padded(self, one: _Prepared) -> tuple[UInt8Array, BoolArray]:
         height, width = one.hole_mask.shape
         next_up = padded_size(height, width, self.backend.contract)
         to = (max(next_up[0], self._least[1]), max(next_up[1], self._least[2]))
         return pad(one.pixels, one.hole_mask, self.backend.contract, to)
+
+
+def run_in_stages(backend: Backend, images: UInt8Array, masks: BoolArray, stages: Stages) -> UInt8Array:
+    """A batch uint8 `[N, H, W, 3]`, bool `[N, H, W]` through a backend, to uint8 `[N, H, W, 3]`."""
+    with stages("copy in"):
+        inputs = graph_inputs(backend.contract, images, masks)
+    with stages("run"):
+        results = backend.run(*(inputs[name] for name in backend.contract.inputs))
+    with stages("copy out"):
+        return as_pixels(results)
 
 
 class _Prepared:

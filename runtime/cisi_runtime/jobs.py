@@ -18,6 +18,7 @@ from cisi_runtime.files import check_writable, whole_file
 from cisi_runtime.inpainter import Inpainter
 from cisi_runtime.masks import dilated
 from cisi_runtime.pictures import MOST_PIXELS, Picture, decode_mask, decode_picture, read_file
+from cisi_runtime.stages import Stages
 from cisi_runtime.writing import check_output_format, encode_picture, format_of, largest_change
 
 BoolArray = npt.NDArray[np.bool_]
@@ -56,19 +57,26 @@ class Finished:
 
 
 def run_job(
-    job: Job, inpainter: Callable[[], Inpainter], rules: HoleRules = HoleRules(), most_pixels: int = MOST_PIXELS
+    job: Job,
+    inpainter: Callable[[], Inpainter],
+    rules: HoleRules = HoleRules(),
+    most_pixels: int = MOST_PIXELS,
+    stages: Stages | None = None,
 ) -> Finished:
-    """Read, fill, encode, write whole or not at all. `inpainter` is called when there is a hole.
+    """Read, fill, encode, write whole or not at all. `inpainter` is called when there is a hole; stages: gets the time
+    of each stage.
 
     A picture without a hole whose format is to stay is copied byte by byte. Raises PictureError and OutputError, and
     what the inpainter raises, with the name of the option in front.
     """
+    stages = Stages() if stages is None else stages
     with option("--output"):
         _check_output(job)
-    with option("IMAGE"):
-        data = _read(job.image)
-        picture = decode_picture(data, _name(job.image, "standard input"), most_pixels)
-    hole_mask = _hole_mask(job, picture, rules)
+    with stages("decode"):
+        with option("IMAGE"):
+            data = _read(job.image)
+            picture = decode_picture(data, _name(job.image, "standard input"), most_pixels)
+        hole_mask = _hole_mask(job, picture, rules)
     if job.mask is None and picture.alpha is not None:
         picture = dataclasses.replace(picture, alpha=np.where(hole_mask, np.uint8(255), picture.alpha))
     assert picture.origin is not None  # it comes from a file
@@ -88,9 +96,9 @@ def run_job(
     del data
     fill = inpainter()
     start = time.perf_counter()
-    completed = dataclasses.replace(picture, rgb=fill(picture.rgb, hole_mask))
+    completed = dataclasses.replace(picture, rgb=fill(picture.rgb, hole_mask, stages))
     milliseconds = 1000.0 * (time.perf_counter() - start)
-    with option("--output"):
+    with option("--output"), stages("encode"):
         encoded = encode_picture(completed, file_format, _name(job.output, "standard output"))
         change = largest_change(completed, encoded, file_format, hole_mask)
         _write(job.output, encoded)

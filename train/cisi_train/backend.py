@@ -18,20 +18,20 @@ from cisi_train.checkpoint import load_checkpoint
 class TorchBackend(Backend):
     """The network of a checkpoint in PyTorch on the CPU, float32, as it was trained; any batch and size.
 
-    threads: 0 leaves the number to PyTorch; another one holds for all of PyTorch in this process. Raises
-    CheckpointError.
+    threads: 0 leaves the number to PyTorch; another one holds, from each run on, for all of PyTorch in this process.
+    Raises CheckpointError.
     """
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
         checkpoint = load_checkpoint(path)
-        if threads:
-            torch.set_num_threads(threads)
+        self._threads = threads or torch.get_num_threads()
         self._generator = checkpoint.generator().eval().requires_grad_(False)
         contract = dataclasses.replace(checkpoint.contract, face="uint8")
         super().__init__("torch", contract, FixedShape())
 
     def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
         hole = torch.from_numpy((hole_mask >= self.contract.mask_threshold)[:, None].astype(np.float32))
+        torch.set_num_threads(self._threads)
         with torch.inference_mode():
             completed = self._generator.inpaint(torch.from_numpy(decode_pixels(image)), hole)
         return encode_pixels(completed.numpy())

@@ -16,6 +16,12 @@ def is_engine(path: Path) -> bool:
     return path.suffix not in (".onnx", ".pt")
 
 
+def takes(backend: str, path: Path) -> bool:
+    """Whether a backend runs files of this kind."""
+    own = "torch" if path.suffix == ".pt" else "tensorrt" if is_engine(path) else None
+    return backend == "auto" or (backend == own if own is not None else backend not in ("torch", "tensorrt"))
+
+
 def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tuple[Backend, str]:
     """A backend for a graph, an engine or a checkpoint, and what was chosen and why. threads: of those on the CPU,
     0: all cores.

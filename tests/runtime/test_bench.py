@@ -1,0 +1,89 @@
+"""`cisi-bench`: what it prints, what it refuses, and that its figures are of what it says."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cisi_runtime.benching import Latency, in_turns
+from cisi_runtime.stages import STAGES, Stages
+
+PROGRAM = [sys.executable, "-c", "import cisi_runtime.cli_bench as m; m.main()"]
+
+
+def cisi_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def test_percentiles_by_hand() -> None:
+    latency = Latency.of([float(x) for x in range(1, 102)], pictures=4)
+    assert (latency.p50, latency.p95, latency.p99, latency.least) == (51.0, 96.0, 100.0, 1.0)
+    assert latency.per_second == pytest.approx(4 * 1000 / 51)
+
+
+def test_calls_take_turns_and_the_first_rounds_do_not_count() -> None:
+    order: list[str] = []
+    times = in_turns([lambda: order.append("a"), lambda: order.append("b")], 3)
+    assert order == ["a", "b"] * 5
+    assert [len(own) for own in times] == [3, 3]
+
+
+def test_stages_add_up() -> None:
+    stages = Stages()
+    assert tuple(stages.milliseconds) == STAGES
+    for _ in range(2):
+        with stages("run"):
+            time.sleep(0.01)
+    assert 20 <= stages.milliseconds["run"] < 2000
+    assert sum(stages.milliseconds.values()) == stages.milliseconds["run"]
+    with pytest.raises(KeyError), stages("lunch"):
+        pass
+
+
+def test_graph_and_checkpoint_side_by_side(tmp_path: Path, tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
+    plot = tmp_path / "bench.png"
+    arguments = (tiny_graph, tiny_checkpoint_path, "--backend", "onnxruntime", "--backend", "torch", "--threads", "1,2")
+    result = cisi_bench(*arguments, "--rounds", 3, "--size", 64, "--batch", "1,2", "--plot", plot)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.strip().splitlines()
+    report = json.loads(lines[-1])
+    settings = [(row["setting"]["backend"], row["setting"]["threads"]) for row in report["photograph"]]
+    assert settings == [("onnxruntime", 1), ("onnxruntime", 2), ("torch", 1), ("torch", 2)]
+    for row in report["photograph"]:
+        latency = row["latency"]
+        assert 0 < latency["least"] <= latency["p50"] <= latency["p95"] <= latency["p99"]
+        assert set(row["stages"]) == set(STAGES)
+        # Medians of parts and the median of the whole are not the same, but near.
+        assert 0.5 * latency["p50"] < sum(row["stages"].values()) < 1.5 * latency["p50"]
+        assert row["first"]["peak_mb"] > 50
+        assert row["quality_db"] == "exact" or row["quality_db"] > 60
+    assert report["photograph"][2]["first"]["peak_mb"] > 1.2 * report["photograph"][0]["first"]["peak_mb"]  # PyTorch
+    assert [row["batch"] for row in report["network"]] == [1, 2] * 4
+    assert "Excluded: " in result.stdout
+    assert all(f"{tiny_graph.name} · onnxruntime, {n} threads" in result.stdout for n in (1, 2))
+    with Image.open(plot) as image:
+        assert image.width > 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["none.onnx"], 1, "ARTIFACTS: none.onnx: no such file"),
+        (["GRAPH", "--backend", "torch"], 1, "none of torch takes it"),
+        (["GRAPH", "--threads", "two"], 2, "--threads: 'two', expected numbers from 0 on"),
+        (["GRAPH", "--batch", "0"], 2, "--batch: '0', expected numbers from 1 on"),
+        (["GRAPH", "--image", "a.jpg"], 2, "--image and --mask go together"),
+        (["GRAPH", "--plot", "none/a.png"], 1, "--plot: "),
+        (["GRAPH", "--image", "a.jpg", "--mask", "b.png"], 1, "a.jpg: no such file"),
+    ],
+)
+def test_refusals(tiny_graph: Path, arguments: list[str], status: int, words: str) -> None:
+    result = cisi_bench(*[tiny_graph if argument == "GRAPH" else argument for argument in arguments])
+    assert result.returncode == status
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""
