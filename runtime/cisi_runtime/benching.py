@@ -194,10 +194,10 @@ def first_run(started: float, artifact: str, backend: str, threads: str, image: 
     start = time.perf_counter()
     run_job(Job(Path(image), Path(mask), Path(output)), lambda: inpainter)
     first_call = 1000.0 * (time.perf_counter() - start)
-    print(json.dumps(dataclasses.asdict(FirstRun(start_up, first_call, _peak_mb()))))
+    print(json.dumps(dataclasses.asdict(FirstRun(start_up, first_call, peak_mb()))))
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """The most memory that this process ever held. getrusage would count what its parent held when it was forked."""
     status = Path("/proc/self/status")
     if status.exists():

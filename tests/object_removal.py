@@ -1,0 +1,32 @@
+"""`python -m tests.object_removal`: the README's sheet of objects taken out of the photographs in tests/photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cisi_runtime import Inpainter
+from cisi_runtime.pictures import Picture, read_mask, read_picture
+from cisi_runtime.sheet import picture_sheet, show_hole
+from cisi_runtime.writing import write_picture
+
+PHOTOS = Path(__file__).parent / "photos"
+NAMES = ("balloon", "beetle", "harrier", "coast", "mountain", "yurt")
+SHEET = PHOTOS.parent / "objects.jpg"
+
+
+def rows(inpaint: Inpainter) -> list[list[npt.NDArray[np.uint8]]]:
+    """Original, input and result, two photographs a row."""
+    cells = []
+    for name in NAMES:
+        photo = read_picture(PHOTOS / f"{name}.jpg").rgb
+        hole = read_mask(PHOTOS / f"{name}.mask.png", photo.shape[:2])
+        cells.append([photo, show_hole(photo, hole), inpaint(photo, hole)])
+    return [cells[number] + cells[number + 1] for number in range(0, len(cells), 2)]
+
+
+if __name__ == "__main__":
+    write_picture(SHEET, Picture(picture_sheet(rows(Inpainter()))))
+    print(f"{SHEET}: written")
