@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from cisi_runtime import Inpainter
-from cisi_runtime.pictures import Picture, read_mask, read_picture
+from cisi_runtime.pictures import read_mask, read_picture
 from cisi_runtime.sheet import picture_sheet, show_hole
-from cisi_runtime.writing import write_picture
 
 PHOTOS = Path(__file__).parent / "photos"
 NAMES = ("balloon", "beetle", "harrier", "coast", "mountain", "yurt")
@@ -28,5 +28,5 @@ def rows(inpaint: Inpainter) -> list[list[npt.NDArray[np.uint8]]]:
 
 
 if __name__ == "__main__":
-    write_picture(SHEET, Picture(picture_sheet(rows(Inpainter()))))
+    Image.fromarray(picture_sheet(rows(Inpainter()))).save(SHEET, quality=85)
     print(f"{SHEET}: written")

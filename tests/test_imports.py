@@ -65,12 +65,15 @@ def test_importing_every_part_of_the_runtime_loads_neither_torch_nor_onnx() -> N
 
 @pytest.mark.parametrize(
     "module",
-    ["cisi_train.cli", "cisi_train.cli_eval", "cisi_export.cli", "cisi_calibration.cli", "cisi_runtime.cli_run"],
+    [
+        *("cisi_train.cli", "cisi_train.cli_eval", "cisi_export.cli", "cisi_calibration.cli"),
+        *("cisi_runtime.cli_run", "cisi_runtime.cli_bench"),
+    ],
 )
 def test_a_commands_help_loads_no_heavy_library(module: str) -> None:
     run = "try:\n    m.main()\nexcept SystemExit:\n    pass"
     modules = modules_after(f"import sys; sys.argv = ['x', '--help']\nimport {module} as m\n{run}")
-    assert not modules & {"torch", "onnx", "onnxruntime", "tqdm"}
+    assert not modules & {"torch", "onnx", "onnxruntime", "tqdm", "matplotlib"}
 
 
 def test_a_missing_library_is_named_with_its_extra() -> None:

@@ -89,6 +89,22 @@ def throughput(folder: Path, graph: Path, workers: int) -> str:
     )
 
 
+def start_up(times: int) -> str:
+    """Medians of fresh processes, beside that of an interpreter that does nothing."""
+    programs = {
+        "nothing": "pass",
+        "cisi-run --help": "import sys; sys.argv = ['cisi-run', '--help']; import cisi_runtime.cli_run as m; m.main()",
+        "the imports of the run path": "import cisi_runtime.jobs, cisi_runtime.backends.ort",
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(times):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+            seconds[name].append(time.perf_counter() - start)
+    return ", ".join(f"{name} {statistics.median(own):.3f} s" for name, own in seconds.items())
+
+
 def one_photograph(folder: Path, graph: Path, rounds: int) -> str:
     """A process of cisi-run for each photograph, in turns."""
     lines = []
@@ -117,6 +133,7 @@ def main(graph: Path) -> None:
         folder = Path(name)
         write_mosaic(folder / "one", "12 megapixels", 4000, 3000, 0)
         write_mosaic(folder / "one", "48 megapixels", 8000, 6000, 1)
+        click.echo(start_up(times=11))
         click.echo(f"one photograph, whole process, {graph.name}")
         click.echo(one_photograph(folder / "one", graph, rounds=5))
         for megapixels, size, count in ((1, (1155, 866), 48), (12, (4000, 3000), 16)):

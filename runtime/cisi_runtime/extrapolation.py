@@ -10,11 +10,26 @@ UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
+# Known pixels around a hole that are continued into it.
+_MARGIN = 16
 
-def extrapolate(image: UInt8Array, hole_mask: BoolArray) -> FloatArray:
-    """float32 `[H, W, 3]` in 0 to 255: known pixels as they are, hole pixels (True) a smooth continuation of the known
-    ones; what the picture holds under the hole has no influence. Mid-grey where nothing is known."""
-    return continued(image.astype(np.float32), ~hole_mask, nothing=127.5)
+
+def extrapolate(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
+    """uint8 `[H, W, 3]`: known pixels as they are, hole pixels (True) a smooth continuation of the known ones near the
+    hole; what the picture holds under the hole has no influence. Mid-grey where nothing is known."""
+    if not hole_mask.any():
+        return image
+    box = surroundings(hole_mask, _MARGIN)
+    result = image.copy()
+    filled = continued(image[box].astype(np.float32), ~hole_mask[box], nothing=127.5)
+    result[box] = np.rint(filled).astype(np.uint8)
+    return result
+
+
+def surroundings(hole_mask: BoolArray, margin: int) -> tuple[slice, slice]:
+    """Rows and columns of the hole `[H, W]`, of which there is at least one pixel, with so many more on each side."""
+    rows, columns = (np.flatnonzero(hole_mask.any(axis=axis)) for axis in (1, 0))
+    return tuple(slice(max(0, int(line[0]) - margin), int(line[-1]) + 1 + margin) for line in (rows, columns))  # type: ignore[return-value]
 
 
 def continued(values: FloatArray, known: BoolArray, *, nothing: float) -> FloatArray:

@@ -55,7 +55,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_left_over(folder: Path) -> None:
-    """Remove temporary files, below a folder, of processes that were killed while they wrote."""
+    """Remove temporary files, below a folder, of processes that were killed while they wrote. On POSIX alone:
+    elsewhere there is no harmless way to ask whether a process runs."""
+    if os.name != "posix":
+        return
     for path in folder.rglob(f"{_TEMPORARY}*"):
         number = path.name.removeprefix(_TEMPORARY).partition("-")[0]
         if number.isdecimal() and (int(number) == os.getpid() or not _is_running(int(number))):

@@ -127,15 +127,15 @@ class _Prepared:
     """A window on its way to the network: at most `side` pixels long, nothing left of what is under the hole."""
 
     def __init__(self, image: UInt8Array, hole_mask: BoolArray, side: int) -> None:
-        self._hole_mask = hole_mask
-        self._continued = extrapolate(image, hole_mask)
+        self._image, self._hole_mask = image, hole_mask
         height, width = hole_mask.shape
         self._scale = max(1.0, max(height, width) / side)
-        self.pixels = np.rint(self._continued).astype(np.uint8)
-        self.hole_mask = hole_mask
-        if self._scale > 1.0:
+        if self._scale == 1.0:
+            self.pixels, self.hole_mask = np.where(hole_mask[..., None], np.uint8(128), image), hole_mask
+        else:
             size = (max(1, round(width / self._scale)), max(1, round(height / self._scale)))
-            self.pixels = _resized(self.pixels, size)
+            # So that what is under the hole does not get into the known pixels beside it.
+            self.pixels = _resized(extrapolate(image, hole_mask), size)
             # A pixel that has any part of the hole in it is hole.
             cover = Image.fromarray(hole_mask.astype(np.uint8) * np.uint8(255)).resize(size, Image.Resampling.BOX)
             self.hole_mask = np.asarray(cover) > 0
@@ -144,10 +144,10 @@ class _Prepared:
         """The network's result, cropped, enlarged, and joined to what is around the hole."""
         height, width = self.hole_mask.shape
         # At the network's size first: enlarged, its edge is a mixture of both sides and shows no difference.
-        pixels = join(completed[:height, :width], self.pixels.astype(np.float32), self.hole_mask)
+        pixels = join(completed[:height, :width], self.pixels, self.hole_mask)
         if self._scale > 1.0:
             pixels = _resized(pixels, (self._hole_mask.shape[1], self._hole_mask.shape[0]))
-            pixels = join(pixels, self._continued, self._hole_mask)
+            pixels = join(pixels, self._image, self._hole_mask)
         return pixels
 
 

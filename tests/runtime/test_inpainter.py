@@ -142,13 +142,26 @@ def test_continuation_by_hand() -> None:
     assert 100.0 <= row[1] <= row[2] <= 200.0
 
 
-def test_joining_leaves_a_fill_that_fits() -> None:
-    rng = np.random.default_rng(0)
-    fill = rng.integers(50, 200, (40, 40, 3), dtype=np.uint8)
-    hole = np.zeros((40, 40), dtype=np.bool_)
-    hole[10:30, 10:30] = True
-    assert np.array_equal(join(fill, fill.astype(np.float32), hole), fill)
-    assert np.array_equal(join(fill, fill.astype(np.float32), np.ones_like(hole)), fill)
+def test_joining_by_hand() -> None:
+    hole = np.zeros((5, 6), dtype=np.bool_)
+    hole[2, 2:4] = True
+    picture = np.full((5, 6, 3), 100, dtype=np.uint8)
+    picture[:, 3:] = 140
+    picture[2, 2:4] = 255  # under the hole: no influence
+    fill = np.where(hole[..., None], np.uint8(50), picture)
+    fill[2, 3] = 80
+    # Seven known neighbours each: 5 of 100 and 2 of 140, and the other way round.
+    joined = join(fill, picture, hole)
+    assert np.array_equal(joined[2, 2:4, 0], [round((5 * 100 + 2 * 140) / 7), round((2 * 100 + 5 * 140) / 7)])
+    assert np.array_equal(joined[~hole], picture[~hole])
+    flat = np.full((40, 40, 3), 90, dtype=np.uint8)
+    inside = np.zeros((40, 40), dtype=np.bool_)
+    inside[10:30, 10:30] = True
+    texture = np.random.default_rng(0).integers(80, 101, (40, 40, 3), dtype=np.uint8)
+    texture[:12] = texture[28:] = texture[:, :12] = texture[:, 28:] = 90
+    assert np.array_equal(join(texture, flat, inside), texture)  # it fits already: as it was
+    assert np.array_equal(join(texture, flat, np.ones_like(inside)), texture)  # nothing is known around it
+    assert np.array_equal(join(texture, flat, np.zeros_like(inside)), texture)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

@@ -99,6 +99,14 @@ def test_folders_methods_and_sheet(photo_folder: Path, tmp_path: Path, tiny_chec
     assert read_picture(sheet).rgb.shape == (12 * 68 + 4, 4 * 68 + 4, 3)
 
 
+def test_as_cisi_run_does_it(photo_folder: Path, tiny_checkpoint_path: Path) -> None:
+    arguments = ["--data", str(photo_folder / "below"), "--ckpt", str(tiny_checkpoint_path), "--size", "64", "--json"]
+    result = CliRunner().invoke(command, [*arguments, "--run", str(tiny_checkpoint_path)], catch_exceptions=False)
+    alone, joined = (json.loads(line) for line in result.stdout.splitlines())
+    assert (alone["method"], joined["method"]) == ("tiny.pt", "tiny.pt (joined)")
+    assert joined["psnr_db"] > alone["psnr_db"] + 0.1  # random weights: colours from around the hole are a help
+
+
 def test_a_collapsed_style_is_seen(photo_folder: Path, tiny_checkpoint_path: Path) -> None:
     generator = load_checkpoint(tiny_checkpoint_path).generator()
     paths = pictures_of(photo_folder)[:5]
@@ -122,9 +130,10 @@ def test_style_by_the_command(photo_folder: Path, tiny_checkpoint_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 2, "nothing to evaluate, expected --ckpt, --onnx or --baseline"),
+        ([], 2, "nothing to evaluate, expected --ckpt, --onnx, --run or --baseline"),
         (["--baseline", "mean", "--style"], 2, "--style looks into checkpoints"),
         (["--baseline", "mean", "--size", "100"], 2, "--size: 100 is not a multiple of 16"),
+        (["--run", "missing.onnx"], 1, "--run: missing.onnx: no such file"),
         (["--ckpt", "missing.pt"], 1, "--ckpt: missing.pt: no such file"),
         (["--baseline", "mean", "--lpips", "missing.npz"], 1, "--lpips: missing.npz: no such file"),
         (["--baseline", "mean", "--sheet", "sheet.gif"], 1, "--sheet: sheet.gif: unknown picture format"),

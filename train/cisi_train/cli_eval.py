@@ -23,6 +23,8 @@ _BASELINES = ("mean", "telea", "ns")
 _SHEET_ROWS = 6
 # Added to the name of a graph that holds float16.
 _EMULATED = " (emulated)"
+# Added to the name of what is evaluated as cisi-run uses it.
+_AS_RUN = " (joined)"
 
 
 @click.command()
@@ -30,6 +32,13 @@ _EMULATED = " (emulated)"
 @click.option("--ckpt", type=click.Path(path_type=Path), multiple=True, help="Checkpoint, run in PyTorch.")
 @click.option(
     "--onnx", type=click.Path(path_type=Path), multiple=True, help="Graph in ONNX Runtime, engine on its GPU."
+)
+@click.option(
+    "--run",
+    "run",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Graph, engine or checkpoint as cisi-run does it.",
 )
 @click.option("--baseline", type=click.Choice(_BASELINES), multiple=True, help="Mean colour, or OpenCV's methods.")
 @click.option(
@@ -49,6 +58,7 @@ def evaluate(
     data: tuple[Path, ...],
     ckpt: tuple[Path, ...],
     onnx: tuple[Path, ...],
+    run: tuple[Path, ...],
     baseline: tuple[str, ...],
     holes: str,
     size: int,
@@ -60,12 +70,13 @@ def evaluate(
 ) -> None:
     """Measure L1, PSNR and SSIM over the hole, LPIPS, and time.
 
-    Pictures are resized to short side --size and cropped to a square at the centre. --data, --ckpt, --onnx and
-    --baseline can be given several times.
+    Pictures are resized to short side --size and cropped to a square at the centre. --data, --ckpt, --onnx,
+    --run and --baseline can be given several times. --ckpt and --onnx measure the network alone; with --run the fill is
+    also joined to what is around the hole.
     """
-    if not (ckpt or onnx or baseline):
-        raise click.UsageError("nothing to evaluate, expected --ckpt, --onnx or --baseline")
-    if style and (onnx or baseline or lpips or against or sheet or holes != "centre" or not ckpt):
+    if not (ckpt or onnx or run or baseline):
+        raise click.UsageError("nothing to evaluate, expected --ckpt, --onnx, --run or --baseline")
+    if style and (onnx or run or baseline or lpips or against or sheet or holes != "centre" or not ckpt):
         raise click.UsageError(
             "--style looks into checkpoints, expected --ckpt and beside it only --data, --size, --json"
         )
@@ -99,6 +110,9 @@ def evaluate(
         with option("--onnx"):
             emulated = evaluation.is_emulated(path)
             methods.append((path.name + _EMULATED * emulated, evaluation.graph_method(path)))
+    for path in run:
+        with option("--run"):
+            methods.append((path.name + _AS_RUN, evaluation.run_method(path)))
     reference = None
     if against is not None:
         with option("--against"):

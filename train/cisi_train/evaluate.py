@@ -16,6 +16,7 @@ from tqdm import tqdm
 from cisi_runtime.backends.opening import is_engine, open_backend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract, holds_float16
 from cisi_runtime.errors import DataError
+from cisi_runtime.inpainter import Inpainter
 from cisi_runtime.masks import centre_hole, random_hole, strokes_of_area
 from cisi_runtime.metrics import agreement_db, hole_quality
 from cisi_runtime.pictures import SUFFIXES, find_pictures, read_square
@@ -153,6 +154,16 @@ def graph_method(path: Path) -> Method:
     if warning is not None:
         print(f"warning: {warning}", file=sys.stderr)
     return WholePicture(backend)
+
+
+def run_method(path: Path) -> Method:
+    """A graph, engine or checkpoint as `cisi-run` uses it: in windows, and joined to what is around the hole. Raises as
+    `graph_method`."""
+    inpainter = Inpainter(path)
+    warning = check_on_this_cpu(inpainter.backend, path)
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
+    return inpainter
 
 
 def mean_method(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from cisi_runtime.backends.base import Backend
@@ -62,6 +61,8 @@ def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tupl
 
 def _from_checkpoint(path: Path, threads: int) -> Backend:
     """By the package that knows PyTorch; this one never imports it."""
+    from importlib.metadata import entry_points
+
     (point,) = entry_points(group="cisi.backends", name="torch")
     backend: Backend = point.load()(path, threads=threads)
     return backend
