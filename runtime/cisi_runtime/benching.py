@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.opening import open_backend
-from cisi_runtime.errors import CisiError, GraphError
+from cisi_runtime.errors import CisiError, GraphError, PictureError
 from cisi_runtime.golden import golden_path, load_golden
 from cisi_runtime.inpainter import Inpainter, run_in_stages
 from cisi_runtime.jobs import Job, run_job
 from cisi_runtime.masks import centre_hole
 from cisi_runtime.parity import check_backend
+from cisi_runtime.pictures import read_mask, read_picture
 from cisi_runtime.stages import Stages
 
 FloatArray = npt.NDArray[np.float64]
@@ -95,6 +96,7 @@ class NetworkRow:
 
 def bench_photograph(settings: Sequence[Setting], job: Job, rounds: int) -> list[PhotographRow]:
     """A photograph from file to file, with each setting in turn. Raises what the backends and `run_job` raise."""
+    _check_hole(job)
     # Fresh processes first, while nothing else is in memory.
     firsts = [_first_run(setting, job) for setting in settings]
     inpainters = [Inpainter(s.artifact, s.backend, threads=s.threads) for s in settings]
@@ -117,7 +119,7 @@ def bench_photograph(settings: Sequence[Setting], job: Job, rounds: int) -> list
 
 def bench_network(settings: Sequence[Setting], batches: Sequence[int], size: int, rounds: int) -> list[NetworkRow]:
     """The network alone on pictures of `size` x `size` with the centre hole, with each setting and batch in turn.
-    Raises GraphError for a graph that does not take them."""
+    Raises GraphError for a graph that does not take them, before anything is measured."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
     hole = centre_hole(size, size)
@@ -125,8 +127,12 @@ def bench_network(settings: Sequence[Setting], batches: Sequence[int], size: int
     for setting in settings:
         backend, _ = open_backend(setting.artifact, setting.backend, threads=setting.threads)
         for batch in batches:
-            if not backend.fixed.takes((batch, size, size)):
-                raise GraphError(f"{setting.artifact}: takes {backend.fixed}, not batch {batch} of {size}x{size}")
+            multiple, least = backend.contract.size_multiple, backend.contract.min_size
+            if not backend.fixed.takes((batch, size, size)) or size % multiple or size < least:
+                raise GraphError(
+                    f"{setting.artifact}: takes {backend.fixed}, sides from {least} on, multiples of {multiple}; "
+                    f"not batch {batch} of {size}x{size}: choose --size and --batch"
+                )
             work.append((setting, batch, _network_call(backend, np.stack([image] * batch), np.stack([hole] * batch))))
     times = in_turns([call for _, _, call in work], rounds)
     return [
@@ -147,6 +153,12 @@ def in_turns(calls: Sequence[Callable[[], object]], rounds: int) -> list[list[fl
             if number >= _WARM_UP:
                 own.append(1000.0 * (time.perf_counter() - start))
     return times
+
+
+def _check_hole(job: Job) -> None:
+    assert job.mask is not None
+    if not read_mask(job.mask, read_picture(job.image).size).any():
+        raise PictureError(f"{job.mask}: has no hole, so that there is nothing to measure")
 
 
 def _network_call(

@@ -14,6 +14,7 @@ from cisi_runtime.command import option, run_command
 if TYPE_CHECKING:
     from cisi_runtime.benching import NetworkRow, PhotographRow
 
+_PLOTS = (".png", ".svg", ".pdf")
 _EXCLUDED = """\
 Excluded: writing to the disk itself (results go to the system's cache) and reading from it (the file has been read
 before). A photograph's rows have one photograph at a time; the network's have no files, no windows and no joining. On a
@@ -66,12 +67,15 @@ def bench(
         with option("--plot"):
             check_writable(plot)
         import matplotlib  # noqa: F401  (better now than after the measurement)
+
+        if plot.suffix not in _PLOTS:
+            raise click.UsageError(f"--plot: {plot}: expected a name that ends with {', '.join(_PLOTS)}")
     settings = _settings(artifacts, backends, numbers[0])
     with tempfile.TemporaryDirectory(prefix="cisi-bench-") as folder:
         job = _job(Path(folder), image, mask)
         with option("ARTIFACTS"):
-            photograph = bench_photograph(settings, job, rounds)
             network = bench_network(settings, numbers[1], size, rounds)
+            photograph = bench_photograph(settings, job, rounds)
         click.echo(_photograph_table(photograph, job.image.name, rounds))
     click.echo(_network_table(network, size, rounds))
     click.echo(_EXCLUDED)

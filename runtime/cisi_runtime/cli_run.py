@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,12 +61,15 @@ def run(
     format of IMAGE.
 
     In PNG, WebP, TIFF and BMP files every known pixel stays as it is; a JPEG file is coded as IMAGE was, and how much
-    its known pixels changed is told. Metadata, colour profile and resolution are kept; embedded thumbnails are not.
+    its known pixels changed is told. Metadata, colour profile and resolution are kept, and what is not is told;
+    thumbnails and layers are left out.
     """
     if (mask is None) != mask_from_alpha:
         raise click.UsageError("expected --mask or --mask-from-alpha, and not both")
-    if sheet is not None and sheet == output:
+    if sheet is not None and sheet.absolute() == output.absolute():
         raise click.UsageError("--sheet and --output name the same file")
+    if max_megapixels is not None and not isfinite(max_megapixels):
+        raise click.UsageError(f"--max-megapixels: {max_megapixels}, expected a number")
     from PIL import Image
 
     from cisi_runtime.jobs import PIPE, HoleRules
@@ -95,7 +100,7 @@ def _run_one(
     from concurrent.futures import ThreadPoolExecutor
 
     from cisi_runtime.files import check_writable
-    from cisi_runtime.jobs import PIPE, run_job
+    from cisi_runtime.jobs import PIPE, refuse_original, run_job
     from cisi_runtime.pictures import Picture
     from cisi_runtime.writing import check_output_format, write_picture
 
@@ -103,6 +108,7 @@ def _run_one(
         with option("--sheet"):
             check_output_format(sheet)
             check_writable(sheet)
+            refuse_original(job, sheet)
     # The model is loaded while the picture is decoded.
     with ThreadPoolExecutor(1) as pool:
         loading = pool.submit(_open, model, backend, threads)
@@ -139,6 +145,7 @@ def _run_folder(
     *,
     overwrite: bool,
 ) -> None:
+    from PIL import AvifImagePlugin
     from tqdm import tqdm
 
     from cisi_runtime.errors import CisiError, DataError
@@ -154,8 +161,9 @@ def _run_folder(
     waiting = jobs if overwrite else [job for job in jobs if not job.output.exists()]
     workers = threads or default_threads()
     if waiting:
-        # ONNX Runtime's session takes several photographs at once, one thread each; the others take turns.
-        inpainter, warning = _open(model, backend, 1 if backend in ("auto", "onnxruntime") else workers)
+        # A photograph a worker, with one thread for its network and its file; in OpenVINO they take turns.
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+        inpainter, warning = _open(model, backend, workers if backend == "openvino" else 1)
         for line in (warning, inpainter.chosen):
             if line is not None:
                 click.echo(line, err=True)
@@ -164,13 +172,23 @@ def _run_folder(
         return run_job(job, lambda: inpainter, rules, most_pixels)
 
     unplanned = len(faults)
+    largest, without_hole = (0, ""), 0
     for job, done in tqdm(run_jobs(waiting, one, workers), total=len(waiting), unit="image", mininterval=0.5):
         if isinstance(done, CisiError):
             faults.append(str(done) if str(job.image) in str(done) else f"{job.image}: {done}")
+        else:
+            without_hole += not done.hole_mask.any()
+            largest = max(largest, (done.change, str(job.output)))
+            if ", not kept: " in done.report:
+                tqdm.write(f"{job.output}: {done.report}", file=sys.stderr)
     written, there = len(waiting) - (len(faults) - unplanned), len(jobs) - len(waiting)
     for fault in faults:
         click.echo(fault, err=True)
     click.echo(f"{output}: {written} written, {there} there already, {len(faults)} failed")
+    if without_hole:
+        click.echo(f"{without_hole} of them without a hole: copied, or converted")
+    if largest[0]:
+        click.echo(f"known pixels changed by at most {largest[0]} of 255, by a lossy format ({largest[1]})")
     if faults:
         raise DataError(f"{photographs}: {len(faults)} photographs failed, named above; the others are done")
 

@@ -54,6 +54,8 @@ def run_command(command: click.Command, program: str) -> None:
         _fail(program, f"needs {error.name}, expected an installation with pip install 'cisi-net[{extra}]'", FAILURE)
     except OSError as error:
         _fail(program, f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILURE)
+    except MemoryError as error:
+        _fail(program, f"not enough memory: {error}", FAILURE)
     except (click.Abort, KeyboardInterrupt):
         _fail(program, "interrupted", INTERRUPTED)
 

@@ -14,6 +14,16 @@ from cisi_runtime.errors import OutputError
 _TEMPORARY = ".cisi-"
 
 
+def _read_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+# It can only be read by setting it, which several threads must not do at a time.
+_UMASK = _read_umask()
+
+
 def check_writable(path: Path) -> None:
     """Raise OutputError when `path` can be seen beforehand not to be writable; nothing is created."""
     folder = path.parent
@@ -42,9 +52,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         # mkstemp makes files that only their owner can read; a result gets the permissions of any new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_UMASK)
         yield temporary
         temporary.replace(path)
     except OSError as error:

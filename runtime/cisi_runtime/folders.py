@@ -26,12 +26,14 @@ def plan_jobs(photographs: Path, masks: Path | None, output: Path) -> tuple[list
     """
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is a file, expected a folder, as {photographs} is one")
-    if output.exists() and output.samefile(photographs):
-        raise OutputError(f"{output}: is the folder of the photographs, expected another: an original is kept")
     mask_folder = masks if masks is not None and masks.is_dir() else None
+    for folder, what in ((photographs, "photographs"), (mask_folder, "masks")):
+        if folder is not None and output.exists() and output.samefile(folder):
+            raise OutputError(f"{output}: is the folder of the {what}, expected another: an original is kept")
     is_shared = mask_folder is not None and mask_folder.samefile(photographs)
-    elsewhere = [folder for folder in (output, None if is_shared else mask_folder) if folder is not None]
-    found = [path for path in find_pictures(photographs) if not any(_is_below(path, folder) for folder in elsewhere)]
+    # Results and masks that lie within the folder of the photographs are none themselves.
+    inside = [folder for folder in (output, mask_folder) if folder is not None and _is_below(folder, photographs)]
+    found = [path for path in find_pictures(photographs) if not any(_is_below(path, folder) for folder in inside)]
     if is_shared:
         found = [path for path in found if not path.stem.endswith(_MASK_ENDING)]
     if not found:
@@ -40,16 +42,16 @@ def plan_jobs(photographs: Path, masks: Path | None, output: Path) -> tuple[list
     jobs: list[Job] = []
     faults: list[str] = []
     for path in found:
-        inside = path.relative_to(photographs)
+        own = path.relative_to(photographs)
         mask = masks
         if mask_folder is not None:
-            candidates = by_name.get(inside.with_suffix(""), [])
+            candidates = by_name.get(own.with_suffix(""), [])
             if len(candidates) != 1:
                 known = f"{len(candidates)}: {', '.join(map(str, candidates))}" if candidates else "none"
                 faults.append(f"{path}: expected one mask of this name in {mask_folder}, found {known}")
                 continue
             mask = candidates[0]
-        jobs.append(Job(path, mask, output / inside))
+        jobs.append(Job(path, mask, output / own))
     make_folder(output)
     for folder in {job.output.parent for job in jobs}:
         make_folder(folder)
@@ -76,6 +78,8 @@ def run_jobs(
                 yield job, error
             except MemoryError:
                 yield job, DataError(f"{job.image}: there is not enough memory for it")
+            except Exception as error:  # one file is never the end of all
+                yield job, DataError(f"{job.image}: {type(error).__name__}: {error}")
             del future
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -91,11 +95,14 @@ def _masks_by_name(folder: Path, *, only_marked: bool) -> dict[Path, list[Path]]
     masks: dict[Path, list[Path]] = {}
     for path in find_pictures(folder):
         is_marked = path.stem.endswith(_MASK_ENDING)
-        if is_marked or not only_marked:
-            name = path.relative_to(folder).with_suffix("")
+        name = path.relative_to(folder).with_suffix("")
+        if not only_marked:
+            masks.setdefault(name, []).append(path)
+        if is_marked:
             masks.setdefault(name.with_name(name.name.removesuffix(_MASK_ENDING)), []).append(path)
     return masks
 
 
 def _is_below(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+    """Strictly: not the folder itself."""
+    return folder.resolve() in path.resolve().parents

@@ -19,7 +19,7 @@ from cisi_runtime.inpainter import Inpainter
 from cisi_runtime.masks import dilated
 from cisi_runtime.pictures import MOST_PIXELS, Picture, decode_mask, decode_picture, read_file
 from cisi_runtime.stages import Stages
-from cisi_runtime.writing import check_output_format, encode_picture, format_of, largest_change
+from cisi_runtime.writing import check_output_format, encode_picture, format_of, largest_change, left_out
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -46,13 +46,14 @@ class HoleRules:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """What a job did. completed: the picture that was written; milliseconds: those of the inpainting itself; report:
-    what there is to know about the result, for people."""
+    """What a job did. completed: the picture that was written; milliseconds: those of the inpainting itself; change: by
+    how many grey levels known pixels changed at most; report: what there is to know about the result, for people."""
 
     picture: Picture
     hole_mask: BoolArray
     completed: Picture
     milliseconds: float
+    change: int
     report: str
 
 
@@ -63,8 +64,8 @@ def run_job(
     most_pixels: int = MOST_PIXELS,
     stages: Stages | None = None,
 ) -> Finished:
-    """Read, fill, encode, write whole or not at all. `inpainter` is called when there is a hole; stages: gets the time
-    of each stage.
+    """Read, fill, encode, write whole or not at all. `inpainter` is called when both files have been read; stages:
+    gets the time of each stage.
 
     A picture without a hole whose format is to stay is copied byte by byte. Raises PictureError and OutputError, and
     what the inpainter raises, with the name of the option in front.
@@ -85,25 +86,31 @@ def run_job(
     with option("--output"):
         if job.output != PIPE:
             check_output_format(job.output, has_alpha=picture.alpha is not None)
+    fill = inpainter()
     if not hole_mask.any():
         is_copied = file_format == own_format
         if not is_copied:
             with option("--output"):
                 data = encode_picture(picture, file_format, str(job.output))
         how = "copied as it is" if is_copied else f"only converted to {file_format}"
-        _write(job.output, data)
-        return Finished(picture, hole_mask, picture, 0.0, f"the mask has no hole: the picture is {how}")
+        with option("--output"):
+            _write(job.output, data)
+        return Finished(picture, hole_mask, picture, 0.0, 0, f"the mask has no hole: the picture is {how}")
     del data
-    fill = inpainter()
     start = time.perf_counter()
     completed = dataclasses.replace(picture, rgb=fill(picture.rgb, hole_mask, stages))
     milliseconds = 1000.0 * (time.perf_counter() - start)
     with option("--output"), stages("encode"):
         encoded = encode_picture(completed, file_format, _name(job.output, "standard output"))
+    with stages("check"):
         change = largest_change(completed, encoded, file_format, hole_mask)
+    with option("--output"), stages("encode"):
         _write(job.output, encoded)
-    known = f"changed by at most {change} of 255 by {file_format}" if change else "identical"
-    return Finished(picture, hole_mask, completed, milliseconds, f"known pixels {known}")
+    report = f"known pixels changed by at most {change} of 255 by {file_format}" if change else "known pixels identical"
+    lost = left_out(picture, file_format)
+    if lost:
+        report += f", not kept: {', '.join(lost)}"
+    return Finished(picture, hole_mask, completed, milliseconds, change, report)
 
 
 def _hole_mask(job: Job, picture: Picture, rules: HoleRules) -> BoolArray:
@@ -116,20 +123,25 @@ def _hole_mask(job: Job, picture: Picture, rules: HoleRules) -> BoolArray:
             hole_mask = decode_mask(_read(job.mask), _name(job.mask, "standard input"), picture.size)
     if rules.invert:
         hole_mask = ~hole_mask
-    return dilated(hole_mask, rules.dilate) if rules.dilate else hole_mask
+    return dilated(hole_mask, min(rules.dilate, max(hole_mask.shape))) if rules.dilate else hole_mask
 
 
 def _check_output(job: Job) -> None:
     """What can be known before anything is read."""
     if job.output == PIPE:
-        if sys.stdout.isatty():
-            raise OutputError("-: standard output is a terminal, expected a pipe or a file")
+        if sys.stdout is None or sys.stdout.isatty():
+            raise OutputError("-: standard output is closed or a terminal, expected a pipe or a file")
         return
     check_output_format(job.output)
     check_writable(job.output)
+    refuse_original(job, job.output)
+
+
+def refuse_original(job: Job, output: Path) -> None:
+    """Raise OutputError for an output that is the job's photograph or its mask, under whatever name."""
     for path, what in ((job.image, "photograph"), (job.mask, "mask")):
-        if path is not None and path != PIPE and path.exists() and job.output.exists() and job.output.samefile(path):
-            raise OutputError(f"{job.output}: is the {what} itself, expected another file: an original is kept")
+        if path is not None and path != PIPE and path.exists() and output.exists() and output.samefile(path):
+            raise OutputError(f"{output}: is the {what} itself, expected another file: an original is kept")
 
 
 def _name(path: Path, pipe: str) -> str:
@@ -137,7 +149,11 @@ def _name(path: Path, pipe: str) -> str:
 
 
 def _read(path: Path) -> bytes:
-    return sys.stdin.buffer.read() if path == PIPE else read_file(path)
+    if path != PIPE:
+        return read_file(path)
+    if sys.stdin is None:
+        raise PictureError("standard input is closed, expected a picture's file")
+    return sys.stdin.buffer.read()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -19,6 +19,16 @@ def centre_hole(height: int, width: int) -> BoolArray:
 
 def dilated(hole_mask: BoolArray, pixels: int) -> BoolArray:
     """The hole grown by so many pixels to all sides, corners included; for masks that leave a rim of what is to go."""
+    if not hole_mask.any():
+        return hole_mask
+    lines = (np.flatnonzero(hole_mask.any(axis=axis)) for axis in (1, 0))
+    box = tuple(slice(max(0, int(line[0]) - pixels), int(line[-1]) + 1 + pixels) for line in lines)
+    grown = hole_mask.copy()
+    grown[box] = _dilated(hole_mask[box], pixels)
+    return grown
+
+
+def _dilated(hole_mask: BoolArray, pixels: int) -> BoolArray:
     for axis in (0, 1):
         edges = [(0, 0), (0, 0)]
         edges[axis] = (pixels + 1, pixels)

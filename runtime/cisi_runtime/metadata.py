@@ -3,7 +3,8 @@
 Pillow gives back EXIF, XMP and the colour profile, but not IPTC, comments, PNG's colour chunks or its text; and a
 rewritten EXIF block loses the maker's notes, whose offsets count from its start. So the segments of a JPEG file and
 the chunks of a PNG file are copied as they are. What is left out would say something untrue or show what was taken out
-of the picture: embedded thumbnails, and multi-picture indices, whose offsets lead nowhere in another file.
+of the picture: thumbnails, indices of pictures and videos behind the first one, whose offsets lead nowhere in another
+file, and signatures of the contents. Previews in a maker's notes are not known here, and stay.
 """
 
 from __future__ import annotations
@@ -11,13 +12,29 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 
 _EXIF_PREFIX = b"Exif\0\0"
-_ORIENTATION, _THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 0x0112, 0x0201, 0x0202
+_ORIENTATION = 0x0112
+# Place and length of a thumbnail, as JPEG and as plain pixels.
+_THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))
+_XMP_PREFIX, _EXTENDED_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
+# Of an XMP packet: pictures in it, in an element or an attribute, and what it says of a second part of the packet, of a
+# video or of a gain map that is not there any more.
+_XMP_PICTURES = (
+    re.compile(rb"(<(xmpGImg:image|GImage:Data)\b[^>]*>)[^<]*"),
+    re.compile(rb"((xmpGImg:image|GImage:Data)=)(\"[^\"]*\"|'[^']*')"),
+)
+_XMP_UNTRUE = re.compile(
+    rb"\s(xmpNote:HasExtendedXMP|G?Camera:(MotionPhoto|MicroVideo)\w*|hdrgm:\w+)=(\"[^\"]*\"|'[^']*')"
+)
 # Resources 1033 and 1036, without a name, and their length.
 _PHOTOSHOP_THUMBNAIL = re.compile(rb"8BIM\x04[\x09\x0c]\0\0(.{4})", re.DOTALL)
-# APP1 to APP13, APP15 and COM. APP14 is Adobe's and says how the colours of that very file are coded.
-_JPEG_KEPT = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
+# APP1 to APP15 and COM, without APP11 (JUMBF: content credentials, which sign the picture as it was) and APP14
+# (Adobe's: how the colours of that very file are coded).
+_JPEG_KEPT = frozenset({*range(0xE1, 0xEB), 0xEC, 0xED, 0xEF, 0xFE})
+# Beginnings of segments that speak of pictures behind the first one: multi-picture index, gain map (ISO 21496).
+_JPEG_OF_OTHERS = (b"MPF\0", b"urn:iso:std:iso:ts:21496", _EXTENDED_XMP_PREFIX)
 _JPEG_START_OF_SCAN, _JPEG_JFIF = 0xDA, 0xE0
 _PNG_SIGNATURE_BYTES = 8
 # Known chunks that hold for any colour type; of others those that their name marks as safe to copy (PNG specification,
@@ -45,9 +62,10 @@ def clean_exif(exif: bytes, orientation: int | None = None) -> bytes:
             values = {
                 tag: struct.unpack_from(f"{order}I", block, at + 8)[0] for tag, at in _entries(block, order, second)
             }
-            offset, length = values.get(_THUMBNAIL_OFFSET, 0), values.get(_THUMBNAIL_LENGTH, 0)
-            length = max(0, min(length, len(block) - offset))
-            block[offset : offset + length] = bytes(length)
+            for place, size in _THUMBNAILS:
+                offset, length = values.get(place, 0), values.get(size, 0)
+                length = max(0, min(length, len(block) - offset))
+                block[offset : offset + length] = bytes(length)
             struct.pack_into(f"{order}I", block, link, 0)
     except (struct.error, KeyError):
         return exif
@@ -69,27 +87,48 @@ def upright_xmp(xmp: bytes) -> bytes:
     return re.sub(rb"(tiff:Orientation(?:=[\"']|>))[2-8]", rb"\g<1>1", xmp)
 
 
+def clean_xmp(xmp: bytes) -> bytes:
+    """An XMP packet without the pictures in it, and without what it says of parts of a file that are not kept."""
+    for pictures in _XMP_PICTURES:
+        xmp = pictures.sub(lambda found: found.group(1) + b'""' * found.group(1).endswith(b"="), xmp)
+    return _XMP_UNTRUE.sub(b"", xmp)
+
+
+def bytes_behind_jpeg(data: bytes) -> int:
+    """How many bytes follow the picture of a JPEG file: a second picture, a gain map, a video."""
+    at = 2
+    for segment in _jpeg_parts(data):
+        at += len(segment)
+    end = data.find(b"\xff\xd9", at)  # within the coded picture markers are escaped
+    return len(data[end + 2 :].rstrip(b"\0")) if end >= 0 else 0
+
+
 def jpeg_segments(data: bytes) -> tuple[bytes, ...]:
     """The segments of a JPEG file that are kept, whole, in their order: JFIF, EXIF, XMP, colour profile, IPTC,
     comments. Empty for a file that is not built like one."""
     kept: list[bytes] = []
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _JPEG_START_OF_SCAN:
-        marker, (length,) = data[at + 1], struct.unpack_from(">H", data, at + 2)
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        body = data[at + 4 : at + 2 + length]
+    for segment in _jpeg_parts(data):
+        marker, body = segment[1] if len(segment) > 1 else 0, segment[4:]
         if marker == _JPEG_JFIF and body.startswith(b"JFIF\0"):
             kept.append(_jpeg_segment(marker, body[:12] + b"\0\0"))  # no thumbnail
         elif body.startswith(_EXIF_PREFIX):
             kept.append(_jpeg_segment(marker, clean_exif(body)))
+        elif body.startswith(_XMP_PREFIX):
+            kept.append(_jpeg_segment(marker, clean_xmp(body)))
         elif body.startswith(b"Photoshop 3.0\0"):
             kept.append(_jpeg_segment(marker, clean_photoshop(body)))
-        elif marker in _JPEG_KEPT and not body.startswith(b"MPF\0"):
-            kept.append(_jpeg_segment(marker, body))
-        at += 2 + length
+        elif marker in _JPEG_KEPT and not body.startswith(_JPEG_OF_OTHERS):
+            kept.append(segment)
     return tuple(kept)
+
+
+def _jpeg_parts(data: bytes) -> Iterator[bytes]:
+    """The segments of a JPEG file from its first marker to where the coded picture begins; a fill byte alone is one."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _JPEG_START_OF_SCAN:
+        length = 1 if data[at + 1] == 0xFF else 2 + struct.unpack_from(">H", data, at + 2)[0]
+        yield data[at : at + length].ljust(4, b"\0") if length > 1 else b"\xff"
+        at += length
 
 
 def with_jpeg_segments(data: bytes, segments: tuple[bytes, ...]) -> bytes:
@@ -104,16 +143,23 @@ def with_jpeg_segments(data: bytes, segments: tuple[bytes, ...]) -> bytes:
 
 
 def png_chunks(data: bytes) -> tuple[bytes, ...]:
-    """The chunks of a PNG file that are kept, whole, in their order: colour, resolution, text, EXIF, time."""
+    """The chunks of a PNG file that are kept, whole, in their order: colour, resolution, text, EXIF. Damaged ones,
+    which readers pass over, are not."""
     kept: list[bytes] = []
     at = _PNG_SIGNATURE_BYTES
     while at + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         chunk = data[at : at + 12 + length]
+        if name == b"IEND":
+            break
+        (checksum,) = struct.unpack_from(">I", chunk[-4:].rjust(4, b"\0"))
+        is_whole = len(chunk) == 12 + length and checksum == zlib.crc32(chunk[4:-4])
         if name == b"eXIf":
             chunk = _png_chunk(name, clean_exif(chunk[8:-4]))
+        elif name == b"iTXt" and chunk[8:].startswith(b"XML:com.adobe.xmp\0\0"):  # not compressed
+            chunk = _png_chunk(name, clean_xmp(chunk[8:-4]))
         is_ancillary, is_safe_to_copy = name[0] & 0x20, name[3] & 0x20
-        if is_ancillary and (is_safe_to_copy or name in _PNG_KEPT):
+        if is_whole and is_ancillary and (is_safe_to_copy or name in _PNG_KEPT):
             kept.append(chunk)
         at += 12 + length
     return tuple(kept)

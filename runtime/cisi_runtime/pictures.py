@@ -9,15 +9,24 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, JpegImagePlugin, TiffTags, UnidentifiedImageError
 
 from cisi_runtime.contract import MASK_THRESHOLD
 from cisi_runtime.errors import DataError, PictureError
-from cisi_runtime.metadata import clean_exif, clean_photoshop, jpeg_segments, png_chunks, upright_xmp
+from cisi_runtime.metadata import (
+    bytes_behind_jpeg,
+    clean_exif,
+    clean_photoshop,
+    clean_xmp,
+    jpeg_segments,
+    png_chunks,
+    upright_xmp,
+)
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -30,12 +39,12 @@ MOST_PIXELS = 80_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP")
 _MODES_8_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _GREY_MODES = ("1", "L", "LA")
-# What Pillow raises for damaged files, depending on where its parsing trips.
-_DAMAGE = (
+# What Pillow raises for damaged files and metadata, depending on where its parsing trips.
+PILLOW_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),
     *(IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, RuntimeError, AssertionError),
 )
-_ORIENTATION, _PHOTOSHOP = 0x0112, 34377
+_ORIENTATION, _PHOTOSHOP, _IPTC = 0x0112, 34377, 33723
 # Pillow's name of the change that makes pixels stored in an EXIF orientation upright, and of the one back.
 _UPRIGHT = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_LEFT_RIGHT),
@@ -46,21 +55,25 @@ _UPRIGHT = {
     7: (Image.Transpose.TRANSVERSE, Image.Transpose.TRANSVERSE),
     8: (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270),
 }
-# Tags of a TIFF file that say how its pixels are stored, or are kept apart: orientation, XMP, colour profile.
+# Tags of a TIFF file that say how its pixels are stored or which of several pages it is, are kept apart (orientation,
+# XMP, colour profile), or hold the layers that a picture was made of.
 _TIFF_STRUCTURE = frozenset(
-    {*range(254, 260), *range(262, 267), 273, _ORIENTATION, *range(277, 282), 284, *range(290, 294), 317}
-    | {*range(320, 326), 330, *range(332, 335), *range(338, 348), *range(512, 522), *range(529, 533), 700, 34675}
+    {*range(254, 260), *range(262, 267), 273, _ORIENTATION, *range(277, 282), 284, *range(290, 294), 297, 317}
+    | {*range(320, 326), 330, *range(332, 335), *range(338, 348), *range(512, 522), *range(529, 533), 700, 34675, 37724}
 )
+# Tags that an EXIF block of another format may have; resolution is written on its own.
+_EXIF_TAGS = frozenset({270, 271, 272, 305, 306, 315, 316, 33432, 34665, 34853, *range(0x9C9B, 0x9CA0)})
 
 
 @dataclasses.dataclass(frozen=True)
 class JpegCoding:
-    """How a JPEG file was coded. tables: quantisation tables by number, 64 values each; subsampling: Pillow's number,
-    0: 4:4:4, 1: 4:2:2, 2: 4:2:0, -1: none of them."""
+    """How a JPEG file was coded. tables: a quantisation table of 64 values for each component, fewer where the last
+    ones are equal; subsampling: Pillow's number, 0: 4:4:4, 1: 4:2:2, 2: 4:2:0, -1: none of them; rgb: not as YCbCr."""
 
-    tables: dict[int, list[int]]
+    tables: list[list[int]]
     subsampling: int
     progressive: bool
+    rgb: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +82,7 @@ class Origin:
 
     format: Pillow's name of it; orientation: EXIF's, 1 to 8, in which its pixels are stored; exif, xmp: blocks, empty
     where there is none, exif without thumbnail; dpi: horizontal and vertical; parts: segments of a JPEG, chunks of a
-    PNG file, to be written as they are.
+    PNG file, to be written as they are; dropped: what the file held and no result has, for people.
     """
 
     format: str
@@ -79,6 +92,7 @@ class Origin:
     dpi: tuple[float, float] | None = None
     jpeg: JpegCoding | None = None
     parts: tuple[bytes, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def stored(self, image: Image.Image) -> Image.Image:
         """An upright picture as the file stores it."""
@@ -86,8 +100,14 @@ class Origin:
 
     @property
     def upright_exif(self) -> bytes:
-        """The EXIF block for a file that stores its pixels upright."""
-        return clean_exif(self.exif, orientation=1)
+        """The EXIF block for a file of another format, which stores its pixels upright."""
+        if self.format != "TIFF" or not self.exif:
+            return clean_exif(self.exif, orientation=1)
+        tags = Image.Exif()
+        tags.load(self.exif)
+        for tag in [tag for tag in tags if tag not in _EXIF_TAGS]:
+            del tags[tag]
+        return tags.tobytes() if len(tags) else b""
 
     @property
     def upright_xmp(self) -> bytes:
@@ -138,8 +158,7 @@ def decode_picture(data: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Pi
     """As `read_picture`, from the bytes of a file; `name` is for messages."""
     with _opened(data, name, most_pixels) as image:
         image.load()  # a TIFF file's pixels are upright after this, and its orientation is forgotten
-        orientation = image.getexif().get(_ORIENTATION, 1) if image.format != "TIFF" else 1
-        orientation = orientation if orientation in _UPRIGHT else 1
+        orientation = _orientation(image) if image.format != "TIFF" else 1
         origin = _origin(image, data, orientation)
         is_grey, icc_profile = image.mode in _GREY_MODES, image.info.get("icc_profile")
         upright = image if orientation == 1 else image.transpose(_UPRIGHT[orientation][0])
@@ -156,8 +175,13 @@ def find_pictures(folder: Path) -> list[Path]:
     such folder."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted(found)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def check_picture(path: Path) -> None:
@@ -233,7 +257,7 @@ def _opened(data: bytes, name: str, most_pixels: int) -> Iterator[Image.Image]:
             yield image
     except UnidentifiedImageError as error:
         raise PictureError(f"{name}: not a picture that can be read, expected {', '.join(_FORMATS)}") from error
-    except _DAMAGE as error:
+    except PILLOW_ERRORS as error:
         raise PictureError(f"{name}: cannot be read: {str(error) or type(error).__name__}") from error
 
 
@@ -243,6 +267,27 @@ def _refuse_what_would_be_reduced(data: bytes, name: str, image: Image.Image) ->
     if _bits_per_channel(data, image) > 8 or image.mode not in _MODES_8_BIT:
         kind = "more than 8 bits a channel" if _bits_per_channel(data, image) > 8 else f"colour mode {image.mode}"
         raise PictureError(f"{name}: {kind} is not supported, expected 8-bit RGB or grey")
+    if image.format == "AVIF" and "icc_profile" not in image.info and (colours := _avif_colours(data)) is not None:
+        raise PictureError(f"{name}: its colours (primaries {colours[0]}, transfer {colours[1]}) are not sRGB's")
+
+
+def _avif_colours(data: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer function of an AVIF file (ITU-T H.273), if they are others than those of sRGB, BT.709 or
+    none: Pillow neither says nor writes them, and the colours would be taken for others."""
+    found = re.search(rb"colrnclx(..)(..)", data[:65536], re.DOTALL)
+    if found is None:
+        return None
+    primaries, transfer = (int.from_bytes(value, "big") for value in found.groups())
+    return None if primaries in (1, 2) and transfer in (1, 2, 6, 13) else (primaries, transfer)
+
+
+def _orientation(image: Image.Image) -> int:
+    """As the file says, 1 for one whose EXIF block is damaged or says something else."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except PILLOW_ERRORS:
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def _bits_per_channel(data: bytes, image: Image.Image) -> int:
@@ -262,31 +307,51 @@ def _origin(image: Image.Image, data: bytes, orientation: int) -> Origin:
     exif, jpeg = clean_exif(info.get("exif", b"")), None
     parts: tuple[bytes, ...] = ()
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
-    xmp = xmp.encode() if isinstance(xmp, str) else xmp
+    xmp = clean_xmp(xmp.encode() if isinstance(xmp, str) else xmp)
+    dropped: tuple[str, ...] = ()
+    dpi = info.get("dpi")
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        tables = {number: list(table) for number, table in image.quantization.items()}
-        jpeg = JpegCoding(tables, JpegImagePlugin.get_sampling(image), bool(info.get("progressive")))
+        jpeg = _jpeg_coding(image)
         parts = jpeg_segments(data)
+        behind = bytes_behind_jpeg(data)
+        if behind:
+            dropped = (f"{behind} bytes behind the picture (a second picture, a gain map or a video)",)
     elif image.format == "PNG":
         parts = png_chunks(data)
     elif image.format == "TIFF":
         exif, xmp = _tiff_tags(image), upright_xmp(xmp)
+        dpi = dpi if {282, 283} <= set(getattr(image, "tag_v2", {})) else None
     return Origin(
         format="JPEG" if jpeg is not None else str(image.format),
         orientation=orientation,
         exif=exif,
         xmp=xmp,
-        dpi=info.get("dpi"),
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(0 < float(x) < inf for x in dpi) else None,
         jpeg=jpeg,
         parts=parts,
+        dropped=dropped,
     )
+
+
+def _jpeg_coding(image: JpegImagePlugin.JpegImageFile) -> JpegCoding:
+    # An entry of `layer`: component, horizontal and vertical sampling, number of its quantisation table.
+    tables = [list(image.quantization[layer[3]]) for layer in image.layer]
+    while len(tables) > 1 and tables[-1] == tables[-2]:
+        del tables[-1]
+    is_rgb = image.mode == "RGB" and image.info.get("adobe_transform") == 0
+    return JpegCoding(tables, JpegImagePlugin.get_sampling(image), bool(image.info.get("progressive")), is_rgb)
 
 
 def _tiff_tags(image: Image.Image) -> bytes:
     """What a TIFF file says that is not about how its pixels are stored, as an EXIF block; empty if nothing."""
-    tags = image.getexif()
-    for tag in [tag for tag in tags if tag in _TIFF_STRUCTURE]:
-        del tags[tag]
-    if isinstance(tags.get(_PHOTOSHOP), bytes):
-        tags[_PHOTOSHOP] = clean_photoshop(tags[_PHOTOSHOP])
-    return tags.tobytes() if len(tags) else b""
+    source, tags = image.getexif(), Image.Exif()  # a block of its own, since that of a BigTIFF file is none of EXIF's
+    for tag, value in source.items():
+        if tag in TiffTags.TAGS_V2_GROUPS:
+            tags.get_ifd(tag).update(source.get_ifd(tag))
+        elif tag not in _TIFF_STRUCTURE:
+            tags[tag] = clean_photoshop(value) if tag == _PHOTOSHOP and isinstance(value, bytes) else value
+    if isinstance(tags.get(_IPTC), tuple):  # bytes that some writers count in words of four
+        order = "<" if image.tag_v2.prefix == b"II" else ">"  # type: ignore[attr-defined]
+        tags[_IPTC] = struct.pack(f"{order}{len(tags[_IPTC])}I", *tags[_IPTC])
+    has_directories = any(source.get_ifd(tag) for tag in TiffTags.TAGS_V2_GROUPS if tag in source)
+    return tags.tobytes() if len(tags) or has_directories else b""

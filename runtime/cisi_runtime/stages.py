@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator
 
 # In the order in which a photograph passes them. copy in, copy out: to the graph's face and back; on a GPU the copies
-# between both memories are part of the work that is launched as one, and count as run.
-STAGES = ("decode", "prepare", "copy in", "run", "copy out", "finish", "encode")
+# between both memories are part of the work that is launched as one, and count as run. decode: photograph and mask;
+# check: what a lossy format did to known pixels, which takes another decoding.
+STAGES = ("decode", "prepare", "copy in", "run", "copy out", "finish", "encode", "check")
 
 
 class Stages:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, TiffTags
+from PIL import Image, ImageFile, TiffTags
 from PIL.PngImagePlugin import PngInfo
 
 from cisi_runtime.errors import OutputError
 from cisi_runtime.files import whole_file
 from cisi_runtime.metadata import with_jpeg_segments, with_png_chunks
-from cisi_runtime.pictures import SUFFIXES, Origin, Picture, decode_picture
+from cisi_runtime.pictures import PILLOW_ERRORS, SUFFIXES, Origin, Picture, decode_picture
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -41,6 +41,16 @@ _LOSSY = ("JPEG", "AVIF")
 # Formats without a grey mode, with alpha or at all.
 _NO_GREY, _NO_GREY_ALPHA = ("WEBP",), ("WEBP", "AVIF")
 _TIFF_XMP = 700
+# Of JPEG segments and PNG chunks, by marker and name, what has no place in other formats here.
+_OTHER_METADATA = {
+    b"\xed": "IPTC",
+    b"\xfe": "comment",
+    b"tEXt": "text",
+    b"zTXt": "compressed text",
+    b"gAMA": "gamma",
+    b"cHRM": "chromaticities",
+    b"cICP": "colour coding",
+}
 # Rows at a time in which two pictures are compared: a few MB, however large they are.
 _ROWS = 256
 
@@ -79,31 +89,40 @@ def encode_picture(picture: Picture, file_format: str, name: str) -> bytes:
     upright.
     """
     origin = picture.origin
-    image = _image(picture, file_format)
-    options = dict(_OPTIONS[file_format])
-    parts: tuple[bytes, ...] = ()
-    if origin is not None and origin.format == file_format:
-        image = origin.stored(image)
-        parts = origin.parts
-    if origin is not None and not parts:
-        options |= _metadata(origin, file_format)
-    if origin is not None and origin.jpeg is not None and file_format == "JPEG":
-        subsampling = max(origin.jpeg.subsampling, 0)
-        options |= {"qtables": origin.jpeg.tables, "subsampling": subsampling, "progressive": origin.jpeg.progressive}
-        del options["quality"]
-    # Bytes 16 to 20 of a profile name its colour space: that of a picture that was grey does not fit RGB pixels.
-    space = b"GRAY" if image.mode in ("L", "LA") else b"RGB "
-    if picture.icc_profile and picture.icc_profile[16:20] == space and not parts and file_format != "BMP":
-        options["icc_profile"] = picture.icc_profile
     target = io.BytesIO()
     try:
-        image.save(target, format=file_format, **options)
-    except (ValueError, OSError) as error:
-        raise OutputError(f"{name}: cannot be written in this format: {error}") from error
+        image = _image(picture, file_format)
+        parts: tuple[bytes, ...] = ()
+        if origin is not None and origin.format == file_format:
+            image = origin.stored(image)
+            parts = origin.parts
+        image.save(target, format=file_format, **_options(picture, file_format, image))
+    except PILLOW_ERRORS as error:
+        reason = str(error) or type(error).__name__
+        raise OutputError(f"{name}: cannot be written in this format: {reason}") from error
     data = target.getvalue()
     if parts:
         data = with_jpeg_segments(data, parts) if file_format == "JPEG" else with_png_chunks(data, parts)
     return data
+
+
+def left_out(picture: Picture, file_format: str) -> list[str]:
+    """What the picture's file held and a file of this format, written by `encode_picture`, does not, for people."""
+    origin = picture.origin
+    if origin is None:
+        return []
+    lost = list(origin.dropped)
+    if origin.format == file_format:
+        if origin.jpeg is not None and origin.jpeg.subsampling < 0 and not picture.grey:
+            lost.append("its chroma subsampling (written 4:4:4)")
+        return lost
+    kinds = {part[4:8] if origin.format == "PNG" else part[1:2] for part in origin.parts}
+    lost += [what for kind, what in _OTHER_METADATA.items() if kind in kinds]
+    if file_format == "BMP":
+        lost += [what for what, block in (("EXIF", origin.exif), ("XMP", origin.xmp)) if block]
+    if picture.icc_profile and "icc_profile" not in _options(picture, file_format, _image(picture, file_format)):
+        lost.append("colour profile")
+    return lost
 
 
 def largest_change(picture: Picture, data: bytes, file_format: str, hole_mask: BoolArray) -> int:
@@ -132,6 +151,31 @@ def _image(picture: Picture, file_format: str) -> Image.Image:
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     return image
+
+
+def _options(picture: Picture, file_format: str, image: Image.Image) -> dict[str, Any]:
+    """Options of Pillow's writers: coding, and the metadata that they can write."""
+    origin = picture.origin
+    options = dict(_OPTIONS[file_format])
+    is_same = origin is not None and origin.format == file_format
+    has_parts = is_same and origin is not None and bool(origin.parts)
+    if origin is not None and not has_parts:
+        options |= _metadata(origin, file_format)
+    if origin is not None and origin.jpeg is not None and file_format == "JPEG":
+        jpeg = origin.jpeg
+        options |= {"qtables": jpeg.tables, "subsampling": max(jpeg.subsampling, 0), "keep_rgb": jpeg.rgb}
+        options["progressive"] = jpeg.progressive
+        del options["quality"]
+        if jpeg.progressive:  # written in one piece, for which Pillow's buffer is too small where nothing is smooth
+            ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 4 * image.width * image.height)
+    if file_format == "AVIF" and image.mode == "L":
+        del options["subsampling"]  # or it would be written in colour
+    # Bytes 16 to 20 of a profile name its colour space: that of a picture that was grey does not fit RGB pixels.
+    space = b"GRAY" if image.mode in ("L", "LA") else b"RGB "
+    fits = is_same or (picture.icc_profile or b"")[16:20] == space
+    if picture.icc_profile and fits and not has_parts and file_format != "BMP":
+        options["icc_profile"] = picture.icc_profile
+    return options
 
 
 def _metadata(origin: Origin, file_format: str) -> dict[str, Any]:

@@ -78,7 +78,9 @@ def test_graph_and_checkpoint_side_by_side(tmp_path: Path, tiny_graph: Path, tin
         (["GRAPH", "--batch", "0"], 2, "--batch: '0', expected numbers from 1 on"),
         (["GRAPH", "--image", "a.jpg"], 2, "--image and --mask go together"),
         (["GRAPH", "--plot", "none/a.png"], 1, "--plot: "),
-        (["GRAPH", "--image", "a.jpg", "--mask", "b.png"], 1, "a.jpg: no such file"),
+        (["GRAPH", "--plot", "a.xyz"], 2, "--plot: a.xyz: expected a name that ends with .png"),
+        (["GRAPH", "--size", "100"], 1, "not batch 1 of 100x100: choose --size and --batch"),
+        (["GRAPH", "--rounds", "3", "--size", "64", "--image", "a.jpg", "--mask", "b.png"], 1, "a.jpg: no such file"),
     ],
 )
 def test_refusals(tiny_graph: Path, arguments: list[str], status: int, words: str) -> None:

@@ -60,7 +60,7 @@ def test_each(folder: Path, run: subprocess.CompletedProcess[str], torture: Tort
     if not hole.any():
         assert out.read_bytes() == photo.read_bytes()
     with Image.open(photo) as one, Image.open(out) as two:
-        assert one.format == two.format
+        assert ("JPEG" if one.format == "MPO" else one.format) == two.format
         assert one.size == two.size  # as it is stored
         kept = {"1": "L", "P": two.mode if two.mode in ("RGB", "RGBA") else "RGB"}
         assert two.mode == kept.get(one.mode, one.mode)

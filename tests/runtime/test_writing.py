@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
-from cisi_runtime.errors import PictureError
-from cisi_runtime.metadata import clean_exif, jpeg_segments, png_chunks
+from cisi_runtime.errors import OutputError, PictureError
+from cisi_runtime.metadata import clean_exif, clean_xmp, jpeg_segments, png_chunks
 from cisi_runtime.pictures import Picture, decode_picture, read_picture
-from cisi_runtime.writing import encode_picture, largest_change, write_picture
+from cisi_runtime.writing import encode_picture, largest_change, left_out, write_picture
 from tests.conftest import PHOTOS
 
 Pixels = npt.NDArray[np.uint8]
@@ -235,10 +235,98 @@ def test_grey_stays_grey(tmp_path: Path, picture: Pixels, suffix: str, mode: str
     assert photo.grey
     write_picture(tmp_path / f"q{suffix}", photo)
     with Image.open(tmp_path / f"q{suffix}") as after:
-        expected = ("RGB", "RGBA") if suffix in (".webp", ".avif") else ("L", "LA")  # as Pillow reads these two
+        colour = suffix == ".webp" or (suffix, mode) == (".avif", "LA")  # have no grey
+        expected = ("RGB", "RGBA") if colour else ("L", "LA")
         assert after.mode == expected[mode == "LA"]
         if suffix not in (".jpg", ".avif"):
             assert np.array_equal(np.asarray(after.convert("RGB")), photo.rgb)
+
+
+def test_each_component_of_a_jpeg_keeps_its_table(picture: Pixels) -> None:
+    tables = [[3] * 64, [7] * 64, [11] * 64]
+    data = encoded(Image.fromarray(picture), format="JPEG", qtables=tables)
+    assert [opened(data).layer[i][3] for i in range(3)] == [0, 1, 2]  # type: ignore[attr-defined]
+    after = opened(again(data))
+    assert [after.quantization[after.layer[i][3]] for i in range(3)] == tables  # type: ignore[attr-defined]
+    rgb = encoded(Image.fromarray(picture), format="JPEG", keep_rgb=True)
+    assert opened(again(rgb)).info["adobe_transform"] == 0
+
+
+def test_a_dense_progressive_jpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 600, 3), dtype=np.uint8)
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile, "MAXBLOCK", 10_000_000)
+        options = {"subsampling": 0, "qtables": [[1] * 64], "progressive": True}
+        data = encoded(Image.fromarray(noise), format="JPEG", **options)
+    assert len(data) > 2 * 400 * 600
+    assert opened(again(data)).size == (600, 400)
+
+
+def test_what_is_not_kept_is_said(picture: Pixels) -> None:
+    image = Image.fromarray(picture)
+    plain = encoded(
+        image, format="JPEG", comment=b"a comment", icc_profile=SRGB, exif=b"Exif\0\0" + exif_with_thumbnail()
+    )
+    photo = decode_picture(plain + b"a video", "it")
+    assert left_out(photo, "JPEG") == ["7 bytes behind the picture (a second picture, a gain map or a video)"]
+    assert left_out(photo, "PNG")[1:] == ["comment"]
+    assert left_out(photo, "BMP")[1:] == ["comment", "EXIF", "colour profile"]
+    assert left_out(decode_picture(plain, "it"), "JPEG") == []
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Title", "a title")
+    assert left_out(decode_picture(encoded(image, format="PNG", pnginfo=text), "it"), "TIFF") == ["text"]
+    assert left_out(Picture(picture), "JPEG") == []
+
+
+def test_pictures_in_metadata_are_not_kept() -> None:
+    xmp = (
+        b'<rdf:Description tiff:Make="Cis" GCamera:MotionPhoto="1" hdrgm:Version="1.0" xmpNote:HasExtendedXMP="AB12">'
+        b"<xmpGImg:image>/9j/4AAQ</xmpGImg:image></rdf:Description><GImage:Data>iVBOR</GImage:Data>"
+        b'<rdf:li xmpGImg:image="/9j/4AAQ" xmpGImg:width="2"/>'
+    )
+    assert clean_xmp(xmp) == (
+        b'<rdf:Description tiff:Make="Cis"><xmpGImg:image></xmpGImg:image></rdf:Description><GImage:Data></GImage:Data>'
+        b'<rdf:li xmpGImg:image="" xmpGImg:width="2"/>'
+    )
+    assert clean_xmp(XMP) == XMP
+
+
+def test_tags_of_tiff_files(picture: Pixels) -> None:
+    tags = Image.Exif()
+    tags[297], tags[37724], tags[ARTIST] = (0, 1), b"layers of the picture as it was", "somebody"
+    for more in ({}, {"big_tiff": True}):
+        data = encoded(Image.fromarray(picture), format="TIFF", exif=tags.tobytes(), **more)
+        result = again(data)
+        found = opened(result).tag_v2  # type: ignore[attr-defined]
+        assert found[ARTIST] == "somebody"
+        assert not {297, 37724, 282, 283} & set(found)
+        assert b"layers of" not in result
+        for target in ("JPEG", "PNG", "WEBP", "AVIF"):
+            converted = opened(again(data, target))
+            assert converted.getexif()[ARTIST] == "somebody"
+            assert "dpi" not in converted.info or target == "JPEG"
+
+
+def test_damaged_metadata_is_no_crash(picture: Pixels) -> None:
+    image = Image.fromarray(picture)
+    for exif in (b"Exif\0\0garbage that is none", b"Exif\0\0" + bytes(40), b"Exif\0\0II*\0\xff\xff\xff\xff"):
+        for file_format in ("JPEG", "PNG", "WEBP"):
+            data = encoded(image, format=file_format, exif=exif)
+            for target in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP"):
+                try:
+                    assert decode_picture(again(data, target), "it").size == picture.shape[:2]
+                except OutputError as error:
+                    assert target in ("TIFF", "AVIF"), error  # noqa: PT017
+
+
+def test_an_avif_of_other_colours_is_refused(tmp_path: Path, picture: Pixels) -> None:
+    write_picture(tmp_path / "p.avif", Picture(picture))
+    data = bytearray((tmp_path / "p.avif").read_bytes())
+    at = data.index(b"colrnclx") + 8
+    data[at : at + 4] = struct.pack(">HH", 12, 16)  # Display P3, PQ
+    (tmp_path / "p.avif").write_bytes(data)
+    with pytest.raises(PictureError, match=r"its colours \(primaries 12, transfer 16\) are not sRGB's"):
+        read_picture(tmp_path / "p.avif")
 
 
 def test_a_deep_avif_is_refused(tmp_path: Path, picture: Pixels) -> None:

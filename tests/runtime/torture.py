@@ -64,6 +64,30 @@ def cut(write: Callable[[Path], None], part: float) -> Callable[[Path], None]:
     return write_cut
 
 
+def followed(write: Callable[[Path], None], extra: bytes) -> Callable[[Path], None]:
+    def write_more(path: Path) -> None:
+        write(path)
+        path.write_bytes(path.read_bytes() + extra)
+
+    return write_more
+
+
+def two_pictures(path: Path) -> None:
+    """As phones and stereo cameras write them: a second one behind the first."""
+    frames = [Image.fromarray(colours()), Image.fromarray(255 - colours())]
+    frames[0].save(path, format="MPO", save_all=True, append_images=frames[1:])
+
+
+def sampled(factor: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        import cv2
+
+        option = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{factor}")
+        assert cv2.imwrite(str(path), colours(), [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, option])
+
+    return write
+
+
 def content(data: bytes) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         path.write_bytes(data)
@@ -146,6 +170,15 @@ TORTURES = (
     *(Torture(f"mode {mode}.tif", saved(mode)) for mode in ("1", "L", "LA", "P", "RGBA")),
     *(Torture(f"mode {mode}.webp", saved(mode, lossless=True)) for mode in ("L", "RGBA")),
     Torture("mode L.jpg", saved("L"), lossless=False),
+    Torture("mode L.avif", saved("L"), lossless=False),
+    Torture("two pictures.jpg", two_pictures, lossless=False),
+    Torture("not YCbCr.jpg", saved(keep_rgb=True), lossless=False),
+    *(Torture(f"sampling {factor}.jpg", sampled(factor), lossless=False) for factor in ("411", "422", "440")),
+    Torture("followed.png", followed(saved(), b"bytes that belong to nothing " * 9)),
+    Torture("followed.jpg", followed(saved(), b"a video " * 99), lossless=False),
+    Torture("big.tif", saved(big_tiff=True, description="a big one")),
+    Torture("damaged EXIF.png", saved(exif=b"Exif\0\0neither II nor MM")),
+    Torture("damaged EXIF.jpg", saved(exif=b"Exif\0\0neither II nor MM"), lossless=False),
     Torture("progressive.jpg", saved(progressive=True), lossless=False),
     Torture("lossy.webp", saved(quality=50)),
     Torture("lzw.tif", saved(compression="tiff_lzw")),

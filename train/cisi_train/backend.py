@@ -14,6 +14,9 @@ from cisi_runtime.backends.base import Backend, FixedShape
 from cisi_runtime.codec import decode_pixels, encode_pixels
 from cisi_train.checkpoint import load_checkpoint
 
+# Before anybody changes it.
+_OWN_CHOICE = torch.get_num_threads()
+
 
 class TorchBackend(Backend):
     """The network of a checkpoint in PyTorch on the CPU, float32, as it was trained; any batch and size.
@@ -24,7 +27,7 @@ class TorchBackend(Backend):
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
         checkpoint = load_checkpoint(path)
-        self._threads = threads or torch.get_num_threads()
+        self._threads = threads or _OWN_CHOICE
         self._generator = checkpoint.generator().eval().requires_grad_(False)
         contract = dataclasses.replace(checkpoint.contract, face="uint8")
         super().__init__("torch", contract, FixedShape())
