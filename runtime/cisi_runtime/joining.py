@@ -6,11 +6,17 @@ import itertools
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from cisi_runtime.blocks import reduced
 from cisi_runtime.extrapolation import FloatArray, continued, surroundings
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
+
+# Holes at least twice as long are joined by averages of blocks: the difference is smooth, and in floats all of it would
+# take many times the memory of the picture (12 megapixels, nearly all hole: 0.5 GB instead of 1.6).
+_LARGE = 1024
 
 
 def join(fill: UInt8Array, picture: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
@@ -27,13 +33,24 @@ def join(fill: UInt8Array, picture: UInt8Array, hole_mask: BoolArray) -> UInt8Ar
     if not hole_mask.any():
         return fill
     box = surroundings(hole_mask, 2)
-    hole, inside = hole_mask[box], fill[box].astype(np.float32)
-    expected, neighbours = _mean_of_known_neighbours(picture[box], ~hole)
-    difference = continued(expected - inside, hole & (neighbours > 0), nothing=0.0)
-    joined = np.rint(np.clip(inside + difference, 0.0, 255.0)).astype(np.uint8)
-    result = fill.copy()
-    result[box] = np.where(hole[..., None], joined, fill[box])
+    hole, result = hole_mask[box], fill.copy()
+    factor = max(1, max(hole.shape) // _LARGE)
+    small_fill, small_hole = reduced(fill[box], hole, factor)
+    difference = _difference(small_fill, reduced(picture[box], hole, factor)[0], small_hole)
+    for band in range(3):  # one by one: of a large hole each takes as much memory as the picture
+        own, move = fill[box][..., band], difference[..., band]
+        if factor > 1:
+            move = np.asarray(Image.fromarray(move).resize(hole.shape[::-1], Image.Resampling.BILINEAR))
+        moved = np.rint(np.clip(own + move, 0.0, 255.0)).astype(np.uint8)
+        result[box][..., band] = np.where(hole, moved, own)
     return result
+
+
+def _difference(fill: UInt8Array, picture: UInt8Array, hole: BoolArray) -> FloatArray:
+    """What is to be added to the fill `[H, W, 3]` inside the hole `[H, W]`."""
+    inside = fill.astype(np.float32)
+    expected, neighbours = _mean_of_known_neighbours(picture, ~hole)
+    return continued(expected - inside, hole & (neighbours > 0), nothing=0.0)
 
 
 def _mean_of_known_neighbours(picture: UInt8Array, known: BoolArray) -> tuple[FloatArray, FloatArray]:

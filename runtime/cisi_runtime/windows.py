@@ -8,6 +8,8 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
+from cisi_runtime.blocks import any_in_blocks
+
 BoolArray = npt.NDArray[np.bool_]
 
 # Holes are grouped in blocks of so many pixels: nearer ones are one hole.
@@ -59,7 +61,7 @@ def plan_windows(hole_mask: BoolArray, side: int) -> list[Window]:
     if max(height, width) <= side:
         return [Window(0, 0, height, width, (0, 0, height, width), 0)]
     pieces = []
-    for group in _groups(_blocks(hole_mask)):
+    for group in _groups(any_in_blocks(hole_mask, BLOCK)):
         whole = (np.ptp(group, axis=0).max() + 1) * BLOCK * _CONTEXT <= _SMALLER * side
         for number, piece in enumerate([group] if whole else _split(group, side)):
             pieces.append((number, piece))
@@ -67,17 +69,9 @@ def plan_windows(hole_mask: BoolArray, side: int) -> list[Window]:
     return _without_covered(windows)
 
 
-def _blocks(hole_mask: BoolArray) -> BoolArray:
-    """Whether a block of `BLOCK` x `BLOCK` pixels has any hole."""
-    height, width = hole_mask.shape
-    rows = np.logical_or.reduceat(hole_mask, np.arange(0, height, BLOCK), axis=0)
-    found: BoolArray = np.logical_or.reduceat(rows, np.arange(0, width, BLOCK), axis=1)
-    return found
-
-
-def _groups(blocks: BoolArray) -> list[npt.NDArray[np.intp]]:
+def _groups(holes: BoolArray) -> list[npt.NDArray[np.intp]]:
     """Connected blocks, `[N, 2]` rows and columns, diagonals included; in reading order of their first block."""
-    rest = set(zip(*(axis.tolist() for axis in np.nonzero(blocks)), strict=True))
+    rest = set(zip(*(axis.tolist() for axis in np.nonzero(holes)), strict=True))
     groups = []
     for start in sorted(rest):
         if start not in rest:
@@ -123,14 +117,21 @@ def _window(piece: npt.NDArray[np.intp], number: int, shape: tuple[int, ...], si
 def _without_covered(windows: list[Window]) -> list[Window]:
     """Without those whose fill lies well inside another window of the same length: that one fills them too."""
     kept: list[Window] = []
+    # Numbers of those that are kept, by length and place in a grid as wide: only neighbours can cover each other.
+    places: dict[tuple[int, int, int], list[int]] = {}
     for window in sorted(windows, key=lambda one: (one.round, -max(one.shape), one.top, one.left)):
-        for index, other in enumerate(kept):
+        length = max(window.shape)
+        row, column = window.top // length, window.left // length
+        around = [(length, row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        for index in sorted(index for place in around for index in places.get(place, ())):
+            other = kept[index]
             if other.round == window.round == 0 and _is_well_inside(window, other):
                 low = [min(pair) for pair in zip(other.fill[:2], window.fill[:2], strict=True)]
                 high = [max(pair) for pair in zip(other.fill[2:], window.fill[2:], strict=True)]
                 kept[index] = dataclasses.replace(other, fill=(low[0], low[1], high[0], high[1]))
                 break
         else:
+            places.setdefault((length, row, column), []).append(len(kept))
             kept.append(window)
     return kept
 

@@ -18,6 +18,7 @@ from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError
 from cisi_runtime.extrapolation import continued, extrapolate
 from cisi_runtime.joining import join
+from cisi_runtime.windows import plan_windows
 from tests.conftest import provenance
 
 
@@ -119,6 +120,24 @@ def test_the_fill_meets_what_is_around_it() -> None:
     wide = np.zeros((900, 900), dtype=np.bool_)
     wide[200:700, 200:700] = True
     assert np.abs(Inpainter(Painter())(large, wide).astype(int) - large).max() <= 1
+    huge = np.full((2500, 2300, 3), (10, 120, 240), dtype=np.uint8)
+    most = np.zeros((2500, 2300), dtype=np.bool_)
+    most[99:2401, 77:2250] = True  # in blocks of 2 by 2, with ends that fit none
+    assert np.abs(Inpainter(Painter())(huge, most).astype(int) - huge).max() <= 1
+
+
+def test_many_small_holes_are_planned_at_once() -> None:
+    """Eleven thousand dots: each is filled once, in few windows."""
+    rng, hole = np.random.default_rng(0), np.zeros((3000, 4000), dtype=np.bool_)
+    for top, left in zip(rng.integers(0, 2997, 11_000), rng.integers(0, 3997, 11_000), strict=True):
+        hole[top : top + 3, left : left + 3] = True
+    windows = plan_windows(hole, 256)
+    assert len(windows) < 1500
+    covered = np.zeros_like(hole)
+    for window in windows:
+        top, left, bottom, right = window.fill
+        covered[top:bottom, left:right] = True
+    assert covered[hole].all()
 
 
 def test_all_hole() -> None:
