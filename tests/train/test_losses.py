@@ -7,6 +7,7 @@ from cisi_train.losses import (
     lsgan_generator,
     perceptual_l1,
     style_alignment,
+    style_colour,
     style_spread,
     weighted_l1,
 )
@@ -82,6 +83,21 @@ def test_style_alignment_by_hand() -> None:
     assert style_alignment(line[:3]).item() == 0.0
     eight = torch.cat([first.detach(), torch.zeros(4, 2)])  # equal codes: no direction, and no NaN
     assert style_alignment(eight).item() == pytest.approx(0.25)
+
+
+def test_style_colour_by_hand() -> None:
+    image = torch.tensor([0.6, -0.2, -0.1])[None, :, None, None].repeat(2, 1, 4, 4)
+    image[1, :, :2], image[1, :, 2:] = -1.0, 1.0
+    style = torch.zeros(2, 8, requires_grad=True)
+    # One colour: brightness 0.1, red - blue 0.7, green - both -0.45, contrast 0. Black and white: contrast 1.
+    by_hand = [0.21 / 0.30, 0.7 / 0.30, -0.45 / 0.18, -0.41 / 0.13], [0.11 / 0.30, 0.0, 0.0, 0.59 / 0.13]
+    assert style_colour(style[:1], image[:1]).item() == pytest.approx(sum(map(abs, by_hand[0])) / 4, rel=1e-5)
+    assert style_colour(style[1:], image[1:]).item() == pytest.approx(sum(map(abs, by_hand[1])) / 4, rel=1e-5)
+    told = torch.cat([torch.tensor(by_hand), torch.full((2, 4), 9.0)], dim=1)
+    assert style_colour(told, image).item() == pytest.approx(0.0, abs=1e-5)
+    style_colour(style, image).backward()
+    assert style.grad is not None
+    assert style.grad[:, 4:].abs().max() == 0.0
 
 
 def test_adversarial_losses_by_hand() -> None:

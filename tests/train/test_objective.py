@@ -69,6 +69,7 @@ def test_the_inferred_content_step_leaves_sce_and_discriminator_alone(
         ("mutual_style", {"style"}),
         ("style_spread", {"style"}),
         ("style_alignment", {"style"}),
+        ("style_colour", {"style"}),
     ],
 )
 def test_what_each_loss_of_the_second_step_teaches(

@@ -15,6 +15,7 @@ from cisi_train.losses import (
     lsgan_generator,
     perceptual_l1,
     style_alignment,
+    style_colour,
     style_spread,
     weighted_l1,
 )
@@ -126,6 +127,7 @@ class Objective:
             losses["style_l1"] = latent_l1(style, true_style.repeat(2, 1))
             losses["style_spread"] = style_spread(true_style)
             losses["style_alignment"] = style_alignment(true_style)
+            losses["style_colour"] = style_colour(true_style, image)
         if l1_only:
             return losses, completed
         if self.vgg is not None and features is not None:
