@@ -251,7 +251,7 @@ def _opened(data: bytes, name: str, most_pixels: int) -> Iterator[Image.Image]:
             _refuse_what_would_be_reduced(data, name, image)
             if image.width * image.height > most_pixels:
                 raise PictureError(
-                    f"{name}: {image.width}x{image.height} is {image.width * image.height / 1e6:.1f} megapixels, "
+                    f"{name}: {image.width}x{image.height} is {image.width * image.height / 1e6:.4g} megapixels, "
                     f"expected at most {most_pixels / 1e6:g}"
                 )
             yield image

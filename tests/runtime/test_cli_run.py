@@ -148,6 +148,17 @@ def test_usage_errors_exit_2(files: Path) -> None:
     failed(run_files(files, files / "g.onnx", "--sheet", files / "out.png"), 2, "--sheet and --output name the same")
 
 
+def test_larger_pictures_are_refused_until_they_are_allowed(files: Path, tiny_graph: Path) -> None:
+    failed(
+        run_files(files, tiny_graph, "--max-megapixels", 0.006),
+        1,
+        "IMAGE: ",
+        "90x70 is 0.0063 megapixels, expected at most",
+    )
+    assert not (files / "out.png").exists()
+    assert run_files(files, tiny_graph, "--max-megapixels", 0.0063).returncode == 0
+
+
 def foreign_graph(path: Path) -> Path:
     helper, floats = onnx.helper, onnx.TensorProto.FLOAT
     value = helper.make_tensor_value_info
