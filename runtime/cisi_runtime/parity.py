@@ -47,9 +47,10 @@ _LOOSER = {
     # The PSNR of a hole of one pixel is that of three values: measured 52.9 dB where large holes have 56 to 59. Margin
     # 8 dB.
     ("float16", "noise"): Tolerance(hole_psnr_db=45.0),
-    # The ranges come from photographs; what lies beyond them is clipped: measured 29.7 dB for flat pictures with ranges
-    # of 124 photographs, 24.0 with those of six made ones; 35.3 for noise. Margins 4 and 10 dB.
-    ("int8", "flat"): Tolerance(hole_psnr_db=20.0),
+    # The ranges come from photographs; what lies beyond them is clipped: measured 51.9 dB for flat pictures with ranges
+    # of 500 photographs and 22.6 for one that is all hole, 19.7 with those of six; 34.2 for noise. Margins 4
+    # and 9 dB.
+    ("int8", "flat"): Tolerance(hole_psnr_db=15.5),
     ("int8", "noise"): Tolerance(hole_psnr_db=25.0),
 }
 
