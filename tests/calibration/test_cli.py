@@ -17,10 +17,9 @@ from cisi_export.golden_cases import natural_picture
 from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract
 from cisi_runtime.golden import golden_path
 from cisi_runtime.inpainter import SHIPPED_GRAPH
-from cisi_runtime.pictures import Picture, read_square
+from cisi_runtime.pictures import Picture
 from cisi_runtime.self_check import check_on_this_cpu
 from cisi_runtime.writing import write_picture
-from tests.object_removal import NAMES, PHOTOS
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -44,13 +43,11 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture(scope="module")
 def dozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six photographs and six made ones, as large as the network sees them."""
+    """Twelve made photographs as large as the network sees them."""
     folder = tmp_path_factory.mktemp("dozen")
     rng = np.random.default_rng(8)
-    for number in range(6):
+    for number in range(12):
         write_picture(folder / f"{number:02}.png", Picture(natural_picture(256, 256, rng)))
-    for name in NAMES:
-        write_picture(folder / f"{name}.png", Picture(read_square(PHOTOS / f"{name}.jpg", 256)))
     return folder
 
 
