@@ -18,6 +18,7 @@ import click
 import numpy as np
 from PIL import Image
 
+from cisi_runtime.benching import Setting, bench_photograph
 from cisi_runtime.errors import CisiError
 from cisi_runtime.folders import default_threads, plan_jobs, run_jobs
 from cisi_runtime.inpainter import SHIPPED_GRAPH, Inpainter
@@ -105,6 +106,16 @@ def start_up(times: int) -> str:
     return ", ".join(f"{name} {statistics.median(own):.3f} s" for name, own in seconds.items())
 
 
+def stages_of(folder: Path, graph: Path, rounds: int) -> str:
+    """Medians of the stages of each photograph, in a process that is warm."""
+    lines = []
+    for path in sorted((folder / "photos").glob("*.jpg")):
+        job = Job(path, folder / "masks" / f"{path.stem}.png", folder / "out.jpg")
+        (row,) = bench_photograph([Setting(graph, "auto", 0)], job, rounds)
+        lines.append(f"{path.stem}: " + ", ".join(f"{name} {value:.0f}" for name, value in row.stages.items()) + " ms")
+    return "\n".join(lines)
+
+
 def one_photograph(folder: Path, graph: Path, rounds: int) -> str:
     """A process of cisi-run for each photograph, in turns."""
     lines = []
@@ -136,6 +147,7 @@ def main(graph: Path) -> None:
         click.echo(start_up(times=11))
         click.echo(f"one photograph, whole process, {graph.name}")
         click.echo(one_photograph(folder / "one", graph, rounds=5))
+        click.echo(stages_of(folder / "one", graph, rounds=5))
         for megapixels, size, count in ((1, (1155, 866), 48), (12, (4000, 3000), 16)):
             for number in range(count):
                 write_mosaic(folder / str(megapixels), str(number), *size, seed=number)

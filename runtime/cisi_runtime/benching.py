@@ -24,8 +24,6 @@ from cisi_runtime.parity import check_backend
 from cisi_runtime.pictures import read_mask, read_picture
 from cisi_runtime.stages import Stages
 
-FloatArray = npt.NDArray[np.float64]
-
 # Seconds between two measurements, in which the threads of the one before come to rest: they wait for more work awake.
 _REST = 0.02
 _WARM_UP = 2

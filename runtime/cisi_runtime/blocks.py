@@ -1,4 +1,4 @@
-"""Pictures and masks seen in blocks of pixels; those at the right and below may be smaller."""
+"""Pictures and masks seen in blocks of pixels (those at the right and below may be smaller), and the box of a hole."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ def reduced(image: UInt8Array, hole_mask: BoolArray, factor: int) -> tuple[UInt8
     if factor <= 1:
         return image, hole_mask
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).reduce(factor)), any_in_blocks(hole_mask, factor)
+
+
+def surroundings(hole_mask: BoolArray, margin: int) -> tuple[slice, slice]:
+    """Rows and columns of the hole `[H, W]`, of which there is at least one pixel, with so many more on each side."""
+    rows, columns = (np.flatnonzero(hole_mask.any(axis=axis)) for axis in (1, 0))
+    return tuple(slice(max(0, int(line[0]) - margin), int(line[-1]) + 1 + margin) for line in (rows, columns))  # type: ignore[return-value]

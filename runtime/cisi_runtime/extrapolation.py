@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from cisi_runtime.blocks import surroundings
+
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
@@ -24,12 +26,6 @@ def extrapolate(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
     filled = continued(image[box].astype(np.float32), ~hole_mask[box], nothing=127.5)
     result[box] = np.rint(filled).astype(np.uint8)
     return result
-
-
-def surroundings(hole_mask: BoolArray, margin: int) -> tuple[slice, slice]:
-    """Rows and columns of the hole `[H, W]`, of which there is at least one pixel, with so many more on each side."""
-    rows, columns = (np.flatnonzero(hole_mask.any(axis=axis)) for axis in (1, 0))
-    return tuple(slice(max(0, int(line[0]) - margin), int(line[-1]) + 1 + margin) for line in (rows, columns))  # type: ignore[return-value]
 
 
 def continued(values: FloatArray, known: BoolArray, *, nothing: float) -> FloatArray:

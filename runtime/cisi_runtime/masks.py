@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from cisi_runtime.blocks import surroundings
+
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -21,8 +23,7 @@ def dilated(hole_mask: BoolArray, pixels: int) -> BoolArray:
     """The hole grown by so many pixels to all sides, corners included; for masks that leave a rim of what is to go."""
     if not hole_mask.any():
         return hole_mask
-    lines = (np.flatnonzero(hole_mask.any(axis=axis)) for axis in (1, 0))
-    box = tuple(slice(max(0, int(line[0]) - pixels), int(line[-1]) + 1 + pixels) for line in lines)
+    box = surroundings(hole_mask, pixels)
     grown = hole_mask.copy()
     grown[box] = _dilated(hole_mask[box], pixels)
     return grown

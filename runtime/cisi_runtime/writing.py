@@ -96,7 +96,7 @@ def encode_picture(picture: Picture, file_format: str, name: str) -> bytes:
         if origin is not None and origin.format == file_format:
             image = origin.stored(image)
             parts = origin.parts
-        image.save(target, format=file_format, **_options(picture, file_format, image))
+        image.save(target, format=file_format, **_options(picture, file_format))
     except PILLOW_ERRORS as error:
         reason = str(error) or type(error).__name__
         raise OutputError(f"{name}: cannot be written in this format: {reason}") from error
@@ -120,7 +120,7 @@ def left_out(picture: Picture, file_format: str) -> list[str]:
     lost += [what for kind, what in _OTHER_METADATA.items() if kind in kinds]
     if file_format == "BMP":
         lost += [what for what, block in (("EXIF", origin.exif), ("XMP", origin.xmp)) if block]
-    if picture.icc_profile and "icc_profile" not in _options(picture, file_format, _image(picture, file_format)):
+    if picture.icc_profile and "icc_profile" not in _options(picture, file_format):
         lost.append("colour profile")
     return lost
 
@@ -146,14 +146,19 @@ def largest_change(picture: Picture, data: bytes, file_format: str, hole_mask: B
 
 def _image(picture: Picture, file_format: str) -> Image.Image:
     image = Image.fromarray(picture.rgb)
-    if picture.grey and file_format not in (_NO_GREY if picture.alpha is None else _NO_GREY_ALPHA):
+    if _is_grey(picture, file_format):
         image = image.convert("L")
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     return image
 
 
-def _options(picture: Picture, file_format: str, image: Image.Image) -> dict[str, Any]:
+def _is_grey(picture: Picture, file_format: str) -> bool:
+    """Whether it was grey and can be in this format."""
+    return picture.grey and file_format not in (_NO_GREY if picture.alpha is None else _NO_GREY_ALPHA)
+
+
+def _options(picture: Picture, file_format: str) -> dict[str, Any]:
     """Options of Pillow's writers: coding, and the metadata that they can write."""
     origin = picture.origin
     options = dict(_OPTIONS[file_format])
@@ -167,11 +172,12 @@ def _options(picture: Picture, file_format: str, image: Image.Image) -> dict[str
         options["progressive"] = jpeg.progressive
         del options["quality"]
         if jpeg.progressive:  # written in one piece, for which Pillow's buffer is too small where nothing is smooth
-            ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 4 * image.width * image.height)
-    if file_format == "AVIF" and image.mode == "L":
+            ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 4 * picture.rgb.shape[0] * picture.rgb.shape[1])
+    is_grey = _is_grey(picture, file_format)
+    if file_format == "AVIF" and is_grey:
         del options["subsampling"]  # or it would be written in colour
     # Bytes 16 to 20 of a profile name its colour space: that of a picture that was grey does not fit RGB pixels.
-    space = b"GRAY" if image.mode in ("L", "LA") else b"RGB "
+    space = b"GRAY" if is_grey else b"RGB "
     fits = is_same or (picture.icc_profile or b"")[16:20] == space
     if picture.icc_profile and fits and not has_parts and file_format != "BMP":
         options["icc_profile"] = picture.icc_profile
