@@ -1,4 +1,9 @@
-# Two commands: `make demo` and `make test`. Both make the environment .venv when it is missing or out of date.
+# make demo   environment, exports with parity, a photograph inpainted on the CPU
+# make test   environment, lint, types, all tests
+# make check  the same with the quick tests alone
+# make fuzz   property tests with new random examples for MINUTES (10)
+# make docs   the documentation as a site, in site/
+# Each makes the environment .venv when it is missing or out of date.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,40 +11,54 @@ INSTALLED := .venv/.installed
 CKPT := runtime/cisi_runtime/weights/small.pt
 PHOTO := tests/photos/balloon
 
-.PHONY: demo test parity environment clean
+.PHONY: demo test check fuzz docs lint parity environment clean
 
 environment: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,train,eval,bench,rtx,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,train,eval,bench,rtx,docs,dev]'
 	touch $@
 
-# The two exports run side by side, a thread each; their tables follow one after the other.
+# The two exports run side by side, a thread each. Their whole tables go to files; what matters is printed.
 demo: $(INSTALLED)
 	mkdir -p demo
-	$(MAKE) --no-print-directory -j2 demo/fp16.log demo/float32.log
-	cat demo/fp16.log demo/float32.log
-	$(BIN)/cisi-run $(PHOTO).jpg --mask $(PHOTO).mask.png --model demo/small.onnx \
+	$(MAKE) --no-print-directory --silent -j2 demo/small.fp16.txt demo/small.txt
+	@tail -n 5 demo/small.txt
+	@tail -n 5 demo/small.fp16.txt
+	@$(BIN)/cisi-run $(PHOTO).jpg --mask $(PHOTO).mask.png --model demo/small.onnx \
 		-o demo/balloon.png --sheet demo/balloon.sheet.png
+	@echo "All comparisons: demo/small.txt, demo/small.fp16.txt. Original, input, result: demo/balloon.sheet.png"
 
-demo/fp16.log: FORCE
-	OMP_NUM_THREADS=1 $(BIN)/cisi-export --ckpt $(CKPT) --fp16 --out demo/small.fp16.onnx > $@ || (cat $@; exit 1)
+demo/small.fp16.txt: FORCE
+	OMP_NUM_THREADS=1 $(BIN)/cisi-export --ckpt $(CKPT) --fp16 --verbose --out demo/small.fp16.onnx > $@ || (cat $@; exit 1)
 
-demo/float32.log: FORCE
-	OMP_NUM_THREADS=1 $(BIN)/cisi-export --ckpt $(CKPT) --out demo/small.onnx > $@ || (cat $@; exit 1)
+demo/small.txt: FORCE
+	OMP_NUM_THREADS=1 $(BIN)/cisi-export --ckpt $(CKPT) --verbose --out demo/small.onnx > $@ || (cat $@; exit 1)
 
 FORCE:
 
-test: $(INSTALLED)
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto --dist loadfile
 
-# The ladder of parity checks at full size; some ten minutes.
+test: $(INSTALLED) lint
+	$(BIN)/pytest -n auto --dist worksteal
+
+# Without the tests that train, export, build or start many processes.
+check: $(INSTALLED) lint
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
+
+MINUTES ?= 10
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 parity: $(INSTALLED)
-	$(BIN)/python -m tests.full_size
+	$(BIN)/python -m benchmarks.full_size_parity
 
 clean:
-	rm -rf .venv demo build
+	rm -rf .venv demo build site

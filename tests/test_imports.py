@@ -1,14 +1,15 @@
-"""Who may import whom (design), and what the runtime may load."""
+"""Who may import whom, and what a command may load."""
 
 import ast
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.networks import ROOT
 
 ALLOWED = {
     "runtime": set(),
@@ -18,27 +19,79 @@ ALLOWED = {
 }
 # The libraries that a package must not import anywhere, also not inside a function.
 FORBIDDEN = {"runtime": {"torch", "onnx"}, "calibration": {"torch"}}
+# Rooms of `cisi_runtime` from the ground up: a room imports itself and rooms of lower floors. See docs/architecture.md.
+FLOORS = (
+    {"errors", "codec", "metrics"},
+    {"files", "architecture", "face", "strict_json", "cuda"},
+    {"contract"},
+    {"pictures", "engines"},
+    {"backends"},
+    {"parity", "inpainting"},
+    {"building", "batch"},
+    {"bench"},
+    {"cli"},
+)
 
 
-def imported(path: Path) -> set[str]:
+def imported_modules(path: Path) -> set[str]:
+    """Everything that a file imports, also inside functions. Names taken from a module count as sub-modules."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names.add((node.module or "").split(".")[0])
+            assert node.module is not None
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
+def imported(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported_modules(path)}
+
+
+def modules_of(room: str) -> dict[str, Path]:
+    """The files of a package by their module names."""
+    files = {path.relative_to(ROOT / room).with_suffix(""): path for path in (ROOT / room).rglob("*.py")}
+    return {".".join(name.parts).removesuffix(".__init__"): path for name, path in files.items()}
+
+
 @pytest.mark.parametrize("room", ALLOWED)
-def test_only_the_rooms_that_the_design_names(room: str) -> None:
+def test_only_the_packages_that_the_design_names(room: str) -> None:
     files = list((ROOT / room).rglob("*.py"))
     assert files
     for path in files:
         ours = {name for name in imported(path) if name.startswith("cisi_")} - {f"cisi_{room}"}
         assert ours <= ALLOWED[room], path
         assert not imported(path) & FORBIDDEN.get(room, set()), path
+
+
+def test_no_room_imports_upwards() -> None:
+    floor_of = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    modules = modules_of("runtime")
+    for module, path in modules.items():
+        if module == "cisi_runtime":
+            continue  # the roof: what the package offers
+        room = module.split(".")[1]
+        for name in imported_modules(path) & set(modules):
+            other = name.split(".")[1] if "." in name else "cisi_runtime"
+            if other != room:
+                assert floor_of.get(other, len(FLOORS)) < floor_of[room], f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_no_files_import_each_other_in_a_circle(room: str) -> None:
+    modules = modules_of(room)
+    graph = {name: imported_modules(path) & set(modules) - {name} for name, path in modules.items()}
+    roof = f"cisi_{room}"
+    graph = {name: others - {roof} for name, others in graph.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(modules)
+
+
+def test_no_two_modules_have_one_name() -> None:
+    names = [path.stem for room in ALLOWED for path in modules_of(room).values()]
+    repeated = {name for name in names if names.count(name) > 1} - {"__init__"}
+    assert not repeated
 
 
 def modules_after(code: str) -> set[str]:
@@ -49,7 +102,7 @@ def modules_after(code: str) -> set[str]:
 
 def test_importing_the_runtime_loads_no_heavy_library() -> None:
     modules = modules_after("import cisi_runtime")
-    assert "cisi_runtime.inpainter" in modules
+    assert "cisi_runtime.inpainting.inpainter" in modules
     assert not modules & {"torch", "onnx", "onnxruntime", "scipy", "cv2", "tqdm"}
 
 
@@ -66,8 +119,8 @@ def test_importing_every_part_of_the_runtime_loads_neither_torch_nor_onnx() -> N
 @pytest.mark.parametrize(
     "module",
     [
-        *("cisi_train.cli", "cisi_train.cli_eval", "cisi_export.cli", "cisi_calibration.cli"),
-        *("cisi_runtime.cli_run", "cisi_runtime.cli_bench"),
+        *("cisi_train.cli_train", "cisi_train.cli_eval", "cisi_export.cli_export", "cisi_calibration.cli_calibrate"),
+        *("cisi_runtime.cli.run", "cisi_runtime.cli.bench"),
     ],
 )
 def test_a_commands_help_loads_no_heavy_library(module: str) -> None:
@@ -78,7 +131,7 @@ def test_a_commands_help_loads_no_heavy_library(module: str) -> None:
 
 def test_a_missing_library_is_named_with_its_extra() -> None:
     code = "import sys; sys.modules['torch'] = None; sys.argv = ['cisi-export', '--ckpt', 'x.pt']"
-    program = f"{code}\nimport cisi_export.cli as m\nm.main()"
+    program = f"{code}\nimport cisi_export.cli_export as m\nm.main()"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr.strip().endswith("needs torch, expected an installation with pip install 'cisi-net[train]'")

@@ -4,31 +4,33 @@ from pathlib import Path
 
 import numpy as np
 
-from cisi_export.build import build
+from cisi_export.exporting import GraphOptions, export_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
-from cisi_runtime.golden import golden_path, load_golden
-from cisi_runtime.inpainter import SHIPPED_GRAPH, Inpainter
-from cisi_runtime.masks import centre_hole
+from cisi_runtime.backends.registry import SHIPPED_GRAPH
+from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.metrics import hole_quality
-from cisi_runtime.pictures import crop_centre, read_picture, resize_short_side
-from cisi_runtime.rungs import check_graph_file
+from cisi_runtime.parity.checks import check_graph_parity
+from cisi_runtime.parity.golden import golden_path, load_golden
+from cisi_runtime.pictures.masks import centre_hole
+from cisi_runtime.pictures.reading import read_picture
+from cisi_runtime.pictures.resizing import crop_centre, resize_short_side
 from cisi_train.checkpoint import load_checkpoint
-from cisi_train.evaluate import mean_method
-from tests.conftest import PHOTOS
+from cisi_train.evaluate import baseline_method
+from tests.support.networks import PHOTOS
 
 CHECKPOINT = SHIPPED_GRAPH.with_suffix(".pt")
 
 
 def test_the_graph_is_what_the_checkpoint_exports_to() -> None:
-    result = build(load_checkpoint(CHECKPOINT), precision="float32", target="cpu", face="uint8")
-    assert result.climb.failures == 0
+    result = export_graph(load_checkpoint(CHECKPOINT), GraphOptions())
+    assert result.parity.failures == 0
     # The versions in constraints.txt give these bytes.
     assert result.model.SerializeToString(deterministic=True) == SHIPPED_GRAPH.read_bytes()
 
 
 def test_the_graph_passes_its_golden_file() -> None:
     golden = load_golden(golden_path(SHIPPED_GRAPH))
-    assert all(item.passed for item in check_graph_file(SHIPPED_GRAPH, golden))
+    assert all(item.passed for item in check_graph_parity(SHIPPED_GRAPH, golden))
 
 
 def test_it_fills_better_than_a_flat_colour() -> None:
@@ -38,7 +40,7 @@ def test_it_fills_better_than_a_flat_colour() -> None:
     for path in sorted(PHOTOS.glob("*.jpg")):
         truth = crop_centre(resize_short_side(read_picture(path).rgb, 256), 256)
         quality["network"].append(hole_quality(inpaint(truth, hole), truth, hole).psnr_db)
-        quality["mean"].append(hole_quality(mean_method(truth, hole), truth, hole).psnr_db)
+        quality["mean"].append(hole_quality(baseline_method("mean")(truth, hole), truth, hole).psnr_db)
     assert np.mean(quality["network"]) > np.mean(quality["mean"]) + 1.0
 
 

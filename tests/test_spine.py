@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cisi_runtime.pictures import read_picture
-from tests.conftest import PHOTOS
+from cisi_runtime.pictures.reading import read_picture
+from tests.support.networks import PHOTOS
 
 
 def command(module: str, *arguments: object) -> str:
@@ -20,13 +20,14 @@ def command(module: str, *arguments: object) -> str:
 def test_from_photographs_to_an_inpainted_photograph(photo_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = ("--preset", "tiny", "--size", 64, "--steps", 4, "--data-licence", "CC0", "--no-perceptual")
-    command("cisi_train.cli", "--data", photo_folder, "--out", run, *options)
-    table = command("cisi_export.cli", "--ckpt", run / "best.pt")
-    assert len(re.findall(" pass$", table, re.MULTILINE)) == 3 * 8 + 1  # rungs and golden cases, and the weights
+    command("cisi_train.cli_train", "--data", photo_folder, "--out", run, *options)
+    table = command("cisi_export.cli_export", "--ckpt", run / "best.pt", "--verbose")
+    assert len(re.findall(" pass$", table, re.MULTILINE)) == 3 * 8 + 2  # variants and golden cases; all; the weights
+    assert "parity: 24 comparisons, all pass" in table
     assert "FAIL" not in table
     out = tmp_path / "out.png"
     photo, mask = PHOTOS / "beetle.jpg", PHOTOS / "beetle.mask.png"
-    told = command("cisi_runtime.cli_run", photo, "--mask", mask, "-o", out, "--model", run / "best.onnx")
+    told = command("cisi_runtime.cli.run", photo, "--mask", mask, "-o", out, "--model", run / "best.onnx")
     assert told.startswith(f"{out}: 299x299")
     hole = np.asarray(Image.open(mask))
     before, after = read_picture(photo).rgb, read_picture(out).rgb

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cisi_runtime.pictures import read_picture
-from tests.conftest import PHOTOS, ROOT
+from cisi_runtime.pictures.reading import read_picture
+from tests.support.networks import PHOTOS, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,10 @@ def parity_without_pytorch(python: Path, folder: Path) -> None:
     (weights,) = (python.parent.parent / "lib").glob("python*/site-packages/cisi_runtime/weights")
     for name in ("small.onnx", "small.golden.npz"):
         (folder / name).write_bytes((weights / name).read_bytes())
-    command = [str(python.parent / "cisi-parity"), "small.onnx"]
+    command = [str(python.parent / "cisi-parity"), "small.onnx", "--verbose"]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    assert len(re.findall(" pass$", result.stdout, re.MULTILINE)) == 2 * 8
+    assert len(re.findall(" pass$", result.stdout, re.MULTILINE)) == 2 * 8 + 1
+    assert "parity: 16 comparisons, all pass" in result.stdout
     assert "weights: not compared one by one" in result.stdout
     graph = (folder / "small.onnx").read_bytes()
     # The epsilon of a norm, in the bytes of the file.

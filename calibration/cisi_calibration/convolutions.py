@@ -6,22 +6,23 @@ import re
 
 from onnx import ModelProto, NodeProto
 
-from cisi_calibration.metadata import contract_of
+from cisi_calibration.model_contract import contract_of
 from cisi_runtime.errors import GraphError
 
 _PREFIX = "generator."
-# Operators of graphs that a quantiser or an optimiser has been at.
+# Operators that a quantiser or an optimiser has put into a graph.
 _REWRITTEN = re.compile("Quantize|QLinear|Integer|Fused")
-# The first and last convolutions are 1-2 % of the work and see the pixels: they always stay high.
+# Channels of pixels. The first and last convolutions are 1-2 % of the work and see the pixels: they always stay in
+# float.
 _PIXEL_CHANNELS = (3, 4)
-# On TensorRT the style encoder stays high too: between its convolutions is no norm whose kernel could quantise, and
-# each of them in INT8 is a kernel more than in float16 (87 kernels against 83, preset paper, TensorRT-RTX 1.7.1).
+# On TensorRT the style encoder stays in float too. There is no norm between its convolutions whose kernel could
+# quantise, so each of them costs one kernel more in INT8 (87 kernels against 83, preset paper, TensorRT-RTX 1.7.1).
 _STYLE = "style."
 
 
 def convolutions(model: ModelProto) -> dict[str, NodeProto]:
-    """Every convolution, in graph order. Raises GraphError for a graph that is quantised or optimised, and for a
-    convolution whose weights are not stored."""
+    """Every convolution by its module's name, in graph order. Raises GraphError for a graph that is quantised or
+    optimised, and for a convolution whose weights are not stored."""
     foreign = {node.op_type for node in model.graph.node if node.domain or _REWRITTEN.search(node.op_type)}
     if foreign:
         raise GraphError(

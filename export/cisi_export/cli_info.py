@@ -1,4 +1,4 @@
-"""`cisi-info`: the cost card of a graph, the sidecar of an engine."""
+"""`cisi-info`: what a graph is and costs, what the sidecar of an engine says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cisi_runtime.command import option, run_command
+from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
     from cisi_export.cost import Cost
@@ -20,26 +21,27 @@ _SIDE = 256
 
 
 @click.command()
-@click.argument("graph", type=click.Path(path_type=Path))
+@click.argument("graph", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the card.")
 def info(graph: Path, as_json: bool) -> None:
-    """Print what GRAPH is, where it comes from and what it costs; of an engine what its sidecar says.
+    """Print what GRAPH is, where it comes from and what it costs. For an engine, print what its sidecar says.
 
-    Arithmetic and tensors are those of one picture: of the graph's own size, or 256x256 where it takes any.
+    Arithmetic and tensors are those of one picture, of the graph's own size or 256x256 where it takes any.
     """
     if graph.suffix != ".onnx":
         _engine_info(graph, as_json=as_json)
         return
-    with option("GRAPH"):
-        from cisi_runtime.backends.ort import fixed_shape, graph_contract
+    with error_prefix("GRAPH"):
+        from cisi_runtime.backends.graph import read_graph
 
-        contract, fixed = graph_contract(graph), fixed_shape(graph)
+        graph_info = read_graph(graph)
+    contract, fixed = graph_info.contract, graph_info.fixed
     import onnx
 
     from cisi_export.cost import cost_of
 
-    with option("GRAPH"):
-        model = onnx.load_from_string(graph.read_bytes())
+    with error_prefix("GRAPH"):
+        model = onnx.load_from_string(graph_info.serialised())
         cost = cost_of(model, contract, fixed.height or _SIDE, fixed.width or _SIDE)
     if as_json:
         card = dataclasses.asdict(cost) | {"flop": cost.flop, "contract": dataclasses.asdict(contract)}
@@ -53,7 +55,7 @@ def info(graph: Path, as_json: bool) -> None:
 
 
 def _engine_info(engine: Path, *, as_json: bool) -> None:
-    with option("GRAPH"):
+    with error_prefix("GRAPH"):
         from cisi_runtime.engines.sidecar import load_engine
 
         _, sidecar = load_engine(engine)

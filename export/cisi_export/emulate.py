@@ -1,8 +1,8 @@
-"""A float16 graph as a float32 graph that rounds like float16, because no CPU runs it as it is.
+"""A float16 graph emulated by a float32 graph that rounds like float16, because no CPU runs it as it is.
 
-ONNX Runtime's CPU provider runs float16 graphs in float32 and drops its own casts, even with optimisations off. Cast
-pairs that the graph itself holds are kept: so every float16 tensor becomes a float32 tensor that has been through
-float16. What a GPU does inside one kernel (float32 accumulation) is then modelled as exact.
+ONNX Runtime's CPU provider runs float16 graphs in float32 and drops its own casts, even with optimisations off. It
+keeps pairs of casts that the graph itself holds. So every float16 tensor becomes a float32 tensor that has been cast to
+float16 and back. What a GPU does within one kernel (it accumulates in float32) is modelled as exact.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import numpy.typing as npt
 import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from cisi_calibration.metadata import contract_of, set_contract
+from cisi_calibration.model_contract import contract_of, set_contract
 from cisi_runtime.contract import Contract
 
 
 def emulate_float16(model: ModelProto, *, rounding: bool = True) -> ModelProto:
-    """A float32 copy of a float16 graph with a cast to float16 and back behind every float16 tensor; without `rounding`
-    no casts, only the stored weights are still rounded.
+    """A float32 copy of a float16 graph with a cast to float16 and back behind every float16 tensor.
 
-    Raises ValueError when the type of a tensor cannot be inferred.
+    rounding: False for no casts; only the stored weights are still rounded. Raises ValueError when the type of a tensor
+    cannot be inferred.
     """
     inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-    half = {
+    float16_tensors = {
         value.name
         for value in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
         if value.type.tensor_type.elem_type == TensorProto.FLOAT16
@@ -46,7 +46,7 @@ def emulate_float16(model: ModelProto, *, rounding: bool = True) -> ModelProto:
     nodes: list[NodeProto] = []
     for node in graph.node:
         _widen_constants(node)
-        rounded = [name for name in node.output if rounding and name in half]
+        rounded = [name for name in node.output if rounding and name in float16_tensors]
         renamed = {name: f"{name}/unrounded" for name in rounded}
         node.output[:] = [renamed.get(name, name) for name in node.output]
         nodes.append(node)
@@ -62,10 +62,10 @@ def emulate_float16(model: ModelProto, *, rounding: bool = True) -> ModelProto:
     return copy
 
 
-def emulated(serialised: bytes, contract: Contract) -> bytes:
-    """`emulate_float16` for a graph of ours in bytes; the copy's contract says float32, which is what it runs in.
+def emulate_serialised(serialised: bytes, contract: Contract) -> bytes:
+    """`emulate_float16` for the bytes of a graph of ours. The copy's contract says float32, which is what it runs in.
 
-    What the runtime's parity rungs find through the entry point `float16`, so that they need no onnx themselves.
+    The runtime's parity checks find it through the entry point `float16`, so that they need no onnx themselves.
     """
     emulation = emulate_float16(onnx.load_from_string(serialised))
     set_contract(emulation, dataclasses.replace(contract, precision="float32"))
@@ -74,8 +74,8 @@ def emulated(serialised: bytes, contract: Contract) -> bytes:
 
 
 def float32_twin(model: ModelProto, weights: Mapping[str, npt.NDArray[Any]]) -> ModelProto:
-    """A float16 graph as it would be in float32: nothing rounds, and the weights (by their names in the graph) are put
-    in unrounded. What is wrong with the graph itself shows here, where float16's noise does not hide it."""
+    """A float16 graph as it would be in float32: nothing is rounded, and the weights (by their names in the graph) are
+    replaced by unrounded ones. Faults of the graph itself show here, without float16's noise to hide them."""
     twin = emulate_float16(model, rounding=False)
     for initialiser in twin.graph.initializer:
         if initialiser.name in weights:

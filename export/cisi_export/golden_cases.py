@@ -1,4 +1,4 @@
-"""The golden cases: pictures and holes made from a seed, and the reference's answers to them."""
+"""The golden cases: pictures and holes generated from a seed, and the reference's results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 
 from cisi_runtime.codec import decode_pixels
-from cisi_runtime.golden import Golden, GoldenCase
-from cisi_runtime.masks import centre_hole, rectangles, strokes
+from cisi_runtime.parity.golden import Golden, GoldenCase
+from cisi_runtime.pictures.masks import centre_hole, rectangles, strokes
 from cisi_train.checkpoint import Checkpoint
 from cisi_train.network import Generator
 
@@ -18,16 +18,16 @@ UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
 _SEED = 20_260_801
-# Smaller maps would hide the dilations of 8 and 16 behind padding.
+# On smaller maps the dilations of 8 and 16 see nothing but padding.
 _SIZES = ((192, 192), (128, 160), (160, 128))
-Picturing = Callable[[int, int, np.random.Generator], UInt8Array]
-Hole = Callable[[int, int, np.random.Generator], BoolArray]
+MakePicture = Callable[[int, int, np.random.Generator], UInt8Array]
+MakeHole = Callable[[int, int, np.random.Generator], BoolArray]
 
 
 def make_golden(checkpoint: Checkpoint, size: tuple[int, int] | None = None, batch: int | None = None) -> Golden:
-    """The reference: the trained network's own forward and composite in float64, un-rewritten.
+    """Golden cases with the reference: the trained network's own forward and composite in float64, not rewritten.
 
-    size (height, width) and batch: those of a graph that takes no others; None: three sizes, batches of one and two.
+    size (height, width), batch: of a graph that takes no others. None: three sizes, batches of one and two.
     """
     generator = checkpoint.generator().double()
     cases = tuple(
@@ -48,8 +48,8 @@ def _reference(generator: Generator, image: UInt8Array, hole_mask: BoolArray) ->
 def _inputs(size: tuple[int, int] | None, batch: int | None) -> Iterator[tuple[str, str, UInt8Array, BoolArray]]:
     """Name, kind, pictures `[N, H, W, 3]` and masks `[N, H, W]` of each case."""
     large, wide, tall = _SIZES
-    # Those that tell most come first.
-    cases: list[tuple[str, str, Picturing, Hole, tuple[int, int], int]] = [
+    # The most telling cases come first: a file over its size limit drops the last ones.
+    cases: list[tuple[str, str, MakePicture, MakeHole, tuple[int, int], int]] = [
         ("centre", "natural", natural_picture, _centre, large, 1),
         ("two, strokes", "natural", natural_picture, strokes, tall, 2),
         ("white, border", "flat", _flat(255), _border, wide, 1),
@@ -87,7 +87,7 @@ def _one_pixel(height: int, width: int, rng: np.random.Generator) -> BoolArray:
     return hole
 
 
-def _flat(level: int) -> Picturing:
+def _flat(level: int) -> MakePicture:
     return lambda height, width, _rng: np.full((height, width, 3), level, dtype=np.uint8)
 
 

@@ -15,13 +15,13 @@ from torch import nn
 from torch.export import Dim
 
 from cisi_calibration.convolutions import convolutions
-from cisi_calibration.metadata import set_contract
+from cisi_calibration.model_contract import set_contract
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError
 
 OPSET = 20
-# The operators that the lowerings are made of. BatchNormalization is not among them: an exporter that writes one has
-# turned AdaIN into inference batch norm, which gives other numbers.
+# The operators that the lowerings consist of. BatchNormalization is not among them: an exporter that writes one has
+# turned AdaIN into inference batch norm, which computes something else.
 _OPERATORS = frozenset(
     (
         "Add",
@@ -65,37 +65,30 @@ _OPERATORS = frozenset(
 def onnx_graph(
     module: nn.Module, contract: Contract, size: tuple[int, int] | None = None, batch: int | None = None
 ) -> ModelProto:
-    """Export a module of `inference.py` and check the result.
+    """Export a module of `inference_graph` and check the result.
 
-    size: (height, width) of the only pictures that the graph is to take, multiples of the contract's; None: any such.
-    batch: likewise. Raises GraphError when the result fails the checker or holds an operator that no lowering is made
-    of.
+    size: height and width of the only pictures that the graph takes, multiples of the contract's; None: any such.
+    batch: the only batch that it takes; None: any.
+
+    Raises GraphError when the result fails ONNX's checker or holds an operator that no lowering consists of.
     """
     model = unchecked_graph(module, contract, size, batch)
-    check_graph(model)
+    check_model(model)
     return model
 
 
 def unchecked_graph(
     module: nn.Module, contract: Contract, size: tuple[int, int] | None, batch: int | None
 ) -> ModelProto:
-    """As `onnx_graph`, for modules that are not rewritten to the end."""
-    multiple = contract.size_multiple
-    # What is fixed stands in the example; an example of one picture would fix a free batch too.
-    height, width = size or (128, 160)
-    number = batch or 2
+    """As `onnx_graph`, without the check, for modules that are only partly rewritten."""
+    multiple, face = contract.size_multiple, contract.io
+    # Fixed sides are those of the example. An example of one picture would fix a free batch too.
+    shapes = face.input_shapes((batch or 2, *(size or (128, 160))))
+    dtype = torch.uint8 if face.takes_pixels else torch.float32
+    example = tuple(torch.zeros(shape, dtype=dtype) for shape in shapes.values())
     free: list[Any] = [None if batch else Dim("batch", min=1)]
     free += [None if size else multiple * Dim(name, min=contract.min_size // multiple) for name in ("height", "width")]
-    if contract.face == "uint8":
-        example = (
-            torch.zeros(number, height, width, 3, dtype=torch.uint8),
-            torch.zeros(number, height, width, dtype=torch.uint8),
-        )
-        axes = (0, 1, 2)
-    else:
-        example = (torch.zeros(number, 3, height, width), torch.zeros(number, 1, height, width))
-        axes = (0, 2, 3)
-    dynamic = {axis: dim for axis, dim in zip(axes, free, strict=True) if dim is not None}
+    dynamic = {axis: dim for axis, dim in zip(face.axes, free, strict=True) if dim is not None}
     with _quiet_exporter():
         program = torch.onnx.export(
             module,
@@ -113,13 +106,13 @@ def unchecked_graph(
     _strip(model)
     set_contract(model, contract)
     for name, node in convolutions(model).items():
-        # What audits and profilers of engines call a layer by; the exporter numbers them.
+        # Audits and profilers of engines show this name. The exporter only numbers nodes.
         node.name = name
     return model
 
 
 def _strip(model: ModelProto) -> None:
-    """Take out what names the machine that exported: stack traces with absolute paths in every node."""
+    """Remove what names the exporting machine: every node carries a stack trace with absolute paths."""
     model.doc_string = ""
     model.graph.doc_string = ""
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
@@ -130,20 +123,20 @@ def _strip(model: ModelProto) -> None:
     del model.graph.metadata_props[:]
 
 
-def check_graph(model: ModelProto) -> None:
-    """Raise GraphError unless the checker accepts it in full and it holds only operators that we know."""
+def check_model(model: ModelProto) -> None:
+    """Raise GraphError unless ONNX's checker accepts a model in full and it holds only known operators."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise GraphError(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
-    foreign = {node.op_type for node in model.graph.node} - _OPERATORS
-    if foreign or model.functions or [entry.version for entry in model.opset_import] != [OPSET]:
-        raise GraphError(f"the exported graph holds unexpected operators {sorted(foreign)} or opsets")
+    unknown = {node.op_type for node in model.graph.node} - _OPERATORS
+    if unknown or model.functions or [entry.version for entry in model.opset_import] != [OPSET]:
+        raise GraphError(f"the exported graph holds unexpected operators {sorted(unknown)} or opsets")
 
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Three messages that are the same in every export and say nothing about ours."""
+    """Without three messages that every export gives and that say nothing about ours."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")  # "torchvision is not installed"
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,6 +1,7 @@
-"""Exact rewrites of the trained network into the one that is exported: each replaces modules by equal ones.
+"""Exact rewrites of the trained network into the one that is exported. Each replaces modules by equivalent ones.
 
-They work in place on a copy that the caller has made; `Modules know nothing of ONNX`, so what a backend wants is here.
+They work in place, on a copy that the caller has made. The trained modules know nothing of ONNX: what a backend needs
+is here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cisi_train.network.blocks import EPS, Normalise, UpsampleConv, promoted, sub_pixel_weight
+from cisi_train.network.layers import EPS, Normalise, UpsampleConv, promoted, sub_pixel_weight
 
 Replaced = TypeVar("Replaced", bound=nn.Module)
 
@@ -29,14 +30,14 @@ class SubPixelConv(nn.Module):
 
 
 class InstanceNormNode(nn.Module):
-    """`Normalise` that becomes one InstanceNormalization node: the form for which ONNX Runtime has a CPU kernel."""
+    """`Normalise` as one InstanceNormalization node, for which ONNX Runtime has a CPU kernel."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.instance_norm(promoted(x), eps=EPS)
 
 
 class WrittenOutNorm(nn.Module):
-    """`Normalise` with mean and variance written out, in two passes and float32: TensorRT fuses them."""
+    """`Normalise` with mean and variance written out, in two passes and float32, which TensorRT fuses."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = promoted(x)
@@ -45,8 +46,8 @@ class WrittenOutNorm(nn.Module):
         return centred * torch.rsqrt(variance + EPS)
 
 
-class HalfConv(nn.Module):
-    """A convolution in float16 that takes any float and gives float16: the cast stands in the graph, explicitly."""
+class Float16Conv(nn.Module):
+    """A convolution in float16. It takes any float type; the cast is an explicit node of the graph."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -58,26 +59,26 @@ class HalfConv(nn.Module):
 
 
 def fold_upsampling(network: nn.Module) -> None:
-    """Nearest x2 and 5x5 convolution become one 3x3 convolution at low resolution and depth to space.
+    """Nearest x2 upsampling and 5x5 convolution become one 3x3 convolution at low resolution and depth to space.
 
-    See `sub_pixel_weight`; the sums are made in float64.
+    See `sub_pixel_weight`. Sums are computed in float64.
     """
     _replace(network, UpsampleConv, lambda up: SubPixelConv(_folded(up.conv)))
 
 
 def use_instance_norm_nodes(network: nn.Module) -> None:
-    """The `cpu` lowering of normalisation."""
+    """Normalisation in the `cpu` lowering."""
     _replace(network, Normalise, lambda _: InstanceNormNode())
 
 
 def write_out_statistics(network: nn.Module) -> None:
-    """The `tensorrt` lowering of normalisation."""
+    """Normalisation in the `tensorrt` lowering."""
     _replace(network, Normalise, lambda _: WrittenOutNorm())
 
 
-def halve_convolutions(network: nn.Module) -> None:
+def float16_convolutions(network: nn.Module) -> None:
     """Every convolution in float16; statistics, masked pooling, style path and tanh stay in float32."""
-    _replace(network, nn.Conv2d, HalfConv)
+    _replace(network, nn.Conv2d, Float16Conv)
 
 
 def _folded(conv: nn.Conv2d) -> nn.Conv2d:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from cisi_runtime.errors import ContractError
 
@@ -15,17 +14,21 @@ MIN_SIZE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """Widths and depths of the five networks (paper, section "Framework"; open numbers settled by the design).
+    """Widths and depths of the five networks (paper, section "Framework"; where it gives no number, this project
+    chose).
 
-    `dim` is the number of channels at full resolution; content codes have `4 * dim` channels at a quarter of the
-    picture's height and width; style codes have `style_dim` numbers for the whole picture.
+    dim: channels at full resolution. Content codes have `4 * dim` channels at H/4 x W/4.
+    style_dim: numbers in a style code, one code for the whole picture.
+    mlp_dim: width of the hidden layers between style code and AdaIN.
+    decoder_blocks: residual blocks of the decoder, each with two AdaIN layers.
+    dilations: one residual block of ICE for each entry. SCE has as many, undilated.
+    discriminator_scales: copies of the patch discriminator, each at half the size of the one before.
     """
 
     dim: int = 64
     style_dim: int = 8
     mlp_dim: int = 256
     decoder_blocks: int = 4
-    # One residual block for each entry. The self-content encoder has as many, undilated.
     dilations: tuple[int, ...] = (2, 4, 8, 16)
     discriminator_scales: int = 3
 
@@ -50,20 +53,6 @@ class Architecture:
     def adain_layers(self) -> int:
         """Number of AdaIN layers: two in each residual block of the decoder."""
         return 2 * self.decoder_blocks
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Architecture:
-        """Read what `dataclasses.asdict` wrote. Raises ContractError for an unknown or missing key."""
-        check_keys("architecture", values, cls)
-        return cls(**{**values, "dilations": tuple(values["dilations"])})
-
-
-def check_keys(what: str, values: object, dataclass: type) -> None:
-    """Raise ContractError unless `values` is a dictionary with exactly the fields of `dataclass`."""
-    expected = {field.name for field in dataclasses.fields(dataclass)}
-    found = set(values) if isinstance(values, dict) else set()
-    if found != expected:
-        raise ContractError(f"{what}: unknown keys {sorted(found - expected)}, missing keys {sorted(expected - found)}")
 
 
 PRESETS: dict[str, Architecture] = {

@@ -1,4 +1,4 @@
-"""What a graph expects and promises, written into the checkpoint and the ONNX metadata."""
+"""What a graph expects and promises. Written into the checkpoint, the ONNX metadata and the engine's sidecar."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import dataclasses
 import json
 from typing import Any
 
-from cisi_runtime.architecture import MIN_SIZE, SIZE_MULTIPLE, Architecture, check_keys
+from cisi_runtime.architecture import MIN_SIZE, SIZE_MULTIPLE, Architecture
 from cisi_runtime.errors import ContractError
+from cisi_runtime.face import COMPLETED, FACES, HOLE_MASK, IMAGE, Face
+from cisi_runtime.strict_json import check_revision, convert, parse_json
 
 REVISION = 1
-# Masks are 8-bit pictures in which white is the hole; grey from here on counts as hole.
+# Masks are 8-bit pictures in which white is the hole. Grey from this level on counts as hole.
 MASK_THRESHOLD = 128
 
 # Key of the contract in ONNX `metadata_props`.
@@ -31,14 +33,22 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
     "composite_in_graph": (True,),
     "padding": ("reflect", "edge", "hole"),
     "rounding": ("half_even",),
-    "inputs": (("image", "hole_mask"),),
-    "output": ("completed",),
+    "inputs": ((IMAGE, HOLE_MASK),),
+    "output": (COMPLETED,),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """Where weights come from. `data` is a name for people, `data_sha256` a hash over names and sizes of the files."""
+    """Where weights come from.
+
+    data: name of the training data, for people.
+    data_licence: its licence, for people.
+    data_sha256: hash over the names and sizes of its files.
+    images: number of training pictures.
+    steps: training iterations.
+    preset: name of the architecture preset.
+    """
 
     data: str
     data_licence: str
@@ -47,18 +57,8 @@ class Provenance:
     steps: int
     preset: str
 
-    def __post_init__(self) -> None:
-        kinds = {"images": int, "steps": int}
-        faults = [
-            f"{field.name} is {value!r}"
-            for field in dataclasses.fields(self)
-            if type(value := getattr(self, field.name)) is not kinds.get(field.name, str)
-        ]
-        if faults:
-            raise ContractError("provenance: of the wrong kind: " + "; ".join(faults))
-
     def then(self, later: Provenance) -> Provenance:
-        """Of weights that were trained on one set and then on another, or on the same one again: nothing is lost."""
+        """Provenance of weights that were trained on one set and then on another, or again on the same one."""
         steps = self.steps + later.steps
         if self.data_sha256 == later.data_sha256:
             return dataclasses.replace(self, steps=steps)
@@ -72,20 +72,17 @@ class Provenance:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Provenance:
-        """Raises ContractError for an unknown or missing key."""
-        check_keys("provenance", values, cls)
-        return cls(**values)
+        """Read what `dataclasses.asdict` wrote. Raises ContractError for unknown or missing keys and wrong types."""
+        return convert(values, cls, "provenance", ContractError)
 
 
 @dataclasses.dataclass(frozen=True)
 class Contract:
-    """Everything that inpainting code tends to leave implicit. Defaults are the only values that this revision knows,
-    except where `_ALLOWED` lists several.
+    """Everything that inpainting code tends to leave implicit. `docs/architecture.md` explains each field.
 
-    Face `uint8`: image uint8 `[N, H, W, 3]`, hole_mask uint8 `[N, H, W]` (>= `mask_threshold` = hole), completed uint8
-    `[N, H, W, 3]`. Face `tensor`: image float32 `[N, 3, H, W]` in `value_range`, hole_mask float32 `[N, 1, H, W]` in
-    {0, 1}, completed float32 `[N, 3, H, W]`. Pictures of other sizes are padded to the right and below to multiples of
-    `size_multiple`, at least `min_size`, by `padding`, and cropped back.
+    Most fields have a single allowed value, their default; `_ALLOWED` lists the others. `io` gives the layout of inputs
+    and output. Pictures of other sizes are padded at the right and at the bottom to multiples of `size_multiple`, at
+    least `min_size`, by the rule `padding`, and cropped back.
     """
 
     architecture: Architecture
@@ -93,7 +90,7 @@ class Contract:
     precision: str = "float32"
     target: str = "pytorch"
     face: str = "tensor"
-    # SHA-256 over names, shapes and float32 bytes of the weights; ties graph, golden file and checkpoint together.
+    # SHA-256 over names, shapes and float32 bytes of the weights. Ties graph, golden file and checkpoint together.
     weights_sha256: str = ""
     colour_order: str = "RGB"
     value_range: tuple[float, float] = (-1.0, 1.0)
@@ -106,8 +103,8 @@ class Contract:
     composite_in_graph: bool = True
     padding: str = "reflect"
     rounding: str = "half_even"
-    inputs: tuple[str, str] = ("image", "hole_mask")
-    output: str = "completed"
+    inputs: tuple[str, str] = (IMAGE, HOLE_MASK)
+    output: str = COMPLETED
     revision: int = REVISION
 
     def __post_init__(self) -> None:
@@ -116,10 +113,19 @@ class Contract:
             for name, allowed in _ALLOWED.items()
             if getattr(self, name) not in allowed
         ]
-        if not isinstance(self.weights_sha256, str):
-            faults.append(f"weights_sha256 is {self.weights_sha256!r}, expected text")
         if faults:
             raise ContractError("contract: " + "; ".join(faults))
+
+    @property
+    def io(self) -> Face:
+        """Layout and type of the graph's inputs and output."""
+        return FACES[self.face]
+
+    @property
+    def holds_float16(self) -> bool:
+        """Whether the graph computes in float16: a float16 graph, and what is not INT8 in an INT8 graph for
+        TensorRT."""
+        return self.precision == "float16" or (self.precision, self.target) == ("int8", "tensorrt")
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys: the same contract gives the same bytes."""
@@ -127,25 +133,11 @@ class Contract:
 
     @classmethod
     def from_json(cls, text: str) -> Contract:
-        """Read and check. Raises ContractError for what is not a contract, has an unknown key or a newer revision."""
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise ContractError(f"contract: not JSON: {error}") from error
-        if not isinstance(values, dict) or type(values.get("revision")) is not int or values["revision"] < 1:
-            raise ContractError("contract: expected a JSON object with a revision number")
-        if values["revision"] > REVISION:
-            raise ContractError(
-                f"contract: revision {values['revision']} is newer than {REVISION}, the newest known here; "
-                "install a newer cisi-net"
-            )
-        check_keys("contract", values, cls)
-        try:
-            tuples = {name: tuple(values[name]) for name in ("value_range", "inputs")}
-            parts = {
-                "architecture": Architecture.from_dict(values["architecture"]),
-                "provenance": Provenance.from_dict(values["provenance"]),
-            }
-            return cls(**{**values, **tuples, **parts})
-        except TypeError as error:
-            raise ContractError(f"contract: a value is of the wrong kind: {error}") from error
+        """Read and check. Raises ContractError for what is not a contract of a revision known here."""
+        return cls.from_dict(parse_json(text, "contract", ContractError))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Contract:
+        """As `from_json`, for JSON that has been parsed."""
+        check_revision(values, REVISION, "contract", ContractError)
+        return convert(values, cls, "contract", ContractError)

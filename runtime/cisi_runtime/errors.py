@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class CisiError(Exception):
-    """Base of all errors that a command reports in one line, with exit status 1."""
+    """Base class. A command reports it in one line and exits with status 1."""
 
 
 class PictureError(CisiError):
@@ -12,7 +15,7 @@ class PictureError(CisiError):
 
 
 class ContractError(CisiError):
-    """A graph or checkpoint does not say, or not in a way known here, how it wants to be used."""
+    """A graph or checkpoint has no contract, or one that this version does not understand."""
 
 
 class GraphError(CisiError):
@@ -20,7 +23,7 @@ class GraphError(CisiError):
 
 
 class CheckpointError(CisiError):
-    """A checkpoint is missing, damaged, foreign, or of a newer revision."""
+    """A checkpoint is missing, damaged, foreign or of a newer revision."""
 
 
 class DataError(CisiError):
@@ -36,12 +39,21 @@ class ParityError(CisiError):
 
 
 class WeightsError(CisiError):
-    """Published weights (VGG-16, LPIPS) are missing, cannot be fetched, or are not those that were expected."""
+    """Published weights (VGG-16, LPIPS) are missing, cannot be fetched, or are not the expected ones."""
 
 
 class EngineError(CisiError):
-    """A TensorRT engine cannot be built, or is not what was asked."""
+    """A TensorRT engine cannot be built, or is not what was asked for."""
 
 
 class CudaError(CisiError):
-    """A call of the CUDA driver failed, or there is no GPU or driver; the call is named."""
+    """A call of the CUDA driver failed, or there is no GPU or driver. The message names the call."""
+
+
+@contextlib.contextmanager
+def error_prefix(name: str) -> Iterator[None]:
+    """Put a name, usually that of a command-line option, in front of a CisiError that the block raises."""
+    try:
+        yield
+    except CisiError as error:
+        raise type(error)(f"{name}: {error}") from error

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Files that are complete or not there at all, and folders of our own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cisi_runtime.errors import OutputError
 
-# Temporary files are called after the process that writes them, so that those of a killed one can be told.
+# Temporary files are named after the process that writes them, so that those of a killed process can be recognised.
 _TEMPORARY = ".cisi-"
 
 
@@ -20,12 +20,12 @@ def _read_umask() -> int:
     return umask
 
 
-# It can only be read by setting it, which several threads must not do at a time.
+# Reading it means setting it, which is not safe once several threads run.
 _UMASK = _read_umask()
 
 
 def check_writable(path: Path) -> None:
-    """Raise OutputError when `path` can be seen beforehand not to be writable; nothing is created."""
+    """Raise OutputError when it is plain beforehand that `path` cannot be written. Creates nothing."""
     folder = path.parent
     try:
         if path.is_dir():
@@ -39,22 +39,24 @@ def check_writable(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` (same suffix); rename it to `path` when the block ends without an error.
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, with the same suffix. Rename it to `path` when the block succeeds.
 
-    On an error the temporary file is removed and an existing `path` is left as it was. Raises OutputError.
+    On an error the temporary file is removed and an existing `path` stays as it was. File and folder are synced to the
+    disk before and after the rename, so that a power cut leaves the old file or the new one. Raises OutputError.
     """
     check_writable(path)
     temporary: Path | None = None
     try:
-        prefix = f"{_TEMPORARY}{os.getpid()}-"
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{os.getpid()}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
-        # mkstemp makes files that only their owner can read; a result gets the permissions of any new file.
+        # mkstemp makes files that only their owner can read. A result gets the permissions of any new file.
         temporary.chmod(0o666 & ~_UMASK)
         yield temporary
+        _sync(temporary)
         temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -62,9 +64,28 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write a folder's entries to the disk. Not every system and file system can; then the rename is all there is."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def remove_left_over(folder: Path) -> None:
-    """Remove temporary files, below a folder, of processes that were killed while they wrote. On POSIX alone:
-    elsewhere there is no harmless way to ask whether a process runs."""
+    """Remove temporary files, in a folder and below, of processes that were killed while they wrote.
+
+    POSIX only: elsewhere there is no harmless way to ask whether a process runs.
+    """
     if os.name != "posix":
         return
     for path in folder.rglob(f"{_TEMPORARY}*"):
@@ -79,13 +100,32 @@ def _is_running(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # somebody else's
+        return True  # another user's
     return True
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, with those above it, unless it is there. Raises OutputError."""
+    """Make a folder and those above it unless they exist. Raises OutputError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: the folder cannot be made: {error.strerror or error}") from error
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder that only this user can enter (mode 0700). One that exists must be this user's, and is made so.
+
+    Raises OutputError when another user owns it: what lies in it could have been put there by them.
+    """
+    make_folder(path.parent)
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        if os.name != "posix":
+            return
+        status = path.stat()
+        if status.st_uid != os.geteuid():
+            raise OutputError(f"{path}: belongs to another user, expected a folder of your own")
+        if status.st_mode & 0o077:
+            path.chmod(0o700)
     except OSError as error:
         raise OutputError(f"{path}: the folder cannot be made: {error.strerror or error}") from error

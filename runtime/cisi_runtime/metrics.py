@@ -15,7 +15,7 @@ _SSIM_WINDOW = 7
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """Over the completed region: L1 in percent of 255, PSNR in dB with peak 255 (inf when equal), SSIM."""
+    """Quality over the hole. l1_percent: of 255. psnr_db: peak 255, inf when equal. ssim: see `hole_quality`."""
 
     l1_percent: float
     psnr_db: float
@@ -23,14 +23,14 @@ class Quality:
 
 
 def psnr_db(difference: npt.NDArray[np.floating], peak: float) -> float:
-    """Peak signal-to-noise ratio of differences against a fixed peak (255 for levels, 2 for [-1, 1]); inf when 0."""
+    """PSNR of differences against a fixed peak: 255 for grey levels, 2 for [-1, 1]. inf when all are 0."""
     mean_square = float(np.mean(np.square(difference, dtype=np.float64)))
     return float("inf") if mean_square == 0.0 else float(10.0 * np.log10(peak**2 / mean_square))
 
 
 def agreement_db(completed: UInt8Array, other: UInt8Array, hole_mask: BoolArray) -> float:
-    """PSNR over the hole of two pictures `[H, W, 3]` against each other, peak 255. Equal ones count as if one value
-    were a level off: the mean over pictures stays a number."""
+    """PSNR over the hole of two pictures `[H, W, 3]` against each other, peak 255. Equal pictures count as if one value
+    differed by a level, so that the mean over pictures stays finite."""
     difference = completed[hole_mask].astype(np.float64) - other[hole_mask]
     return psnr_db(difference if difference.any() else np.eye(1, difference.size), 255.0)
 
@@ -72,6 +72,9 @@ def ssim_map(a: UInt8Array, b: UInt8Array) -> npt.NDArray[np.float64]:
 
 
 def _window_mean(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    windows = np.lib.stride_tricks.sliding_window_view(x, (_SSIM_WINDOW, _SSIM_WINDOW), axis=(0, 1))
-    mean: npt.NDArray[np.float64] = windows.mean(axis=(-2, -1))
+    """Means of every whole 7x7 window of `[H, W, C]`: first over rows, then over columns."""
+    height, width = x.shape[0] - _SSIM_WINDOW + 1, x.shape[1] - _SSIM_WINDOW + 1
+    rows = sum((x[offset : offset + height] for offset in range(1, _SSIM_WINDOW)), start=x[:height])
+    total = sum((rows[:, offset : offset + width] for offset in range(1, _SSIM_WINDOW)), start=rows[:, :width])
+    mean: npt.NDArray[np.float64] = total / _SSIM_WINDOW**2
     return mean

@@ -10,16 +10,17 @@ import numpy as np
 import onnx
 import pytest
 
-from cisi_calibration.cli import main as calibrate_main
+from cisi_calibration.cli_calibrate import main as calibrate_main
 from cisi_calibration.table import load_table
-from cisi_export.cli import main as export_main
+from cisi_export.cli_export import main as export_main
 from cisi_export.golden_cases import natural_picture
-from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract
-from cisi_runtime.golden import golden_path
-from cisi_runtime.inpainter import SHIPPED_GRAPH
-from cisi_runtime.pictures import Picture
-from cisi_runtime.self_check import check_on_this_cpu
-from cisi_runtime.writing import write_picture
+from cisi_runtime.backends.graph import read_graph
+from cisi_runtime.backends.ort import OnnxRuntimeBackend
+from cisi_runtime.backends.registry import SHIPPED_GRAPH
+from cisi_runtime.parity.cpu_check import check_on_this_cpu
+from cisi_runtime.parity.golden import golden_path
+from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.writing import write_picture
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -63,7 +64,7 @@ def test_int8_for_cpus(command: Command, shipped: Path, dozen: Path) -> None:
     assert status == 0, err
     assert "ranges of 6 pictures: the largest activations are rare" in err
     graph = shipped.with_name("small.int8.cpu.onnx")
-    assert graph_contract(graph).precision == "int8"
+    assert read_graph(graph).contract.precision == "int8"
     assert graph.stat().st_size < 0.5 * shipped.stat().st_size
     assert check_on_this_cpu(OnnxRuntimeBackend(graph), graph) is None
     assert "decoder.up.1.conv" in out
@@ -78,7 +79,7 @@ def test_int8_for_cpus(command: Command, shipped: Path, dozen: Path) -> None:
     assert f"ranges: from {table}" in err
     assert (graph.read_bytes(), table.read_bytes()) == (before, table_before)
     report = json.loads(out)
-    assert len(report["placement"]["alone"]) == 25
+    assert len(report["placement"]["per_layer"]) == 25
     assert report["unseen"]["hole_psnr_db"] > 35.0
     assert report["images"] == 6
 
@@ -88,7 +89,7 @@ def test_export_goes_all_the_way_to_tensorrt_int8(command: Command, dozen: Path,
     arguments = ["--ckpt", SHIPPED_GRAPH.with_suffix(".pt"), "--int8", "--calib", dozen, "--target", "tensorrt"]
     status, report, err = command(export_main, *arguments, "--out", out, "--size", "256", "--batch", "1")
     assert status == 0, err
-    contract = graph_contract(out)
+    contract = read_graph(out).contract
     assert (contract.precision, contract.target) == ("int8", "tensorrt")
     assert "all 21 in INT8: hole PSNR" in report
     assert "ONNX int8 emulated, as written" in report
@@ -150,8 +151,11 @@ def test_bad_graphs_and_folders(command: Command, tiny: Path, dozen: Path, tmp_p
         ([alone, "--data", dozen], "alone.golden.npz: no such file"),
         ([tiny, "--data", empty], "error: --data: "),
         ([tiny, "--data", flat], "are of one colour"),
-        ([tiny, "--data", dozen, "--target", "tensorrt"], "error: --half: "),
-        ([tiny, "--data", dozen, "--target", "tensorrt", "--half", tiny], f"error: --half: {tiny}: is the float32"),
+        ([tiny, "--data", dozen, "--target", "tensorrt"], "error: --fp16-graph: "),
+        (
+            [tiny, "--data", dozen, "--target", "tensorrt", "--fp16-graph", tiny],
+            f"error: --fp16-graph: {tiny}: is the float32",
+        ),
         ([swapped, "--data", dozen], "swapped.golden.npz is of other weights"),
         ([tiny, "--data", dozen, "--table", tmp_path / "none" / "t.json"], "error: --table: "),
         ([tiny, "--data", dozen, "--table", text], "not a table of calibration ranges"),
@@ -170,12 +174,12 @@ def test_bad_graphs_and_folders(command: Command, tiny: Path, dozen: Path, tmp_p
     ("arguments", "message"),
     [
         (["--target", "tensorrt", "--reduce-range"], "--reduce-range is for CPUs"),
-        (["--half", "x.onnx"], "--half is for --target tensorrt"),
+        (["--fp16-graph", "x.onnx"], "--fp16-graph is for --target tensorrt"),
         (["--out", "x.txt"], "ends in .onnx"),
         (["--method", "kl"], "--method"),
         (["--budget-db", "30"], "--budget-db 30: expected 35 or more"),
         (["--budget-db", "nan"], "--budget-db nan: expected 35 or more"),
-        (["--target", "tensorrt", "--half", "x.onnx", "--out", "x.onnx"], "is --half itself"),
+        (["--target", "tensorrt", "--fp16-graph", "x.onnx", "--out", "x.onnx"], "is --fp16-graph itself"),
         (["--images", "0"], "--images"),
     ],
 )
@@ -186,14 +190,14 @@ def test_wrong_usage(command: Command, tiny: Path, dozen: Path, arguments: list[
 
 
 def test_a_graph_that_is_quantised_already(command: Command, shipped: Path, dozen: Path, tiny: Path) -> None:
-    from cisi_calibration.calibrate import apply_table
-    from cisi_calibration.pictures import choose_photographs
+    from cisi_calibration.photographs import choose_photographs
+    from cisi_calibration.quantisation import quantise
     from cisi_calibration.table import observe
 
     model = onnx.load(tiny)
     table = observe(model, choose_photographs(dozen, 1), "minmax")
     quantised = tiny.with_name("tiny.int8.cpu.onnx")
-    quantised.write_bytes(apply_table(model, None, table, []).SerializeToString())
+    quantised.write_bytes(quantise(model, None, table, []).SerializeToString())
     status, _, err = command(calibrate_main, quantised, "--data", dozen)
     assert status == 1
     assert f"error: GRAPH: {quantised}: is quantised or optimised already" in err

@@ -9,19 +9,18 @@ import numpy as np
 import onnx
 import pytest
 
-from cisi_calibration.calibrate import apply_table, check_half
-from cisi_calibration.calibrate import check_graph as check_source
 from cisi_calibration.convolutions import candidates, convolutions
-from cisi_calibration.metadata import contract_of, set_contract
-from cisi_calibration.pictures import choose_photographs
+from cisi_calibration.model_contract import contract_of, set_contract
+from cisi_calibration.photographs import choose_photographs
+from cisi_calibration.quantisation import check_float_graph, check_fp16_graph, quantise
 from cisi_calibration.table import RangeTable, observe
-from cisi_export.initialisers import compare_initialisers
-from cisi_export.onnx_graph import check_graph
+from cisi_export.onnx_graph import check_model
+from cisi_export.weight_check import compare_weights
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.errors import GraphError
-from cisi_runtime.golden import golden_path, load_golden
-from cisi_runtime.parity import check_backend
-from cisi_runtime.rungs import graph_rungs
+from cisi_runtime.parity.checks import graph_variants
+from cisi_runtime.parity.compare import compare_backend
+from cisi_runtime.parity.golden import golden_path, load_golden
 from cisi_train.checkpoint import load_checkpoint
 
 HIGH = "decoder.up.1.conv"
@@ -41,9 +40,9 @@ def table(models: tuple[onnx.ModelProto, onnx.ModelProto], photo_folder: Path) -
 def placed(models: tuple[onnx.ModelProto, onnx.ModelProto], table: RangeTable) -> dict[str, onnx.ModelProto]:
     model, half = models
     return {
-        "cpu": apply_table(model, None, table, [HIGH]),
-        "tensorrt": apply_table(model, half, table, [HIGH]),
-        "reduced": apply_table(model, None, table, [], reduce_range=True),
+        "cpu": quantise(model, None, table, [HIGH]),
+        "tensorrt": quantise(model, half, table, [HIGH]),
+        "reduced": quantise(model, None, table, [], reduce_range=True),
     }
 
 
@@ -72,7 +71,7 @@ def test_weights_are_int8_for_each_channel_and_biases_float(
     placed: dict[str, onnx.ModelProto], target: str, count: int
 ) -> None:
     model = placed[target]
-    check_graph(model)
+    check_model(model)
     stored, producers = parts(model)
     chosen = int8_convolutions(model)
     assert len(chosen) == count
@@ -127,7 +126,7 @@ def test_weights_are_the_checkpoints(
     placed: dict[str, onnx.ModelProto], tiny_checkpoint_path: Path, target: str
 ) -> None:
     weights = {name: value.numpy() for name, value in load_checkpoint(tiny_checkpoint_path).weights.items()}
-    lines = compare_initialisers(placed[target], weights)
+    lines = compare_weights(placed[target], weights)
     assert sum(line.stored_as == "int8" for line in lines) == {"cpu": 24, "tensorrt": 20, "reduced": 25}[target]
     assert [line for line in lines if not line.passed] == []
     assert max(line.worst for line in lines if line.stored_as == "int8") > 0.5  # rounding was seen
@@ -144,30 +143,31 @@ def test_weights_that_are_not_the_checkpoints(
     array = onnx.numpy_helper.to_array(item).copy()
     array.flat[77] -= np.sign(array.flat[77]) * 2  # two steps in one weight: nobody sees that in a picture
     item.CopyFrom(onnx.numpy_helper.from_array(array, item.name))
-    assert [line.name for line in compare_initialisers(wrong, weights) if not line.passed] == [name]
+    assert [line.name for line in compare_weights(wrong, weights) if not line.passed] == [name]
     # All zeros, under a scale so coarse that it would explain them.
     item.CopyFrom(onnx.numpy_helper.from_array(np.zeros_like(array), item.name))
     (scale,) = (item for item in wrong.graph.initializer if item.name == f"generator.{name}_scale")
     largest = np.abs(weights[name]).max(axis=(1, 2, 3))
     scale.CopyFrom(onnx.numpy_helper.from_array((2.1 * largest).astype(np.float32), scale.name))
-    assert [line.name for line in compare_initialisers(wrong, weights) if not line.passed] == [name]
+    assert [line.name for line in compare_weights(wrong, weights) if not line.passed] == [name]
     only_says = onnx.load(tiny_graph)
     only_says.metadata_props[0].CopyFrom(placed["cpu"].metadata_props[0])
-    (bad,) = (line for line in compare_initialisers(only_says, weights) if not line.passed)
+    (bad,) = (line for line in compare_weights(only_says, weights) if not line.passed)
     assert bad.stored_as == "float32, but the contract says int8"
 
 
 @pytest.mark.parametrize("target", ["cpu", "tensorrt", "reduced"])
 def test_graphs_run_and_keep_known_pixels(placed: dict[str, onnx.ModelProto], tiny_graph: Path, target: str) -> None:
     golden = load_golden(golden_path(tiny_graph))
-    for name, backend in graph_rungs(placed[target].SerializeToString()):
-        assert name.startswith("ONNX int8")
-        assert ("emulated" in name) == (target == "tensorrt")
-        # Random weights: about 20 dB is what INT8 leaves of them; the budget of 35 dB is for trained ones.
-        for comparison in check_backend(name, backend, golden, "int8"):
-            assert comparison.finite
-            assert comparison.known_identical
-            assert comparison.hole_psnr_db > 15.0 or comparison.case in ("one pixel", "all hole")
+    with graph_variants(placed[target].SerializeToString()) as variants:
+        for name, backend in variants:
+            assert name.startswith("ONNX int8")
+            assert ("emulated" in name) == (target == "tensorrt")
+            # INT8 leaves about 20 dB of random weights. The budget of 35 dB is for trained ones.
+            for comparison in compare_backend(name, backend, golden, "int8"):
+                assert comparison.finite
+                assert comparison.known_identical
+                assert comparison.hole_psnr_db > 15.0 or comparison.case in ("one pixel", "all hole")
 
 
 def test_int8_for_tensorrt_is_not_run_on_a_cpu_as_it_is(placed: dict[str, onnx.ModelProto]) -> None:
@@ -179,8 +179,8 @@ def test_graphs_that_cannot_be_quantised(
     models: tuple[onnx.ModelProto, onnx.ModelProto], placed: dict[str, onnx.ModelProto]
 ) -> None:
     model, half = models
-    check_source(model)
-    check_half(half, model)
+    check_float_graph(model)
+    check_fp16_graph(half, model)
 
     def changed(source: onnx.ModelProto, change: Callable[[onnx.ModelProto], object]) -> onnx.ModelProto:
         copy = onnx.ModelProto()
@@ -211,7 +211,7 @@ def test_graphs_that_cannot_be_quantised(
         (changed(model, lambda m: m.metadata_props.pop()), "has no CISI-net contract"),
     ):
         with pytest.raises(GraphError, match=message):
-            check_source(bad)
+            check_float_graph(bad)
     for bad, message in (
         (model, "is the float32 graph of the cpu lowering, expected the float16 graph"),
         (placed["tensorrt"], "quantised or optimised already"),
@@ -219,4 +219,4 @@ def test_graphs_that_cannot_be_quantised(
         (changed(half, one_size), "takes one size or batch only"),
     ):
         with pytest.raises(GraphError, match=message):
-            check_half(bad, model)
+            check_fp16_graph(bad, model)

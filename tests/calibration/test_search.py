@@ -15,8 +15,8 @@ from cisi_runtime.errors import ParityError
 class AddingUp:
     """Judges a "graph", the set of its INT8 layers, by the sum of their noise powers."""
 
-    def __init__(self, noise: dict[str, float], ssim_lost: dict[str, float] | None = None) -> None:
-        self.noise, self.ssim_lost = noise, ssim_lost or {}
+    def __init__(self, noise: dict[str, float], ssim_loss: dict[str, float] | None = None) -> None:
+        self.noise, self.ssim_loss = noise, ssim_loss or {}
         self.calls = 0
 
     def place(self, high: Collection[str]) -> Any:
@@ -26,7 +26,7 @@ class AddingUp:
         self.calls += 1
         power = sum(self.noise[name] for name in int8)
         psnr = -10 * np.log10(power) if power else 99.0
-        return Loss(float(psnr), float(psnr), None, 0.0, sum(self.ssim_lost.get(name, 0.0) for name in int8))
+        return Loss(float(psnr), float(psnr), None, 0.0, sum(self.ssim_loss.get(name, 0.0) for name in int8))
 
 
 def search(judge: AddingUp, budget_db: float) -> Any:
@@ -51,29 +51,29 @@ def test_the_fewest_layers_stay_high(seed: int) -> None:
         if expected > 5:
             continue
         found = search(judge, budget)
-        assert len(found.high) == expected
+        assert len(found.kept_float) == expected
         assert found.chosen.within(budget)
-        assert found.chosen == judge.loss(judge.place(found.high))
-        assert set(found.alone) == set(judge.noise)
+        assert found.chosen == judge.loss(judge.place(found.kept_float))
+        assert set(found.per_layer) == set(judge.noise)
 
 
 def test_all_in_int8_when_the_budget_allows_it() -> None:
     judge = AddingUp(dict.fromkeys("abcd", 1e-6))
     found = search(judge, 50.0)
-    assert found.high == ()
+    assert found.kept_float == ()
     assert found.chosen == found.all_int8
     assert judge.calls == 5
 
 
 def test_the_costliest_layer_is_the_one_that_stays_high() -> None:
     found = search(AddingUp({"a": 1e-6, "b": 1e-3, "c": 1e-6, "d": 1e-6}), 50.0)
-    assert found.high == ("b",)
-    assert found.alone["b"].hole_psnr_db == pytest.approx(30.0)
+    assert found.kept_float == ("b",)
+    assert found.per_layer["b"].hole_psnr_db == pytest.approx(30.0)
 
 
 def test_what_is_lost_against_the_photographs_counts_too() -> None:
-    judge = AddingUp({"a": 1e-6, "b": 2e-6, "c": 1e-6, "d": 1e-6}, ssim_lost={"a": 0.009})
-    assert search(judge, 35.0).high == ("a",)
+    judge = AddingUp({"a": 1e-6, "b": 2e-6, "c": 1e-6, "d": 1e-6}, ssim_loss={"a": 0.009})
+    assert search(judge, 35.0).kept_float == ("a",)
 
 
 def test_a_budget_that_cannot_be_met() -> None:

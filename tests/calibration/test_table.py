@@ -6,13 +6,14 @@ import numpy as np
 import onnx
 import pytest
 
-from cisi_calibration.metadata import set_contract
-from cisi_calibration.pictures import Photographs, choose_photographs, picture_and_hole
-from cisi_calibration.table import check_table, load_table, observe, observed_tensors
+from cisi_calibration.model_contract import set_contract
+from cisi_calibration.observation import observed_tensors
+from cisi_calibration.photographs import Photographs, choose_photographs, picture_and_hole
+from cisi_calibration.table import check_table, load_table, observe
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.errors import DataError, GraphError, OutputError, PictureError
-from cisi_runtime.pictures import Picture
-from cisi_runtime.writing import write_picture
+from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.writing import write_picture
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.shared import TIMEOUT_S
+
 
 def test_rehearsal(tiny_checkpoint_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench.jsonl"
-    program = [sys.executable, "-m", "cisi_export.bench_gpu", "--ckpt", str(tiny_checkpoint_path), "--rehearse"]
+    program = [sys.executable, "-m", "benchmarks.gpu_latency", "--ckpt", str(tiny_checkpoint_path), "--rehearse"]
     program += ["--sizes", "64", "--batches", "1", "--rounds", "3", "--out", str(out)]
-    result = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(program, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert result.returncode == 0, result.stderr
     about, *rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert about["rehearsal"] is True
@@ -31,7 +33,7 @@ def test_a_gpu_is_asked_for(tiny_checkpoint_path: Path) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("tells what happens without a GPU; this machine has one")
-    program = [sys.executable, "-m", "cisi_export.bench_gpu", "--ckpt", str(tiny_checkpoint_path)]
-    result = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    program = [sys.executable, "-m", "benchmarks.gpu_latency", "--ckpt", str(tiny_checkpoint_path)]
+    result = subprocess.run(program, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert result.returncode == 2
     assert "PyTorch finds no CUDA device here, expected one, or --rehearse" in result.stderr

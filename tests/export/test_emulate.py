@@ -7,8 +7,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from cisi_export.emulate import emulate_float16
-from cisi_runtime.golden import golden_path, load_golden
-from cisi_runtime.rungs import check_graph_file, runnable
+from cisi_runtime.parity.checks import check_graph_parity, cpu_runnable
+from cisi_runtime.parity.golden import golden_path, load_golden
 
 
 def root_mean_square_in_float16() -> onnx.ModelProto:
@@ -54,10 +54,10 @@ def test_values_are_those_of_float16() -> None:
 
 def test_a_whole_graph(tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
     path = tiny_graphs["float16", "tensorrt", "uint8"]
-    emulated = onnx.load_from_string(runnable(path.read_bytes()))
+    emulated = onnx.load_from_string(cpu_runnable(path.read_bytes()))
     half = {initialiser.name for initialiser in emulated.graph.initializer if initialiser.data_type == 10}
     assert not half
-    comparisons = check_graph_file(path, load_golden(golden_path(path)))
+    comparisons = check_graph_parity(path, load_golden(golden_path(path)))
     assert len(comparisons) == 2 * 8
     assert all(comparison.passed for comparison in comparisons)
     # It does round: in float32 the figures are above 75 dB. (One pixel can hit the very level.)

@@ -8,24 +8,25 @@ import onnx
 import pytest
 import torch
 
-from cisi_calibration.calibrate import apply_table
 from cisi_calibration.convolutions import candidates
-from cisi_calibration.table import Range, RangeTable, observed_tensors
-from cisi_export.build import float_graph
+from cisi_calibration.observation import observed_tensors
+from cisi_calibration.quantisation import quantise
+from cisi_calibration.table import Range, RangeTable
 from cisi_export.cost import cost_of
+from cisi_export.exporting import float_graph
 from cisi_runtime.architecture import PRESETS
-from cisi_runtime.backends.ort import graph_contract
+from cisi_runtime.backends.graph import read_graph
+from cisi_runtime.building.compare_engines import EngineComparison
+from cisi_runtime.building.make import make_engine
+from cisi_runtime.building.process import build_engine
 from cisi_runtime.contract import Contract
 from cisi_runtime.engines.audit import Audit, AuditedConvolution, audit_log
-from cisi_runtime.engines.build import build
-from cisi_runtime.engines.make import make_engine
 from cisi_runtime.engines.options import BuildOptions
 from cisi_runtime.engines.sidecar import load_engine
-from cisi_runtime.engines.versus import Versus
 from cisi_runtime.errors import EngineError
 from cisi_train.checkpoint import load_checkpoint, save_checkpoint
 from cisi_train.network import Generator
-from tests.conftest import provenance, roughen
+from tests.support.networks import provenance, roughen
 
 Graphs = dict[str, Path]
 # Ampere, Ada and Blackwell: what people have.
@@ -49,7 +50,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
     ranges = dict.fromkeys(observed_tensors(model), Range((-2.0, 2.0), 2.0))
     table = RangeTable(checkpoint.contract.weights_sha256, "none", 0, "", ranges)
     full = float_graph(checkpoint, precision="float32", target="tensorrt", face="uint8")
-    models = {"float32": full, "float16": half, "int8": apply_table(model, half, table, [])}
+    models = {"float32": full, "float16": half, "int8": quantise(model, half, table, [])}
     for name, value in models.items():
         (folder / f"{name}.onnx").write_bytes(value.SerializeToString())
     return {name: folder / f"{name}.onnx" for name in models}
@@ -82,18 +83,18 @@ def test_every_convolution_is_what_was_asked(
     assert {item.built for item in audits["float32", capability].convolutions} == {"float32"}
     assert {item.built for item in half.convolutions} == {"float16"}
     assert len(half.convolutions) == len(int8.convolutions) == 28
-    assert half.wrong == int8.wrong == ()
+    assert half.mismatches == int8.mismatches == ()
     assert sum(item.built == "int8" for item in int8.convolutions) == 21
     assert sum(item.built == "float16" for item in int8.convolutions) == 7
     # An INT8 engine with more kernels than the float16 one has lost.
-    versus = Versus(half, int8)
+    versus = EngineComparison(half, int8)
     versus.check()
     record_property("shown", f"SM {capability}: {versus}")
 
 
 def test_what_part_of_the_arithmetic_is_int8(graphs: Graphs) -> None:
     model = onnx.load(graphs["int8"])
-    cost = cost_of(model, graph_contract(graphs["int8"]), 256, 256)
+    cost = cost_of(model, read_graph(graphs["int8"]).contract, 256, 256)
     int8 = sum(item.flop for item in cost.convolutions if item.precision == "int8")
     assert int8 / cost.flop == pytest.approx(0.875, abs=0.001)
     style = sum(item.flop for item in cost.convolutions if item.name.startswith("style."))
@@ -112,18 +113,18 @@ def test_style_in_int8_takes_more_kernels(graphs: Graphs, tmp_path: Path, monkey
     ranges = dict.fromkeys(observed_tensors(model), Range((-2.0, 2.0), 2.0))
     table = RangeTable(checkpoint.contract.weights_sha256, "none", 0, "", ranges)
     path = tmp_path / "all.onnx"
-    path.write_bytes(apply_table(model, half, table, []).SerializeToString())
-    everything = build(path, ADA).audit
-    assert everything.wrong == ()
-    half_audit = build(graphs["float16"], ADA).audit
+    path.write_bytes(quantise(model, half, table, []).SerializeToString())
+    everything = build_engine(path, ADA).audit
+    assert everything.mismatches == ()
+    half_audit = build_engine(graphs["float16"], ADA).audit
     with pytest.raises(EngineError, match="more kernels than in float16: INT8 has lost"):
-        Versus(half_audit, everything).check()
+        EngineComparison(half_audit, everything).check()
 
 
 def test_the_audit_finds_convolutions_that_are_not_what_was_asked(graphs: Graphs, tmp_path: Path) -> None:
     """A graph in which half of the convolutions were quietly left in float32, though its contract says INT8."""
     model = onnx.load(graphs["int8"])
-    asked = build(graphs["int8"], ADA).audit.convolutions
+    asked = build_engine(graphs["int8"], ADA).audit.convolutions
     producers = {name: node for node in model.graph.node for name in node.output}
     stripped = []
     for node in model.graph.node:
@@ -138,7 +139,7 @@ def test_the_audit_finds_convolutions_that_are_not_what_was_asked(graphs: Graphs
             node.input[1] = f"{node.name}/float"
             stripped.append(node.name)
     (tmp_path / "half.onnx").write_bytes(model.SerializeToString())
-    audit = build(tmp_path / "half.onnx", ADA).audit
+    audit = build_engine(tmp_path / "half.onnx", ADA).audit
     types = {item.name: item.built for item in audit.convolutions}
     wrong = [item.name for item in asked if types[item.name] != item.asked]
     assert wrong == stripped
@@ -169,11 +170,11 @@ def test_an_audit_by_hand() -> None:
     audit = audit_log({"one": "int8", "two": "int8", "three": "float16"}, log)
     assert (audit.kernels, audit.float32_writes) == (3, 1)
     assert [item.built for item in audit.convolutions] == ["int8", "float16", "none"]
-    assert [item.name for item in audit.wrong] == ["two", "three"]
+    assert [item.name for item in audit.mismatches] == ["two", "three"]
     with pytest.raises(EngineError, match="two was asked to be int8 and is float16"):
-        Versus(audit_log({}, []), audit).check()
+        EngineComparison(audit_log({}, []), audit).check()
     assert (
-        audit_log({"one": "float16"}, [line("zero + one", "CaskConvolution", tensor("1,8,9,9", "Half"), "")]).wrong
+        audit_log({"one": "float16"}, [line("zero + one", "CaskConvolution", tensor("1,8,9,9", "Half"), "")]).mismatches
         == ()
     )
 
@@ -185,13 +186,13 @@ def test_the_words_of_tensorrt_10() -> None:
         start
         + f"Inputs: [ {{ Name: x, Location: Device, Dimensions: [1,64,9,9], {half} }}], Outputs: [], TacticName: t"
     )
-    assert audit_log({"one": "float16"}, [known]).wrong == ()
+    assert audit_log({"one": "float16"}, [known]).mismatches == ()
     free = (
         "Inputs: [ { Name: x, Dimensions: [-1,64,-1,-1], Format/Datatype: N/A due to dynamic shapes }], Outputs: [], "
     )
     weights = "ParameterType: Convolution, Weights: { Type: Int8, Count: 9 }, TacticName: t"
-    assert audit_log({"one": "int8"}, [start + free + weights]).wrong == ()
-    (unread,) = audit_log({"one": "int8"}, [start + free]).wrong
+    assert audit_log({"one": "int8"}, [start + free + weights]).mismatches == ()
+    (unread,) = audit_log({"one": "int8"}, [start + free]).mismatches
     assert unread.built == "unknown"
 
 
@@ -213,7 +214,7 @@ def test_a_graph_that_cannot_be_built_leaves_nothing(graphs: Graphs, tmp_path: P
     next(node for node in model.graph.node if node.op_type == "Conv").op_type = "Convolution"
     (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(EngineError, match=r"bad.onnx: no engine for SM 8.9: .*Plugin not found") as error:
-        build(tmp_path / "bad.onnx", ADA)
+        build_engine(tmp_path / "bad.onnx", ADA)
     assert "Fatal Python error" not in str(error.value)
     with pytest.raises(EngineError, match="SM 9.0: TensorRT-RTX has no such target here, expected 8.0, 8.6, 8.9"):
         BuildOptions(capabilities=("9.0",))

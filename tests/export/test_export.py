@@ -9,15 +9,15 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from cisi_export import inference
-from cisi_export.cli import export
+from cisi_export import inference_graph
+from cisi_export.cli_export import export
 from cisi_export.golden_cases import make_golden
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
-from cisi_runtime.command import run_command
+from cisi_runtime.cli.command import run_command
 from cisi_runtime.errors import ParityError
-from cisi_runtime.golden import golden_path, load_golden
-from cisi_runtime.parity import check_backend
-from cisi_runtime.rungs import check_graph_file
+from cisi_runtime.parity.checks import check_graph_parity
+from cisi_runtime.parity.compare import compare_backend
+from cisi_runtime.parity.golden import golden_path, load_golden
 from cisi_train.checkpoint import load_checkpoint
 
 Graphs = dict[tuple[str, str, str], Path]
@@ -32,7 +32,7 @@ def test_every_graph_passes_its_golden_file(tiny_graphs: Graphs) -> None:
         golden = load_golden(golden_path(path))
         assert {case.image.shape[0] for case in golden.cases} == {1, 2}
         assert len({case.image.shape[1:3] for case in golden.cases}) == 3
-        assert all(item.passed for item in check_graph_file(path, golden))
+        assert all(item.passed for item in check_graph_parity(path, golden))
 
 
 def test_golden_cases_do_test_something(tiny_graph: Path) -> None:
@@ -50,7 +50,7 @@ def test_golden_cases_do_test_something(tiny_graph: Path) -> None:
 def test_a_golden_file_of_other_weights_is_refused(tiny_graph: Path) -> None:
     golden = dataclasses.replace(load_golden(golden_path(tiny_graph)), weights_sha256="other")
     with pytest.raises(ParityError, match="different weights"):
-        check_backend("rung", OnnxRuntimeBackend(tiny_graph), golden, "float32")
+        compare_backend("variant", OnnxRuntimeBackend(tiny_graph), golden, "float32")
 
 
 def test_lowerings_have_the_operators_that_their_backends_want(tiny_graphs: Graphs) -> None:
@@ -100,7 +100,7 @@ def test_same_checkpoint_same_bytes_from_another_process_and_folder(
 ) -> None:
     arguments = ["--ckpt", str(tiny_checkpoint_path), "--out", "again.onnx"]
     subprocess.run(
-        [sys.executable, "-c", "import cisi_export.cli as c; c.main()", *arguments], cwd=tmp_path, check=True
+        [sys.executable, "-c", "import cisi_export.cli_export as c; c.main()", *arguments], cwd=tmp_path, check=True
     )
     assert (tmp_path / "again.onnx").read_bytes() == tiny_graph.read_bytes()
 
@@ -139,7 +139,7 @@ def broken(network: object) -> None:
 def test_a_broken_rewrite_fails_and_nothing_is_written(
     tiny_checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(inference, "fold_upsampling", broken)
+    monkeypatch.setattr(inference_graph, "fold_upsampling", broken)
     arguments = ["cisi-export", "--ckpt", str(tiny_checkpoint_path), "--out", str(tmp_path / "b.onnx")]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as stopped:

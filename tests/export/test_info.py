@@ -8,13 +8,13 @@ import pytest
 from cisi_export.cli_info import main
 from cisi_export.cost import cost_of
 from cisi_runtime.architecture import PRESETS
-from cisi_runtime.backends.ort import graph_contract
+from cisi_runtime.backends.graph import read_graph
 
 Graphs = dict[tuple[str, str, str], Path]
 
 
 def test_arithmetic_by_hand(tiny_graph: Path) -> None:
-    cost = cost_of(onnx.load(tiny_graph), graph_contract(tiny_graph), 64, 128)
+    cost = cost_of(onnx.load(tiny_graph), read_graph(tiny_graph).contract, 64, 128)
     dim, pixels = PRESETS["tiny"].dim, 64 * 128
     encoder = 7 * 7 * 4 * dim * pixels  # multiply-adds
     encoder += 4 * 4 * dim * 2 * dim * pixels // 4 + 4 * 4 * 2 * dim * 4 * dim * pixels // 16
@@ -35,7 +35,7 @@ def convolution_flop(dim: int, pixels: int) -> float:
 
 
 def test_all_parts_together_are_what_the_design_states(tiny_graph: Path) -> None:
-    cost = cost_of(onnx.load(tiny_graph), graph_contract(tiny_graph), 256, 256)
+    cost = cost_of(onnx.load(tiny_graph), read_graph(tiny_graph).contract, 256, 256)
     counted = sum(convolution.flop for convolution in cost.convolutions)
     assert counted == convolution_flop(PRESETS["tiny"].dim, 256 * 256)
     # The same widths at the paper's size: 126 GFLOP after folding.

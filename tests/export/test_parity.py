@@ -1,4 +1,4 @@
-"""`cisi-parity` with a checkpoint, initialisers one by one, the walk through the layers, graphs of one size."""
+"""`cisi-parity` with a checkpoint, weights one by one, layer by layer, graphs of one size."""
 
 import copy
 import json
@@ -10,16 +10,17 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from cisi_export.build import build, float_graph
-from cisi_export.initialisers import compare_initialisers, deployed_weights
-from cisi_export.walk import walk
-from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract
-from cisi_runtime.cli_parity import main
+from cisi_export.compare_layers import compare_layers
+from cisi_export.exporting import GraphOptions, export_graph, float_graph
+from cisi_export.weight_check import compare_weights, deployed_weights
+from cisi_runtime.backends.graph import read_graph
+from cisi_runtime.backends.ort import OnnxRuntimeBackend
+from cisi_runtime.cli.parity import main
 from cisi_runtime.errors import ParityError
-from cisi_runtime.golden import golden_path, load_golden, save_golden
-from cisi_runtime.parity import case_inputs
-from cisi_runtime.pictures import read_picture
-from cisi_runtime.rungs import check_graph_file, runnable
+from cisi_runtime.parity.checks import check_graph_parity, cpu_runnable
+from cisi_runtime.parity.compare import case_inputs
+from cisi_runtime.parity.golden import golden_path, load_golden, save_golden
+from cisi_runtime.pictures.reading import read_picture
 from cisi_train.checkpoint import load_checkpoint
 
 Graphs = dict[tuple[str, str, str], Path]
@@ -58,7 +59,7 @@ def test_against_the_checkpoint(
     assert len(report["comparisons"]) == (3 if key[0] == "float32" else 4) * 8  # float16 has a float32 twin
     assert len(report["weights"]) == 46
     assert all(item["passed"] for item in (*report["comparisons"], *report["weights"]))
-    assert report["walk"] is None
+    assert report["first_bad_layer"] is None
 
 
 def test_the_first_bad_layer_is_named(
@@ -79,14 +80,14 @@ def test_the_first_bad_layer_is_named(
     assert "comparisons failed" in captured.err.splitlines()[-1]
 
 
-def test_walk_of_a_sound_float16_graph(tiny_graphs: Graphs, tiny_checkpoint_path: Path) -> None:
+def test_layers_of_a_sound_float16_graph(tiny_graphs: Graphs, tiny_checkpoint_path: Path) -> None:
     path = tiny_graphs["float16", "tensorrt", "uint8"]
     right = float_graph(load_checkpoint(tiny_checkpoint_path), precision="float16", target="tensorrt", face="uint8")
     case = load_golden(golden_path(path)).cases[0]
-    inputs = case_inputs(graph_contract(path), case.image, case.hole_mask)
-    pair = [onnx.load_from_string(runnable(graph)) for graph in (right.SerializeToString(), path.read_bytes())]
-    found = walk(*pair, inputs, 1e-6)
-    assert found.first_bad is None
+    inputs = case_inputs(read_graph(path).contract, case.image, case.hole_mask)
+    pair = [onnx.load_from_string(cpu_runnable(graph)) for graph in (right.SerializeToString(), path.read_bytes())]
+    found = compare_layers(*pair, inputs, 1e-6)
+    assert found.first_bad_layer is None
     assert found.missing is None
     assert len(found.layers) > 50
 
@@ -94,11 +95,11 @@ def test_walk_of_a_sound_float16_graph(tiny_graphs: Graphs, tiny_checkpoint_path
 def test_initialisers_that_are_lost_or_new(tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
     model = onnx.load(tiny_graph)
     weights = {name: value.numpy() for name, value in load_checkpoint(tiny_checkpoint_path).weights.items()}
-    assert all(item.passed for item in compare_initialisers(model, weights))
+    assert all(item.passed for item in compare_weights(model, weights))
     renamed = copy.deepcopy(model)
     (item,) = (item for item in renamed.graph.initializer if item.name == "generator.style.convs.1.weight")
     item.name = "other"
-    bad = {item.name: item for item in compare_initialisers(renamed, weights) if not item.passed}
+    bad = {item.name: item for item in compare_weights(renamed, weights) if not item.passed}
     left = "generator.style.convs.1.weight (not in the checkpoint)"  # what the convolution still asks for
     assert set(bad) == {"style.convs.1.weight", left, "other (not in the checkpoint)"}
     assert bad["style.convs.1.weight"].stored_as == "missing"
@@ -120,10 +121,9 @@ def test_the_fold_of_the_check_is_that_of_the_definition() -> None:
 
 @pytest.mark.parametrize("face", ["uint8", "tensor"])
 def test_a_graph_of_one_size_and_batch(tiny_checkpoint_path: Path, tmp_path: Path, face: str) -> None:
-    result = build(
-        load_checkpoint(tiny_checkpoint_path), precision="float32", target="cpu", face=face, size=(128, 192), batch=3
-    )
-    assert result.climb.failures == 0
+    options = GraphOptions("float32", "cpu", face, size=(128, 192), batch=3)
+    result = export_graph(load_checkpoint(tiny_checkpoint_path), options)
+    assert result.parity.failures == 0
     assert {case.image.shape for case in result.golden.cases} == {(3, 128, 192, 3)}
     backend = OnnxRuntimeBackend(result.model.SerializeToString())
     assert str(backend.fixed) == "batch 3, width 192, height 128"
@@ -131,7 +131,7 @@ def test_a_graph_of_one_size_and_batch(tiny_checkpoint_path: Path, tmp_path: Pat
     with pytest.raises(ValueError, match="the graph takes batch 3, width 192, height 128, got batch 1"):
         backend.run_pixels(small, hole)
     save_golden(tmp_path / "g.npz", result.golden)
-    assert check_graph_file(result.model.SerializeToString(), load_golden(tmp_path / "g.npz"))[0].passed
+    assert check_graph_parity(result.model.SerializeToString(), load_golden(tmp_path / "g.npz"))[0].passed
 
 
 def test_golden_cases_of_another_size_are_refused(tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_golden_cases_of_another_size_are_refused(tiny_graph: Path, tiny_checkpo
         load_checkpoint(tiny_checkpoint_path), precision="float32", target="cpu", face="uint8", size=(128, 192)
     )
     with pytest.raises(ParityError, match="expected the golden file of this very export"):
-        check_graph_file(model.SerializeToString(), load_golden(golden_path(tiny_graph)))
+        check_graph_parity(model.SerializeToString(), load_golden(golden_path(tiny_graph)))
 
 
 def test_the_sheet(tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

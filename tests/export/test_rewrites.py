@@ -4,20 +4,20 @@ import pytest
 import torch
 from torch import nn
 
-from cisi_export.inference import inference_module
+from cisi_export.inference_graph import inference_module
 from cisi_export.rewrites import (
-    HalfConv,
+    Float16Conv,
     InstanceNormNode,
     SubPixelConv,
     WrittenOutNorm,
+    float16_convolutions,
     fold_upsampling,
-    halve_convolutions,
     use_instance_norm_nodes,
     write_out_statistics,
 )
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.network import Generator
-from cisi_train.network.blocks import Normalise, UpsampleConv
+from cisi_train.network.layers import Normalise, UpsampleConv
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (9, 16)])
@@ -53,8 +53,8 @@ def test_written_out_norm_survives_float16_values_whose_square_overflows() -> No
 def test_every_convolution_is_halved_and_nothing_else(tiny_checkpoint_path: object) -> None:
     network = load_checkpoint(tiny_checkpoint_path).generator()  # type: ignore[arg-type]
     convolutions = sum(isinstance(module, nn.Conv2d) for module in network.modules())
-    halve_convolutions(network)
-    assert sum(isinstance(module, HalfConv) for module in network.modules()) == convolutions
+    float16_convolutions(network)
+    assert sum(isinstance(module, Float16Conv) for module in network.modules()) == convolutions
     halved = {name for name, parameter in network.named_parameters() if parameter.dtype == torch.float16}
     assert all(".conv" in name or "to_rgb" in name or "convs" in name for name in halved)
     assert not any("mlp" in name or "to_code" in name for name in halved)
@@ -63,7 +63,7 @@ def test_every_convolution_is_halved_and_nothing_else(tiny_checkpoint_path: obje
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])
 def test_the_whole_rewritten_network_is_equal_in_float64(tiny_checkpoint_path: object, target: str) -> None:
     generator: Generator = load_checkpoint(tiny_checkpoint_path).generator()  # type: ignore[arg-type]
-    module = inference_module(generator, target=target, face="tensor", half=False).double()
+    module = inference_module(generator, target=target, face="tensor", as_float16=False).double()
     reference = copy.deepcopy(generator).double()
     image = torch.rand(2, 3, 128, 160, dtype=torch.float64) * 2 - 1
     mask = torch.zeros(2, 1, 128, 160, dtype=torch.float64)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from cisi_runtime.architecture import PRESETS, Architecture
-from cisi_runtime.contract import REVISION, Contract
+from cisi_runtime.contract import REVISION, Contract, Provenance
 from cisi_runtime.errors import ContractError
-from tests.conftest import provenance
+from tests.support.networks import provenance
 
 
 def test_json_round_trip_is_exact() -> None:
@@ -24,12 +24,14 @@ def test_json_round_trip_is_exact() -> None:
         ({"mask_threshold": 127}, "mask_threshold is 127, expected 128"),
         ({"value_range": [0.0, 1.0]}, "value_range"),
         ({"architecture": {"dim": 8}}, "architecture: unknown keys .*, missing keys"),
-        ({"architecture": 7}, "architecture: unknown keys"),
-        ({"provenance": None}, "provenance: unknown keys"),
+        ({"architecture": 7}, "architecture: expected an object, got int"),
+        ({"provenance": None}, "provenance: expected an object, got NoneType"),
         ({"revision": "1"}, "revision number"),
         ({"revision": 0}, "revision number"),
         ({"revision": True}, "revision number"),
-        ({"weights_sha256": None}, "weights_sha256 is None, expected text"),
+        ({"weights_sha256": None}, "of the wrong kind: Expected `str`, got `null` - at `[$].weights_sha256`"),
+        ({"size_multiple": 16.0}, "of the wrong kind"),
+        ({"composite_in_graph": 1}, "of the wrong kind"),
         ({"value_range": None}, "of the wrong kind"),
         ({"inputs": 3}, "of the wrong kind"),
     ],
@@ -41,9 +43,10 @@ def test_what_is_not_known_is_refused(
         Contract.from_json(rewritten_contract(**changes))
 
 
-def test_provenance_of_the_wrong_kind_is_refused() -> None:
-    with pytest.raises(ContractError, match="steps is 'x'; preset is None"):
-        dataclasses.replace(provenance(), steps="x", preset=None)  # type: ignore[arg-type]
+@pytest.mark.parametrize("changes", [{"steps": "x"}, {"preset": None}, {"images": 3.5}, {"steps": True}])
+def test_provenance_of_the_wrong_kind_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ContractError, match="provenance: a value is of the wrong kind: Expected"):
+        Provenance.from_dict(dataclasses.asdict(provenance()) | changes)
 
 
 def test_missing_key_is_refused(rewritten_contract: Callable[..., str]) -> None:

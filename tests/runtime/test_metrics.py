@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from cisi_runtime.masks import centre_hole
 from cisi_runtime.metrics import hole_quality, psnr_db
+from cisi_runtime.pictures.masks import centre_hole
 
 RNG = np.random.default_rng(3)
 TRUTH = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)

@@ -12,7 +12,7 @@ from cisi_runtime.contract import REVISION, Contract
 from cisi_runtime.errors import CheckpointError
 from cisi_train.checkpoint import load_checkpoint, save_checkpoint, weights_sha256
 from cisi_train.network import Generator
-from tests.conftest import provenance
+from tests.support.networks import provenance
 
 FOREIGN = "not a checkpoint of cisi-net, expected a file written by cisi-train"
 
@@ -35,11 +35,11 @@ def test_round_trip(tmp_path: Path) -> None:
         assert torch.equal(tensor, weights[name])
 
 
-def test_half_weights_are_rounded_and_hashed_as_rounded(tmp_path: Path) -> None:
+def test_float16_weights_are_rounded_and_hashed_as_rounded(tmp_path: Path) -> None:
     weights = Generator(PRESETS["tiny"]).state_dict()
     contract = Contract(PRESETS["tiny"], provenance())
     save_checkpoint(tmp_path / "full.pt", contract, weights, configuration={})
-    save_checkpoint(tmp_path / "half.pt", contract, weights, configuration={}, half=True)
+    save_checkpoint(tmp_path / "half.pt", contract, weights, configuration={}, as_float16=True)
     assert (tmp_path / "half.pt").stat().st_size < 0.6 * (tmp_path / "full.pt").stat().st_size
     checkpoint = load_checkpoint(tmp_path / "half.pt")
     for name, tensor in checkpoint.weights.items():
@@ -47,7 +47,7 @@ def test_half_weights_are_rounded_and_hashed_as_rounded(tmp_path: Path) -> None:
     assert checkpoint.contract.weights_sha256 != weights_sha256(weights)
     weights["style.to_code.bias"][0] = 1e6
     with pytest.raises(CheckpointError, match="not written, .* not finite in float16: style.to_code.bias"):
-        save_checkpoint(tmp_path / "half.pt", contract, weights, configuration={}, half=True)
+        save_checkpoint(tmp_path / "half.pt", contract, weights, configuration={}, as_float16=True)
     assert load_checkpoint(tmp_path / "half.pt").contract == checkpoint.contract
 
 

@@ -8,9 +8,9 @@ from torch.utils.data import DataLoader
 
 from cisi_runtime.codec import decode_pixels
 from cisi_runtime.errors import DataError
-from cisi_runtime.masks import centre_hole
-from cisi_runtime.pictures import Picture
-from cisi_runtime.writing import write_picture
+from cisi_runtime.pictures.masks import centre_hole
+from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.writing import write_picture
 from cisi_train.data import TrainingSamples, decode_batch, held_out_pictures, of_categories, open_folder
 
 

@@ -7,23 +7,22 @@ import torch
 from click.testing import CliRunner
 
 from cisi_runtime.errors import DataError
-from cisi_runtime.masks import centre_hole
-from cisi_runtime.pictures import read_picture
+from cisi_runtime.pictures.masks import centre_hole
+from cisi_runtime.pictures.reading import read_picture
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.cli_eval import evaluate as command
 from cisi_train.cli_eval import main
 from cisi_train.evaluate import (
-    Method,
+    Metrics,
+    baseline_method,
     checkpoint_method,
     evaluate,
     graph_method,
     hole_sets,
-    mean_method,
-    opencv_method,
     pictures_of,
 )
 from cisi_train.style import style_report
-from tests.conftest import SHARED_DATA
+from tests.support.networks import SHARED_DATA
 
 # The centre-hole baselines that the data folder states: L1 %, PSNR dB, SSIM.
 PARIS = {"mean": (17.54, 14.54, 0.285), "telea": (11.39, 16.36, 0.323), "ns": (11.57, 16.13, 0.317)}
@@ -32,9 +31,9 @@ PARIS = {"mean": (17.54, 14.54, 0.285), "telea": (11.39, 16.36, 0.323), "ns": (1
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="needs the evaluation photographs in ../shared/data")
 @pytest.mark.parametrize("name", PARIS)
 def test_baselines_are_those_of_the_data_folder(name: str) -> None:
-    method: Method = mean_method if name == "mean" else opencv_method(name)
     folder = SHARED_DATA / "photos" / "eval" / "paris"
-    result = evaluate(name, method, folder, "centre", hole_sets("centre", 256)["centre"], None)
+    (centre,) = hole_sets("centre", 256)
+    result = evaluate(name, baseline_method(name), folder, centre, Metrics())
     assert result.pictures == 22
     expected = PARIS[name]
     # The stated figures are rounded; the mean colour may be rounded or not before it is filled in.
@@ -56,24 +55,30 @@ def test_mean_fill_by_hand() -> None:
     image[0] = 20
     hole = np.zeros((4, 4), dtype=np.bool_)
     hole[3] = True
-    assert (mean_method(image, hole)[3] == round((4 * 20 + 8 * 10) / 12)).all()
+    assert (baseline_method("mean")(image, hole)[3] == round((4 * 20 + 8 * 10) / 12)).all()
 
 
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no pictures found"):
-        evaluate("mean", mean_method, tmp_path, "centre", hole_sets("centre", 256)["centre"], None)
+        evaluate("mean", baseline_method("mean"), tmp_path, hole_sets("centre", 256)[0], Metrics())
 
 
 def test_masks_are_the_same_in_every_run_and_of_their_area() -> None:
     sets = hole_sets("strokes", 256)
-    assert list(sets) == ["strokes 1%-10%", "strokes 10%-20%", "strokes 20%-30%", "strokes 30%-40%", "strokes 40%-50%"]
-    for index, hole_of in enumerate(sets.values()):
-        masks = [hole_of(number) for number in range(5)]
+    assert [holes.name for holes in sets] == [
+        "strokes 1%-10%",
+        "strokes 10%-20%",
+        "strokes 20%-30%",
+        "strokes 30%-40%",
+        "strokes 40%-50%",
+    ]
+    for index, holes in enumerate(sets):
+        masks = [holes.mask(number) for number in range(5)]
         assert all(max(0.01, 0.1 * index) < mask.mean() <= 0.1 * (index + 1) for mask in masks)
-        assert np.array_equal(masks[3], hole_of(3))
+        assert np.array_equal(masks[3], holes.mask(3))
         assert not np.array_equal(masks[3], masks[4])
-    (rectangles,) = hole_sets("rectangles", 256).values()
-    assert np.array_equal(rectangles(3), rectangles(3))
+    (rectangles,) = hole_sets("rectangles", 256)
+    assert np.array_equal(rectangles.mask(3), rectangles.mask(3))
 
 
 def test_the_command(photo_folder: Path) -> None:
@@ -102,9 +107,9 @@ def test_folders_methods_and_sheet(photo_folder: Path, tmp_path: Path, tiny_chec
 def test_as_cisi_run_does_it(photo_folder: Path, tiny_checkpoint_path: Path) -> None:
     arguments = ["--data", str(photo_folder / "below"), "--ckpt", str(tiny_checkpoint_path), "--size", "64", "--json"]
     result = CliRunner().invoke(command, [*arguments, "--run", str(tiny_checkpoint_path)], catch_exceptions=False)
-    alone, joined = (json.loads(line) for line in result.stdout.splitlines())
-    assert (alone["method"], joined["method"]) == ("tiny.pt", "tiny.pt (joined)")
-    assert joined["psnr_db"] > alone["psnr_db"] + 0.1  # random weights: colours from around the hole are a help
+    alone, blended = (json.loads(line) for line in result.stdout.splitlines())
+    assert (alone["method"], blended["method"]) == ("tiny.pt", "tiny.pt (blended)")
+    assert blended["psnr_db"] > alone["psnr_db"] + 0.1  # random weights: colours from around the hole are a help
 
 
 def test_a_collapsed_style_is_seen(photo_folder: Path, tiny_checkpoint_path: Path) -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cisi_runtime.errors import WeightsError
-from cisi_runtime.pictures import read_square
+from cisi_runtime.pictures.resizing import read_square
 from cisi_train.lpips import Lpips, load_lpips
-from tests.conftest import PHOTOS, SHARED_DATA
+from tests.support.networks import PHOTOS, SHARED_DATA
 
 WEIGHTS = SHARED_DATA / "weights" / "alexnet_features_and_lpips_lin.npz"
 needs_weights = pytest.mark.skipif(not WEIGHTS.is_file(), reason="needs the LPIPS weights in ../shared/data")

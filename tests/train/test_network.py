@@ -5,8 +5,8 @@ from torch import Tensor
 from cisi_runtime.architecture import PRESETS
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.network import Discriminator, Generator, corrupt
-from cisi_train.network.blocks import AdaptiveNorm, Normalise
 from cisi_train.network.encoders import known_region_mean
+from cisi_train.network.layers import AdaptiveNorm, Normalise
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cisi_runtime.pictures import Picture, read_picture
-from cisi_runtime.writing import write_picture
+from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.reading import read_picture
+from cisi_runtime.pictures.writing import write_picture
 from cisi_train.cli_pack import main
 from cisi_train.data import open_folder
 

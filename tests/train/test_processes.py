@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.shared import TIMEOUT_S
+
 ROOT = Path(__file__).parent.parent.parent
 
 # Runs under torchrun with two processes, and alone with twice the batch; writes the gradients of the first step.
@@ -61,17 +63,19 @@ def gradients(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> l
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for start, name in ((torchrun, "two"), ([sys.executable], "one")):
         command = [*start, str(program), str(photo_folder), str(folder / name)]
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
         assert result.returncode == 0, result.stderr
     return [torch.load(folder / f"{name}.pt") for name in ("two", "one")]
 
 
 def test_the_command_under_torchrun(photo_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "cisi_train.cli", "--data", str(photo_folder), "--out", str(tmp_path), "--preset", "tiny"]
+    command += ["-m", "cisi_train.cli_train", "--data", str(photo_folder), "--out", str(tmp_path), "--preset", "tiny"]
     command += ["--size", "64", "--steps", "3", "--batch", "2", "--save-every", "2", "--no-perceptual"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("best.pt: held-out") == 1
     assert [json.loads(line)["step"] for line in (tmp_path / "stats.jsonl").read_text().splitlines()] == [1, 2, 3]

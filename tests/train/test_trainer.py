@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -14,18 +15,20 @@ import torch
 from click.testing import CliRunner
 
 from cisi_runtime.errors import CheckpointError, CisiError, DataError, OutputError
-from cisi_runtime.masks import centre_hole
 from cisi_runtime.metrics import psnr_db
-from cisi_runtime.pictures import read_picture
+from cisi_runtime.pictures.masks import centre_hole
+from cisi_runtime.pictures.reading import read_picture
 from cisi_train.checkpoint import load_checkpoint
-from cisi_train.cli import main, train
+from cisi_train.cli_train import main, train
 from cisi_train.data import decode_batch, held_out_pictures, open_folder
 from cisi_train.inpaint import inpaint_pixels
 from cisi_train.processes import Processes
+from cisi_train.train_options import TrainOptions
 from cisi_train.trainer import Trainer as FolderTrainer
-from cisi_train.trainer import TrainOptions
+from cisi_train.training_state import TrainingState
 from cisi_train.vgg import VggFeatures
-from tests.conftest import PHOTOS
+from tests.support.networks import PHOTOS
+from tests.support.shared import TIMEOUT_S
 
 
 class Trainer(FolderTrainer):
@@ -96,7 +99,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(photo_folder: Path, tmp_path: Pa
     class Interrupted(Trainer):
         def train_step(self, image: torch.Tensor, holes: torch.Tensor, *, progress: float) -> dict[str, float]:
             losses = super().train_step(image, holes, progress=progress)
-            if self.step == 4:  # the fifth step: two after the checkpoint of the third
+            if self.state.step == 4:  # the fifth step: two after the checkpoint of the third
                 os.kill(os.getpid(), signal.SIGTERM)
             return losses
 
@@ -113,17 +116,25 @@ def test_a_resumed_run_is_the_uninterrupted_one(photo_folder: Path, tmp_path: Pa
 
 
 def test_ctrl_c_in_the_middle_of_a_run_with_workers(photo_folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "import cisi_train.cli as m; m.main()", "--data", photo_folder, "--out", tmp_path]
+    command = [
+        sys.executable,
+        "-c",
+        "import cisi_train.cli_train as m; m.main()",
+        "--data",
+        photo_folder,
+        "--out",
+        tmp_path,
+    ]
     command += ["--preset", "tiny", "--size", "64", "--steps", "100000", "--workers", "2", "--no-perceptual"]
     program = [str(part) for part in command]
     with subprocess.Popen(program, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + TIMEOUT_S
         while not (tmp_path / "stats.jsonl").exists() or len((tmp_path / "stats.jsonl").read_text()) < 1000:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert errors.splitlines()[-1] == "cisi-train: error: interrupted"
@@ -155,13 +166,16 @@ def test_tiny_overfits_one_picture(tmp_path: Path) -> None:
     batch = decode_batch(torch.from_numpy(picture), pair, torch.device("cpu"))
     for step in range(steps):
         trainer.train_step(*batch, progress=step / steps)
-        trainer.step += 1
-    completed = inpaint_pixels(trainer.averaged, picture[0], hole, torch.device("cpu"))
+        trainer.state.step += 1
+    completed = inpaint_pixels(trainer.state.averaged, picture[0], hole, torch.device("cpu"))
     # 36.7 dB measured, after 66 s beside two other jobs.
     assert psnr_db(completed[hole].astype(np.float64) - picture[0][hole], 255.0) > 35.0
 
 
-def test_a_run_by_the_clock(photo_folder: Path, tmp_path: Path) -> None:
+def test_a_run_by_the_clock(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A clock that goes on by 50 ms whenever it is read.
+    ticks = itertools.count()
+    monkeypatch.setattr("cisi_train.schedule.time.monotonic", lambda: 0.05 * next(ticks))
     clock = {"steps": None, "save_every": 1000}
     trainer = Trainer(options(photo_folder, tmp_path, minutes=0.03, **clock))
     assert trainer.run()
@@ -175,8 +189,8 @@ def test_a_run_by_the_clock(photo_folder: Path, tmp_path: Path) -> None:
     assert resumed.notes == ["--minutes was 0.03, now 0.05: from here on it is another run"]
     assert resumed.schedule.minutes_used > 0.03
     assert resumed.run()
-    assert [line["step"] for line in stats(tmp_path)] == list(range(1, resumed.step + 1))
-    assert resumed.step > len(lines)
+    assert [line["step"] for line in stats(tmp_path)] == list(range(1, resumed.state.step + 1))
+    assert resumed.state.step > len(lines)
 
 
 def test_l1_first_leaves_the_costly_losses_for_later(photo_folder: Path, tmp_path: Path) -> None:
@@ -189,16 +203,18 @@ def test_l1_first_leaves_the_costly_losses_for_later(photo_folder: Path, tmp_pat
     assert set(first) < set(last)
 
 
-def test_best_holds_the_averaged_weights(photo_folder: Path, tmp_path: Path) -> None:
+def test_best_holds_the_averaged_weights(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(options(photo_folder, tmp_path, steps=3))
-    seen = [{name: value.clone() for name, value in trainer.generator.state_dict().items()}]
+    seen = [{name: value.clone() for name, value in trainer.state.generator.state_dict().items()}]
 
-    class Recording(Trainer):
-        def _average_weights(self) -> None:
-            super()._average_weights()
-            seen.append({name: value.clone() for name, value in self.generator.state_dict().items()})
+    average_weights = TrainingState.average_weights
 
-    Recording(options(photo_folder, tmp_path, steps=3)).run()
+    def recorded(state: TrainingState) -> None:
+        average_weights(state)
+        seen.append({name: value.clone() for name, value in state.generator.state_dict().items()})
+
+    monkeypatch.setattr(TrainingState, "average_weights", recorded)
+    Trainer(options(photo_folder, tmp_path, steps=3)).run()
     name = "decoder.to_rgb.weight"
     by_hand = seen[0][name]
     for step, weights in enumerate(seen[1:]):
@@ -260,7 +276,7 @@ def test_init_starts_from_weights_and_counts_their_steps(
 ) -> None:
     trainer = Trainer(options(photo_folder, tmp_path, init=tiny_checkpoint_path))
     weights = load_checkpoint(tiny_checkpoint_path).weights
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in trainer.generator.state_dict().items())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in trainer.state.generator.state_dict().items())
     trainer.run()
     provenance = load_checkpoint(tmp_path / "best.pt").contract.provenance
     assert provenance.steps == 7 + 6
@@ -285,7 +301,7 @@ def test_the_output_may_not_lie_among_the_photographs(photo_folder: Path) -> Non
 def test_a_loss_that_is_not_finite_stops_the_run(photo_folder: Path, tmp_path: Path) -> None:
     trainer = Trainer(options(photo_folder, tmp_path))
     with torch.no_grad():
-        trainer.generator.decoder.to_rgb.bias.fill_(float("nan"))
+        trainer.state.generator.decoder.to_rgb.bias.fill_(float("nan"))
     with pytest.raises(CisiError, match="step 1: losses are not finite: .*reconstructed_l1.*no checkpoint yet"):
         trainer.run()
     assert not (tmp_path / "last.pt").exists()
@@ -294,7 +310,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(photo_folder: Path, tmp_path: P
 def test_the_last_good_checkpoint_is_named_and_kept(photo_folder: Path, tmp_path: Path) -> None:
     class Poisoned(Trainer):
         def train_step(self, image: torch.Tensor, holes: torch.Tensor, *, progress: float) -> dict[str, float]:
-            if self.step == 4:
+            if self.state.step == 4:
                 image = image * float("nan")
             return super().train_step(image, holes, progress=progress)
 

@@ -9,7 +9,7 @@ from cisi_runtime.errors import WeightsError
 from cisi_train import published
 from cisi_train.published import fetch
 from cisi_train.vgg import VggFeatures, feature_masks, load_vgg
-from tests.conftest import SHARED_DATA
+from tests.support.networks import SHARED_DATA
 
 
 def write_weights(path: Path) -> dict[str, torch.Tensor]:

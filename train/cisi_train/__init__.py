@@ -1,1 +1,1 @@
-"""Training: the network, its losses, data, checkpoints and evaluation."""
+"""Training of CISI-net: the network, its losses, data, checkpoints and evaluation."""

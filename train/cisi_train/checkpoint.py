@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import CheckpointError, ContractError, OutputError
-from cisi_runtime.files import whole_file
+from cisi_runtime.files import atomic_file
 from cisi_train.damage import DAMAGE
 from cisi_train.network import Generator
 
@@ -22,8 +22,13 @@ _FORMAT = "cisi-net checkpoint"
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint. `weights`: float32, by `Generator` parameter name; `configuration`: the settings of the run
-    that made it; `training`: what resuming needs, or None."""
+    """A loaded checkpoint.
+
+    contract: with architecture and provenance.
+    weights: float32, by the names of `Generator.state_dict()`.
+    configuration: settings of the run that made it.
+    training: what resuming needs; None in a checkpoint of weights alone.
+    """
 
     contract: Contract
     weights: dict[str, Tensor]
@@ -38,7 +43,7 @@ class Checkpoint:
 
 
 def weights_sha256(weights: dict[str, Tensor]) -> str:
-    """Hash over names, shapes and float32 bytes, so that the same weights hash alike whatever they are stored as."""
+    """Hash over names, shapes and float32 bytes. The same weights have the same hash, however they are stored."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().float().contiguous()
@@ -54,18 +59,21 @@ def save_checkpoint(
     *,
     configuration: dict[str, Any],
     training: dict[str, Any] | None = None,
-    half: bool = False,
+    as_float16: bool = False,
 ) -> None:
-    """Write a checkpoint whole or not at all. `half`: store the weights as float16, for shipping; they are then
-    rounded, and the contract carries the hash of the rounded ones. Raises CheckpointError for weights that are not
-    finite, also by that rounding, and OutputError."""
+    """Write a checkpoint completely or not at all.
+
+    as_float16: store the weights as float16, for shipping. The contract then carries the hash of the rounded weights.
+
+    Raises CheckpointError for weights that are not finite, also because of that rounding, and OutputError.
+    """
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    if half:
+    if as_float16:
         stored = {name: tensor.half() for name, tensor in stored.items()}
     bad = [name for name, tensor in stored.items() if not torch.isfinite(tensor).all()]
     if bad:
-        range_of = " in float16" if half else ""
-        raise CheckpointError(f"{path}: not written, these weights are not finite{range_of}: {', '.join(bad)}")
+        stored_as = " in float16" if as_float16 else ""
+        raise CheckpointError(f"{path}: not written, these weights are not finite{stored_as}: {', '.join(bad)}")
     contract = dataclasses.replace(contract, weights_sha256=weights_sha256(stored))
     content = {
         "format": _FORMAT,
@@ -74,17 +82,17 @@ def save_checkpoint(
         "weights": stored,
         "training": training,
     }
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         try:
-            # Given a path, it would write the temporary name into the archive: the same run, other bytes.
+            # Given a path, torch.save writes the temporary name into the archive, and equal runs differ in bytes.
             with temporary.open("wb") as file:
                 torch.save(content, file)
-        except RuntimeError as error:  # its zip writer's way to say that the disk is full
+        except RuntimeError as error:  # from the zip writer, when the disk is full
             raise OutputError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and check a checkpoint; nothing in the file is executed (`weights_only`).
+    """Read and check a checkpoint. Nothing in the file is executed (`weights_only`).
 
     Raises CheckpointError for a file that is missing, damaged, foreign, of a newer revision, or whose weights do not
     fit its architecture or its hash.
@@ -118,8 +126,8 @@ def _are_tensors(weights: dict[Any, Any]) -> bool:
 def _check_weights(path: Path, contract: Contract, weights: dict[str, Tensor]) -> None:
     with torch.device("meta"):
         expected = {name: value.shape for name, value in Generator(contract.architecture).state_dict().items()}
-    found = {name: value.shape for name, value in weights.items()}
-    wrong = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+    actual = {name: value.shape for name, value in weights.items()}
+    wrong = sorted(name for name in expected | actual if expected.get(name) != actual.get(name))
     if wrong:
         raise CheckpointError(f"{path}: {len(wrong)} weights do not fit the architecture, the first is {wrong[0]}")
     if weights_sha256(weights) != contract.weights_sha256:

@@ -5,41 +5,48 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cisi_runtime.architecture import SIZE_MULTIPLE
-from cisi_runtime.command import option, run_command
-from cisi_runtime.files import check_writable
-from cisi_runtime.pictures import Picture
-from cisi_runtime.sheet import picture_sheet
-from cisi_runtime.writing import check_output_format, write_picture
+from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
-    from cisi_train import evaluate as evaluation
+    from cisi_train.evaluate import Evaluation, Method, Metrics
 
 _BASELINES = ("mean", "telea", "ns")
 _SHEET_ROWS = 6
-# Added to the name of a graph that holds float16.
+# Added to the name of a graph that holds float16. Its time says nothing.
 _EMULATED = " (emulated)"
 # Added to the name of what is evaluated as cisi-run uses it.
-_AS_RUN = " (joined)"
+_AS_RUN = " (blended)"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalOptions:
+    """What `cisi-eval` was asked to do; each field is the option of its name."""
+
+    data: tuple[Path, ...]
+    ckpt: tuple[Path, ...]
+    onnx: tuple[Path, ...]
+    run: tuple[Path, ...]
+    baseline: tuple[str, ...]
+    holes: str
+    size: int
+    lpips: str | None
+    against: Path | None
+    style: bool
+    sheet: Path | None
+    as_json: bool
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), multiple=True, required=True, help="Folder of photographs.")
-@click.option("--ckpt", type=click.Path(path_type=Path), multiple=True, help="Checkpoint, run in PyTorch.")
-@click.option(
-    "--onnx", type=click.Path(path_type=Path), multiple=True, help="Graph in ONNX Runtime, engine on its GPU."
-)
-@click.option(
-    "--run",
-    "run",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="Graph, engine or checkpoint as cisi-run does it.",
-)
+@click.option("--data", type=PATH, multiple=True, required=True, help="Folder of photographs.")
+@click.option("--ckpt", type=PATH, multiple=True, help="Checkpoint, run in PyTorch.")
+@click.option("--onnx", type=PATH, multiple=True, help="Graph in ONNX Runtime, engine on its GPU.")
+@click.option("--run", type=PATH, multiple=True, help="Graph, engine or checkpoint as cisi-run uses it.")
 @click.option("--baseline", type=click.Choice(_BASELINES), multiple=True, help="Mean colour, or OpenCV's methods.")
 @click.option(
     "--holes",
@@ -50,107 +57,137 @@ _AS_RUN = " (joined)"
 )
 @click.option("--size", type=click.IntRange(64), default=256, show_default=True, help="Side of the pictures.")
 @click.option("--lpips", help="LPIPS too: a file of its weights, or `fetch` for the published ones.")
-@click.option("--against", type=click.Path(path_type=Path), help="Also PSNR over the hole against this graph's result.")
+@click.option("--against", type=PATH, help="Also PSNR over the hole against this graph's result.")
 @click.option("--style", is_flag=True, help="Instead: whether the checkpoints' style codes are alive.")
-@click.option("--sheet", type=click.Path(path_type=Path), help="Picture of original, input and results side by side.")
+@click.option("--sheet", type=PATH, help="Picture of original, input and results side by side.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line for each method and folder instead of the table.")
-def evaluate(
-    data: tuple[Path, ...],
-    ckpt: tuple[Path, ...],
-    onnx: tuple[Path, ...],
-    run: tuple[Path, ...],
-    baseline: tuple[str, ...],
-    holes: str,
-    size: int,
-    lpips: str | None,
-    against: Path | None,
-    style: bool,
-    sheet: Path | None,
-    as_json: bool,
-) -> None:
+def evaluate(**values: Any) -> None:
     """Measure L1, PSNR and SSIM over the hole, LPIPS, and time.
 
-    Pictures are resized to short side --size and cropped to a square at the centre. --data, --ckpt, --onnx,
-    --run and --baseline can be given several times. --ckpt and --onnx measure the network alone; with --run the fill is
-    also joined to what is around the hole.
+    Pictures are resized to short side --size and cropped to a square at the centre. --data, --ckpt, --onnx, --run and
+    --baseline can be given several times. --ckpt and --onnx measure the network alone; with --run the fill is also
+    blended into what is around the hole.
     """
-    if not (ckpt or onnx or run or baseline):
+    options = EvalOptions(**values)
+    _check_usage(options)
+    if options.style:
+        _report_style(options)
+        return
+    metrics = _metrics(options)
+    methods = _methods(options)
+    results = _evaluate_all(options, methods, metrics)
+    if not options.as_json:
+        click.echo(_table(results))
+    if options.sheet is not None:
+        _write_sheet(options, methods)
+
+
+def _check_usage(options: EvalOptions) -> None:
+    """Raise UsageError for options that exclude each other, and our own errors for files that cannot be used."""
+    from cisi_runtime.files import check_writable
+    from cisi_runtime.pictures.writing import check_output_format
+
+    methods = options.ckpt or options.onnx or options.run or options.baseline
+    if not methods:
         raise click.UsageError("nothing to evaluate, expected --ckpt, --onnx, --run or --baseline")
-    if style and (onnx or run or baseline or lpips or against or sheet or holes != "centre" or not ckpt):
+    others = options.onnx or options.run or options.baseline or options.lpips or options.against or options.sheet
+    if options.style and (others or options.holes != "centre" or not options.ckpt):
         raise click.UsageError(
             "--style looks into checkpoints, expected --ckpt and beside it only --data, --size, --json"
         )
-    if size % SIZE_MULTIPLE:
-        raise click.UsageError(f"--size: {size} is not a multiple of {SIZE_MULTIPLE}")
-    if sheet is not None:
-        with option("--sheet"):
-            check_output_format(sheet)
-            check_writable(sheet)
+    if options.size % SIZE_MULTIPLE:
+        raise click.UsageError(f"--size: {options.size} is not a multiple of {SIZE_MULTIPLE}")
+    if options.sheet is not None:
+        with error_prefix("--sheet"):
+            check_output_format(options.sheet)
+            check_writable(options.sheet)
+    from cisi_train.evaluate import pictures_of
+
+    with error_prefix("--data"):
+        for folder in options.data:
+            pictures_of(folder)
+
+
+def _metrics(options: EvalOptions) -> Metrics:
+    """What is measured beside L1, PSNR and SSIM."""
+    from cisi_train.evaluate import Metrics, graph_method
+    from cisi_train.lpips import load_lpips
+
+    lpips = against = None
+    if options.lpips is not None:
+        with error_prefix("--lpips"):
+            lpips = load_lpips(None if options.lpips == "fetch" else Path(options.lpips))
+    if options.against is not None:
+        with error_prefix("--against"):
+            against = graph_method(options.against)
+    return Metrics(lpips, against)
+
+
+def _methods(options: EvalOptions) -> list[tuple[str, Method]]:
+    """What is evaluated, by name."""
     from cisi_train import evaluate as evaluation
 
-    with option("--data"):
-        for folder in data:
-            evaluation.pictures_of(folder)
-    if style:
-        _report_style(data, ckpt, size, as_json)
-        return
-    metric = None
-    if lpips is not None:
-        from cisi_train.lpips import load_lpips
-
-        with option("--lpips"):
-            metric = load_lpips(None if lpips == "fetch" else Path(lpips))
-    methods: list[tuple[str, evaluation.Method]] = []
-    for name in baseline:
-        methods.append((name, evaluation.mean_method if name == "mean" else evaluation.opencv_method(name)))
-    for path in ckpt:
-        with option("--ckpt"):
+    methods: list[tuple[str, Method]] = [(name, evaluation.baseline_method(name)) for name in options.baseline]
+    for path in options.ckpt:
+        with error_prefix("--ckpt"):
             methods.append((path.name, evaluation.checkpoint_method(path)))
-    for path in onnx:
-        with option("--onnx"):
-            emulated = evaluation.is_emulated(path)
-            methods.append((path.name + _EMULATED * emulated, evaluation.graph_method(path)))
-    for path in run:
-        with option("--run"):
+    for path in options.onnx:
+        with error_prefix("--onnx"):
+            name = path.name + _EMULATED * evaluation.is_emulated(path)
+            methods.append((name, evaluation.graph_method(path)))
+    for path in options.run:
+        with error_prefix("--run"):
             methods.append((path.name + _AS_RUN, evaluation.run_method(path)))
-    reference = None
-    if against is not None:
-        with option("--against"):
-            reference = evaluation.graph_method(against)
-    results: list[evaluation.Evaluation] = []
-    rows = []
-    with option("--data"):
-        for folder in data:
-            for holes_name, hole_of in evaluation.hole_sets(holes, size).items():
+    return methods
+
+
+def _evaluate_all(options: EvalOptions, methods: list[tuple[str, Method]], metrics: Metrics) -> list[Evaluation]:
+    from cisi_train import evaluate as evaluation
+
+    results: list[Evaluation] = []
+    with error_prefix("--data"):
+        for folder in options.data:
+            for holes in evaluation.hole_sets(options.holes, options.size):
                 for name, method in methods:
-                    result = evaluation.evaluate(name, method, folder, holes_name, hole_of, metric, reference)
+                    result = evaluation.evaluate(name, method, folder, holes, metrics)
                     if name.endswith(_EMULATED):
                         result = dataclasses.replace(result, milliseconds=None)
                     results.append(result)
-                    if as_json:
-                        click.echo(json.dumps(dataclasses.asdict(results[-1])))
-                if sheet is not None:
-                    rows += evaluation.sheet_rows(methods, folder, hole_of, _SHEET_ROWS)
-    if not as_json:
-        click.echo(_table(results))
-    if sheet is not None:
-        with option("--sheet"):
-            write_picture(sheet, Picture(picture_sheet(rows)))
-        click.echo(f"{sheet}: original, input, {', '.join(name for name, _ in methods)}", err=True)
+                    if options.as_json:
+                        click.echo(json.dumps(dataclasses.asdict(result)))
+    return results
 
 
-def _table(results: list[evaluation.Evaluation]) -> str:
-    width = max(len("method"), *(len(result.method) for result in results))
-    shown = any(result.against_db is not None for result in results)
-    first = max(len("data"), *(len(result.data) for result in results))
+def _write_sheet(options: EvalOptions, methods: list[tuple[str, Method]]) -> None:
+    from cisi_runtime.pictures.picture import Picture
+    from cisi_runtime.pictures.sheet import picture_sheet
+    from cisi_runtime.pictures.writing import write_picture
+    from cisi_train import evaluate as evaluation
+
+    assert options.sheet is not None
+    rows = [
+        row
+        for folder in options.data
+        for holes in evaluation.hole_sets(options.holes, options.size)
+        for row in evaluation.sheet_rows(methods, folder, holes, _SHEET_ROWS)
+    ]
+    with error_prefix("--sheet"):
+        write_picture(options.sheet, Picture(picture_sheet(rows)))
+    click.echo(f"{options.sheet}: original, input, {', '.join(name for name, _ in methods)}", err=True)
+
+
+def _table(results: list[Evaluation]) -> str:
+    name_width = max(len("method"), *(len(result.method) for result in results))
+    data_width = max(len("data"), *(len(result.data) for result in results))
+    has_against = any(result.against_db is not None for result in results)
     lines = [
-        f"{'data':<{first}}  {'holes':<15}  {'method':<{width}}  {'n':>4}  {'L1':>7}  {'PSNR':>8}  {'SSIM':>5}  "
-        f"{'LPIPS':>5}  {'median':>8}{'  against' if shown else ''}"
+        f"{'data':<{data_width}}  {'holes':<15}  {'method':<{name_width}}  {'n':>4}  {'L1':>7}  {'PSNR':>8}  "
+        f"{'SSIM':>5}  {'LPIPS':>5}  {'median':>8}{'  against' if has_against else ''}"
     ]
     for result in results:
         lpips = "-" if result.lpips is None else f"{result.lpips:.3f}"
         lines.append(
-            f"{result.data:<{first}}  {result.holes:<15}  {result.method:<{width}}  {result.pictures:>4}  "
+            f"{result.data:<{data_width}}  {result.holes:<15}  {result.method:<{name_width}}  {result.pictures:>4}  "
             f"{result.l1_percent:>5.2f} %  {result.psnr_db:>5.2f} dB  {result.ssim:>5.3f}  {lpips:>5}  "
             + (f"{result.milliseconds:>5.0f} ms" if result.milliseconds is not None else f"{'-':>8}")
             + ("" if result.against_db is None else f"  {result.against_db:>4.1f} dB")
@@ -158,18 +195,18 @@ def _table(results: list[evaluation.Evaluation]) -> str:
     return "\n".join(lines)
 
 
-def _report_style(data: tuple[Path, ...], ckpt: tuple[Path, ...], size: int, as_json: bool) -> None:
+def _report_style(options: EvalOptions) -> None:
     from cisi_train.checkpoint import load_checkpoint
     from cisi_train.evaluate import pictures_of
     from cisi_train.style import style_report
 
-    for path in ckpt:
-        with option("--ckpt"):
+    for path in options.ckpt:
+        with error_prefix("--ckpt"):
             generator = load_checkpoint(path).generator()
-        for folder in data:
-            with option("--data"):
-                report = style_report(generator, pictures_of(folder), size)
-            if as_json:
+        for folder in options.data:
+            with error_prefix("--data"):
+                report = style_report(generator, pictures_of(folder), options.size)
+            if options.as_json:
                 click.echo(json.dumps({"data": str(folder), "ckpt": str(path), **dataclasses.asdict(report)}))
                 continue
             click.echo(

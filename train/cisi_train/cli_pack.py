@@ -1,21 +1,24 @@
-"""`cisi-pack`: photographs at the size that training reads, so that a folder travels and decodes quickly."""
+"""`cisi-pack`: photographs at the size that training reads, so that a folder copies and decodes quickly."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import click
 
-from cisi_runtime.command import option, run_command
-from cisi_runtime.errors import DataError, PictureError
+from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.errors import DataError, PictureError, error_prefix
 from cisi_runtime.files import make_folder
-from cisi_runtime.pictures import Picture, find_pictures, read_picture, resize_short_side
-from cisi_runtime.writing import write_picture
+from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.reading import find_pictures, read_picture
+from cisi_runtime.pictures.resizing import resize_short_side
+from cisi_runtime.pictures.writing import write_picture
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of photographs.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the small ones.")
+@click.option("--data", type=PATH, required=True, help="Folder of photographs.")
+@click.option("--out", type=PATH, required=True, help="Folder for the small ones.")
 @click.option(
     "--short-side",
     type=click.IntRange(64),
@@ -26,44 +29,55 @@ from cisi_runtime.writing import write_picture
 def pack(data: Path, out: Path, short_side: int) -> None:
     """Write a small JPEG (quality 95, no chroma subsampling) of each photograph, under the same name.
 
-    Training on them reads the same crops as on the originals, up to JPEG's loss, and holds out the same pictures where
-    the originals are called .jpg too. Photographs that are smaller already keep their size. Existing files are kept.
+    Training on them reads the same crops as on the originals, up to JPEG's loss, and holds out the same pictures if the
+    originals are .jpg files too. Smaller photographs keep their size. Existing files are kept.
     """
-    from tqdm import tqdm
-
     if out.resolve().is_relative_to(data.resolve()):
         raise click.UsageError(f"--out {out}: lies inside the folder of photographs, expected a place outside")
-    with option("--data"):
-        paths = find_pictures(data)
-        names = [path.relative_to(data).with_suffix(".jpg") for path in paths]
-        if not paths:
-            raise DataError(f"{data}: no pictures found")
-        twice = sorted({str(name) for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-        if twice:
-            raise DataError(f"{data}: several pictures would become {twice[0]}, expected names that differ")
+    with error_prefix("--data"):
+        targets = _targets(data, out)
+    existing, unreadable = _pack(targets, short_side)
+    size = sum(file.stat().st_size for file in out.rglob("*.jpg")) if out.is_dir() else 0
+    click.echo(f"{out}: {len(targets) - len(unreadable)} pictures, {size / 2**20:.1f} MiB")
+    if existing:
+        click.echo(f"{existing} of them were there already and are as they were, whatever their size", err=True)
+    for line in unreadable:
+        click.echo(f"left out: {line}", err=True)
+    if unreadable:
+        raise PictureError(f"--data: {len(unreadable)} of {len(targets)} pictures could not be read")
+
+
+def _targets(data: Path, out: Path) -> dict[Path, Path]:
+    """The file to write for each photograph. Raises DataError for no photographs, and for two with one target."""
+    paths = find_pictures(data)
+    if not paths:
+        raise DataError(f"{data}: no pictures found")
+    names = [path.relative_to(data).with_suffix(".jpg") for path in paths]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(f"{data}: several pictures would become {min(map(str, repeated))}, expected names that differ")
+    return {path: out / name for path, name in zip(paths, names, strict=True)}
+
+
+def _pack(targets: dict[Path, Path], short_side: int) -> tuple[int, list[str]]:
+    """Write those that do not exist. Returns how many existed, and the errors of those that cannot be read."""
+    from tqdm import tqdm
+
+    existing = 0
     unreadable: list[str] = []
-    kept = 0
-    for path, name in zip(tqdm(paths, unit="image", mininterval=1.0), names, strict=True):
-        target = out / name
+    for path, target in tqdm(targets.items(), unit="image", mininterval=1.0):
         if target.exists():
-            kept += 1
+            existing += 1
             continue
         try:
             rgb = read_picture(path).rgb
         except PictureError as error:
             unreadable.append(str(error))
             continue
-        with option("--out"):
+        with error_prefix("--out"):
             make_folder(target.parent)
             write_picture(target, Picture(resize_short_side(rgb, min(short_side, *rgb.shape[:2]))))
-    size = sum(file.stat().st_size for file in out.rglob("*.jpg")) if out.is_dir() else 0
-    click.echo(f"{out}: {len(paths) - len(unreadable)} pictures, {size / 2**20:.1f} MiB")
-    if kept:
-        click.echo(f"{kept} of them were there already and are as they were, whatever their size", err=True)
-    for line in unreadable:
-        click.echo(f"left out: {line}", err=True)
-    if unreadable:
-        raise PictureError(f"--data: {len(unreadable)} of {len(paths)} pictures could not be read")
+    return existing, unreadable
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What reading a damaged or foreign file of tensors may raise."""
+"""What PyTorch and NumPy may raise for a damaged or foreign file of tensors."""
 
 import pickle
 

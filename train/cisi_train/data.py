@@ -1,4 +1,4 @@
-"""A folder of photographs as training samples, each a pure function of the seed and the sample's number."""
+"""A folder of photographs as training samples. Each is a pure function of the seed and the sample's number."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from cisi_runtime.errors import DataError, PictureError
-from cisi_runtime.masks import random_hole
-from cisi_runtime.pictures import SUFFIXES, check_picture, find_pictures, read_picture, read_square, resize_short_side
+from cisi_runtime.pictures.masks import random_hole
+from cisi_runtime.pictures.picture import SUFFIXES
+from cisi_runtime.pictures.reading import check_picture, find_pictures, read_picture
+from cisi_runtime.pictures.resizing import read_square, resize_short_side
 
 # The paper's protocol: short side resized to 286, then a random crop of 256.
 _SHORT_SIDE_PER_CROP = 286 / 256
-_MOST_HELD_OUT = 60
+_MAX_HELD_OUT = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class PhotoFolder:
-    """The readable photographs below a folder, split into those to train on and those held out to select by.
+    """The readable photographs below a folder.
 
-    sha256 is over the relative names and sizes in bytes of all of them; unreadable: the errors of the others.
+    folder: the folder itself.
+    training: to train on.
+    held_out: to select the best weights by.
+    sha256: over the relative names and the sizes in bytes of all of them.
+    unreadable: the errors of the other files.
     """
 
     folder: Path
@@ -37,26 +43,27 @@ class PhotoFolder:
     unreadable: tuple[str, ...]
 
     def report(self) -> list[str]:
-        """What was found, in lines for people."""
-        found = f"{self.folder}: {len(self.training)} pictures to train on, {len(self.held_out)} held out"
+        """What is in the folder, in lines for people."""
+        summary = f"{self.folder}: {len(self.training)} pictures to train on, {len(self.held_out)} held out"
         if self.unreadable:
-            found += f", {len(self.unreadable)} left out"
-        return [found] + [f"left out: {reason}" for reason in self.unreadable]
+            summary += f", {len(self.unreadable)} left out"
+        return [summary] + [f"left out: {reason}" for reason in self.unreadable]
 
 
 def open_folder(folder: Path, categories: Sequence[str] = ()) -> PhotoFolder:
     """Find photographs, recursively, and decode each once: a truncated one would end a run hours later.
 
-    categories: only pictures of these scene categories (see `of_categories`); none: all. One in ten, at most 60, is
-    held out: those whose names hash lowest, so that the choice does not depend on order. Raises DataError when there
-    is no readable photograph.
+    categories: only pictures of these scene categories (see `of_categories`); empty: all.
+
+    One in ten, at most 60, is held out: those whose names have the lowest hashes, so the choice does not depend on
+    order. Raises DataError when there is no readable photograph.
     """
     good: list[Path] = []
     unreadable: list[str] = []
-    found = find_pictures(folder)
+    paths = find_pictures(folder)
     if categories:
-        found = of_categories(folder, found, categories)
-    for path in tqdm(found, desc="looking at pictures", unit="image", leave=False, mininterval=1.0):
+        paths = of_categories(folder, paths, categories)
+    for path in tqdm(paths, desc="looking at pictures", unit="image", leave=False, mininterval=1.0):
         try:
             check_picture(path)
         except PictureError as error:
@@ -70,7 +77,7 @@ def open_folder(folder: Path, categories: Sequence[str] = ()) -> PhotoFolder:
     for path in good:
         digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
     by_hash = sorted(good, key=lambda path: hashlib.sha256(path.relative_to(folder).as_posix().encode()).digest())
-    held_out = set(by_hash[: min(_MOST_HELD_OUT, len(good) // 10)])
+    held_out = set(by_hash[: min(_MAX_HELD_OUT, len(good) // 10)])
     return PhotoFolder(
         folder,
         tuple(path for path in good if path not in held_out),
@@ -83,10 +90,10 @@ def open_folder(folder: Path, categories: Sequence[str] = ()) -> PhotoFolder:
 def of_categories(folder: Path, paths: Sequence[Path], categories: Sequence[str]) -> list[Path]:
     """The pictures of some scene categories, in any layout of Places365-Standard.
 
-    A picture is of category `field` when a folder above it (below `folder`) is called `field` or `field-...`: that
-    fits `train/field-wild/1.jpg` as well as `data_256/f/field/wild/1.jpg`. Pictures named in a `places365_val.txt` in
-    `folder` or above it are sorted by that list and the `categories_places365.txt` beside it. Raises DataError for a
-    category without a picture.
+    A picture is of category `field` when a folder above it (below `folder`) is called `field` or `field-...`. That fits
+    `train/field-wild/1.jpg` and `data_256/f/field/wild/1.jpg`. Pictures named in a `places365_val.txt`, in `folder` or
+    above it, have the category that this list and the `categories_places365.txt` beside it give them. Raises DataError
+    for a category without a picture.
     """
     listed = _listed_categories(folder)
     by_category: dict[str, list[Path]] = {name: [] for name in categories}
@@ -115,7 +122,7 @@ def _listed_categories(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a list of two columns."""
+    """The lines of a list with two columns. Raises DataError for a line with another number of columns."""
     for number, line in enumerate(path.read_text().splitlines(), 1):
         parts = line.split()
         if parts and len(parts) != 2:
@@ -125,12 +132,14 @@ def _pairs(path: Path) -> Iterator[tuple[str, str]]:
 
 
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
-    """Sample n: a crop uint8 `[size, size, 3]` and a pair of hole masks bool `[2, size, size]` (True = hole), small on
-    their way to the training process; `decode_batch` makes of a batch what the networks take.
+    """Sample n: a crop uint8 `[size, size, 3]` and a pair of hole masks bool `[2, size, size]`, True = hole.
 
-    Photograph, crop, mirroring and holes depend on `seed` and n alone, so a resumed run sees what an uninterrupted one
-    would have seen, with any number of workers. permute_colours: red, green and blue of every other crop change places
-    at random, so that colours which are rare in photographs are not.
+    Samples are small on their way to the training process; `decode_batch` turns a batch into what the networks take.
+    Photograph, crop, mirroring and holes depend on `seed` and n alone. So a resumed run sees what an uninterrupted one
+    would have seen, with any number of workers.
+
+    permute_colours: exchange red, green and blue of every other crop at random, so that colours which are rare in
+        photographs are not rare in training.
     """
 
     def __init__(
@@ -157,8 +166,8 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
 
 
 def decode_batch(crops: Tensor, holes: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Crops uint8 `[N, S, S, 3]` and masks bool `[N, 2, S, S]` to `[N, 3, S, S]` in [-1, 1] and `[N, 2, 1, S, S]` in
-    {0, 1}, float32 on the device: the arithmetic of the runtime's codec."""
+    """Crops uint8 `[N, S, S, 3]` and masks bool `[N, 2, S, S]` to float32 on the device: `[N, 3, S, S]` in [-1, 1] and
+    `[N, 2, 1, S, S]` in {0, 1}. The arithmetic is that of the runtime's codec."""
     crops, holes = crops.to(device, non_blocking=True), holes.to(device, non_blocking=True)
     image = crops.permute(0, 3, 1, 2).float() / 127.5 - 1.0
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format

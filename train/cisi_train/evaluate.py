@@ -13,17 +13,21 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from cisi_runtime.backends.opening import is_engine, open_backend
-from cisi_runtime.backends.ort import OnnxRuntimeBackend, graph_contract, holds_float16
+from cisi_runtime.backends.base import Backend
+from cisi_runtime.backends.graph import read_graph
+from cisi_runtime.backends.ort import OnnxRuntimeBackend
+from cisi_runtime.backends.registry import is_engine, open_backend
 from cisi_runtime.errors import DataError
-from cisi_runtime.inpainter import Inpainter
-from cisi_runtime.masks import centre_hole, random_hole, strokes_of_area
+from cisi_runtime.inpainting.inpainter import Inpainter
+from cisi_runtime.inpainting.single_pass import SinglePassInpainter
 from cisi_runtime.metrics import agreement_db, hole_quality
-from cisi_runtime.pictures import SUFFIXES, find_pictures, read_square
-from cisi_runtime.rungs import runnable
-from cisi_runtime.self_check import check_on_this_cpu
-from cisi_runtime.sheet import show_hole
-from cisi_runtime.whole import WholePicture
+from cisi_runtime.parity.checks import cpu_runnable
+from cisi_runtime.parity.cpu_check import check_on_this_cpu
+from cisi_runtime.pictures.masks import centre_hole, random_hole, strokes_of_area
+from cisi_runtime.pictures.picture import SUFFIXES
+from cisi_runtime.pictures.reading import find_pictures
+from cisi_runtime.pictures.resizing import read_square
+from cisi_runtime.pictures.sheet import show_hole
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.inpaint import inpaint_pixels
 from cisi_train.lpips import Lpips
@@ -33,17 +37,40 @@ BoolArray = npt.NDArray[np.bool_]
 # Picture `[H, W, 3]` and hole mask `[H, W]` to the completed picture.
 Method = Callable[[UInt8Array, BoolArray], UInt8Array]
 
-# Pixels around the hole that OpenCV's methods look at, as in the published comparisons of data sets.
+# Radius of OpenCV's methods in pixels, as in the published comparisons of these data sets.
 _RADIUS = 5
-# Area of stroke masks, as parts of the picture.
+# Area of stroke masks, as fractions of the picture.
 _BRACKETS = ((0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))
 
 
 @dataclasses.dataclass(frozen=True)
+class HoleSet:
+    """Masks that are the same in every run. mask: of a picture's number, bool `[size, size]`."""
+
+    name: str
+    mask: Callable[[int], BoolArray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """What is measured beside L1, PSNR and SSIM. lpips: the metric. against: another method to compare results with."""
+
+    lpips: Lpips | None = None
+    against: Method | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Means over pictures. L1 in percent of 255, PSNR and SSIM over the hole; LPIPS (None: not asked for) of the whole
-    completed picture; milliseconds: the median of one picture, from pixels to pixels, None for an emulation, whose
-    time says nothing; against_db: PSNR over the hole against the result of another method (None: not asked for)."""
+    """Means over the pictures of a folder.
+
+    data, holes, method: names of folder, hole set and method.
+    pictures: their number.
+    l1_percent: over the hole, in percent of 255.
+    psnr_db, ssim: over the hole.
+    lpips: of the whole completed picture; None if not asked for.
+    milliseconds: median for one picture, from pixels to pixels; None for an emulation, whose time says nothing.
+    against_db: PSNR over the hole against the result of another method; None if not asked for.
+    """
 
     data: str
     holes: str
@@ -57,18 +84,17 @@ class Evaluation:
     against_db: float | None = None
 
 
-def hole_sets(kind: str, size: int) -> dict[str, Callable[[int], BoolArray]]:
-    """Sets of masks `[size, size]` of a kind by name, each a function of the picture's number: one set for centre holes
-    and rectangles, one for each bracket of area for strokes. The masks are the same in every run."""
+def hole_sets(kind: str, size: int) -> list[HoleSet]:
+    """Sets of masks `[size, size]`: one for "centre" and "rectangles", one for each bracket of area for "strokes"."""
     if kind == "centre":
-        return {"centre": lambda _: centre_hole(size, size)}
+        return [HoleSet("centre", lambda _: centre_hole(size, size))]
     if kind == "rectangles":
-        return {kind: lambda number: random_hole(size, size, np.random.default_rng([1, number]), kind)}
+        return [HoleSet(kind, lambda number: random_hole(size, size, np.random.default_rng([1, number]), kind))]
 
     def bracket(index: int) -> Callable[[int], BoolArray]:
         return lambda number: strokes_of_area(size, size, np.random.default_rng([2, index, number]), *_BRACKETS[index])
 
-    return {f"strokes {low:.0%}-{high:.0%}": bracket(index) for index, (low, high) in enumerate(_BRACKETS)}
+    return [HoleSet(f"strokes {low:.0%}-{high:.0%}", bracket(index)) for index, (low, high) in enumerate(_BRACKETS)]
 
 
 def pictures_of(folder: Path) -> list[Path]:
@@ -79,19 +105,10 @@ def pictures_of(folder: Path) -> list[Path]:
     return paths
 
 
-def evaluate(
-    name: str,
-    method: Method,
-    folder: Path,
-    holes: str,
-    hole_of: Callable[[int], BoolArray],
-    lpips: Lpips | None,
-    against: Method | None = None,
-) -> Evaluation:
-    """Every picture below a folder: short side resized to the masks' side (Lanczos), central square of it, mask
-    `hole_of(number)`.
+def evaluate(name: str, method: Method, folder: Path, holes: HoleSet, metrics: Metrics) -> Evaluation:
+    """Evaluate a method on every picture below a folder: short side resized to that of the masks, central square.
 
-    Raises DataError for a folder without pictures, PictureError for a picture that cannot be read: means over what
+    Raises DataError for a folder without pictures, PictureError for a picture that cannot be read: means over whatever
     happened to be readable could not be compared.
     """
     figures: list[tuple[float, ...]] = []
@@ -99,33 +116,41 @@ def evaluate(
     agreements: list[float] = []
     label = f"{folder.parent.name}/{folder.name}"
     for number, path in enumerate(tqdm(pictures_of(folder), desc=f"{label} {name}", unit="image", mininterval=1.0)):
-        hole_mask = hole_of(number)
+        hole_mask = holes.mask(number)
         truth = read_square(path, len(hole_mask))
         start = time.perf_counter()
         completed = method(truth, hole_mask)
         milliseconds = 1000.0 * (time.perf_counter() - start)
         figures.append((*dataclasses.astuple(hole_quality(completed, truth, hole_mask)), milliseconds))
-        if lpips is not None:
-            distances.append(lpips.of_pixels(completed, truth))
-        if against is not None:
-            agreements.append(agreement_db(completed, against(truth, hole_mask), hole_mask))
+        if metrics.lpips is not None:
+            distances.append(metrics.lpips.of_pixels(completed, truth))
+        if metrics.against is not None:
+            agreements.append(agreement_db(completed, metrics.against(truth, hole_mask), hole_mask))
     columns = np.array(figures).T
     l1_percent, psnr, ssim = (float(column.mean()) for column in columns[:3])
-    distance = float(np.mean(distances)) if lpips is not None else None
-    median = float(np.median(columns[3]))
-    agreement = float(np.mean(agreements)) if against is not None else None
-    return Evaluation(label, holes, name, len(figures), l1_percent, psnr, ssim, distance, median, agreement)
+    return Evaluation(
+        data=label,
+        holes=holes.name,
+        method=name,
+        pictures=len(figures),
+        l1_percent=l1_percent,
+        psnr_db=psnr,
+        ssim=ssim,
+        lpips=float(np.mean(distances)) if distances else None,
+        milliseconds=float(np.median(columns[3])),
+        against_db=float(np.mean(agreements)) if agreements else None,
+    )
 
 
 def sheet_rows(
-    methods: Sequence[tuple[str, Method]], folder: Path, hole_of: Callable[[int], BoolArray], rows: int
+    methods: Sequence[tuple[str, Method]], folder: Path, holes: HoleSet, rows: int
 ) -> list[list[UInt8Array]]:
     """Rows of original, input and each method's result, for pictures spread evenly over the folder."""
     paths = pictures_of(folder)
-    chosen = np.unique(np.linspace(0, len(paths) - 1, rows).round().astype(int))
+    numbers = np.unique(np.linspace(0, len(paths) - 1, rows).round().astype(int))
     sheet: list[list[UInt8Array]] = []
-    for number in chosen:
-        hole_mask = hole_of(int(number))
+    for number in numbers:
+        hole_mask = holes.mask(int(number))
         truth = read_square(paths[number], len(hole_mask))
         sheet.append([truth, show_hole(truth, hole_mask), *(method(truth, hole_mask) for _, method in methods)])
     return sheet
@@ -138,43 +163,53 @@ def checkpoint_method(path: Path) -> Method:
 
 
 def is_emulated(path: Path) -> bool:
-    """Whether `graph_method` can only emulate a graph, because it holds float16. An engine is none."""
-    return not is_engine(path) and holds_float16(graph_contract(path))
+    """Whether `graph_method` can only emulate a graph, because it holds float16. False for an engine."""
+    return not is_engine(path) and read_graph(path).contract.holds_float16
 
 
 def graph_method(path: Path) -> Method:
-    """An exported graph in ONNX Runtime; one that holds float16 emulated, and as it is written; an engine on its GPU.
-    Raises GraphError for an INT8 graph that this CPU does not run right, and what `TensorRtBackend` raises."""
+    """A graph in ONNX Runtime, or an engine on its GPU. A graph that holds float16 is emulated, as it is written.
+
+    Raises GraphError for an INT8 graph that this CPU does not run correctly, and what `TensorRtBackend` raises.
+    """
     if is_engine(path):
-        return WholePicture(open_backend(path)[0])
-    if is_emulated(path):
-        return WholePicture(OnnxRuntimeBackend(runnable(path.read_bytes()), optimise=False))
-    backend = OnnxRuntimeBackend(path)
-    warning = check_on_this_cpu(backend, path)
-    if warning is not None:
-        print(f"warning: {warning}", file=sys.stderr)
-    return WholePicture(backend)
+        return SinglePassInpainter(open_backend(path)[0])
+    info = read_graph(path)
+    if info.contract.holds_float16:
+        return SinglePassInpainter(OnnxRuntimeBackend(cpu_runnable(info), optimise=False))
+    backend = OnnxRuntimeBackend(info)
+    _warn_unless_checked(backend, path)
+    return SinglePassInpainter(backend)
 
 
 def run_method(path: Path) -> Method:
-    """A graph, engine or checkpoint as `cisi-run` uses it: in windows, and joined to what is around the hole. Raises as
-    `graph_method`."""
+    """A graph, engine or checkpoint as `cisi-run` uses it: in windows, blended into what is around the hole.
+
+    Raises as `graph_method`.
+    """
     inpainter = Inpainter(path)
-    warning = check_on_this_cpu(inpainter.backend, path)
-    if warning is not None:
-        print(f"warning: {warning}", file=sys.stderr)
+    _warn_unless_checked(inpainter.backend, path)
     return inpainter
 
 
-def mean_method(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
-    """The hole filled with the mean colour of the known pixels."""
+def baseline_method(name: str) -> Method:
+    """ "mean": the mean colour of the known pixels. "telea", "ns" (Navier-Stokes): OpenCV's inpainting."""
+    return _mean_colour if name == "mean" else _opencv_method(name)
+
+
+def _warn_unless_checked(backend: Backend, path: Path) -> None:
+    warning = check_on_this_cpu(backend, path)
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _mean_colour(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
     completed = image.copy()
     completed[hole_mask] = np.rint(image[~hole_mask].mean(axis=0)).astype(np.uint8)
     return completed
 
 
-def opencv_method(name: str) -> Method:
-    """OpenCV's inpainting, "telea" or "ns" (Navier-Stokes)."""
+def _opencv_method(name: str) -> Method:
     import cv2
 
     flag = {"telea": cv2.INPAINT_TELEA, "ns": cv2.INPAINT_NS}[name]

@@ -1,4 +1,4 @@
-"""A generator on pixels."""
+"""A generator applied to pixels."""
 
 from __future__ import annotations
 

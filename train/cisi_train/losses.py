@@ -1,6 +1,6 @@
-"""The losses, each a mean over images of per-image means, so that two processes give the gradients of one.
+"""The losses. Each is a mean over images of per-image means, so that two processes give the gradients of one.
 
-Equations are those of the paper; what its text leaves damaged is settled by the design.
+Equation numbers are those of the paper.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-# Paper, section "Implementation Details": weight of the missing region; the known region has weight 1.
+# Weight of the hole; the known region has weight 1 (paper, section "Implementation Details").
 HOLE_WEIGHT = 5.0
-# Mean absolute difference of two images' style codes up to which `style_spread` pushes them apart.
+# `style_spread` pushes two images' style codes apart up to this mean absolute difference.
 _STYLE_MARGIN = 1.0
-# Mean and standard deviation, over 320 crops of open/train (half with their colours permuted), of what `style_colour`
-# reads from a picture in [-1, 1]: brightness, red minus blue, green minus the mean of both, contrast.
+# Mean and standard deviation of what `style_colour` reads from a picture in [-1, 1]: brightness, red minus blue, green
+# minus the mean of both, contrast. Measured on 320 crops of open/train, half of them with permuted colours.
 _COLOUR_MEAN, _COLOUR_STD = (-0.11, 0.0, 0.0, 0.41), (0.30, 0.30, 0.18, 0.13)
 
 
@@ -44,9 +44,9 @@ def perceptual_l1(
 def latent_l1(code: Tensor, target: Tensor) -> Tensor:
     """Latent loss: `mean(|code - target|)` for content `[N, C, h, w]` or style `[N, S]` codes; a scalar.
 
-    Whether the target gets a gradient is the caller's choice. Content: no, SCE is held fixed. Style: yes, both codes
-    come from the one style encoder; with a detached target each step scales both up, and the codes grew to 1e10
-    within 150 steps.
+    The caller decides whether the target gets a gradient. Content: no, SCE is held fixed. Style: yes, both codes come
+    from the one style encoder. With a detached target each step scaled both up, and the codes grew to 1e10 within 150
+    steps.
     """
     return (code.float() - target.float()).abs().mean()
 
@@ -54,10 +54,12 @@ def latent_l1(code: Tensor, target: Tensor) -> Tensor:
 def style_spread(style: Tensor) -> Tensor:
     """Style codes of different images must differ: `mean(max(0, 1 - mean|s_a - s_b|))` over pairs of a batch.
 
-    Not in the paper. Its latent loss pulls the codes of one image together and nothing holds those of two images
-    apart, so the codes of all shrink towards one point (measured: their spread halved in 200 steps at weight 1). This
-    is the repelling half of a contrastive loss (Hadsell, Chopra and LeCun 2006). style `[N, S]`; images 2k and 2k + 1
-    are a pair, so that the loss of a batch is the mean of those of its even parts; an odd last image counts 0.
+    Not in the paper. Its latent loss pulls the codes of one image together, and nothing holds those of two images
+    apart, so all codes shrink towards one point (measured: their spread halved in 200 steps at weight 1). This is the
+    repelling half of a contrastive loss (Hadsell, Chopra and LeCun 2006).
+
+    style: `[N, S]`. Images 2k and 2k + 1 are a pair, so the loss of a batch is the mean over its even parts. An odd
+        last image counts 0.
     """
     codes = style.float()[: len(style) // 2 * 2]
     apart = (codes[0::2] - codes[1::2]).abs().mean(dim=1)
@@ -68,24 +70,26 @@ def style_alignment(style: Tensor) -> Tensor:
     """Style codes must differ in more than one way: mean `cos^2` of the angle between the differences of two pairs.
 
     Not in the paper. Codes that are only pushed apart (`style_spread`) may all lie on a line: after 1,300 steps three
-    of eight dimensions carried 98 % of the variance, brightness and red against blue, and red pictures were filled
-    with orange. The loss is 1 on a line and 1/S for codes that vary alike in all S dimensions. style `[N, S]`; images
-    4k to 4k + 3 make two pairs, and a rest of the batch counts 0: of several processes each needs a multiple of four
-    images to give the gradients of one.
+    of eight dimensions carried 98 % of the variance, brightness and red against blue, and red pictures were filled with
+    orange. The loss is 1 on a line and 1/S for codes that vary equally in all S dimensions.
+
+    style: `[N, S]`. Images 4k to 4k + 3 make two pairs, and the rest of a batch counts 0. So each of several processes
+    needs a multiple of four images to give the gradients of one.
     """
     codes = style.float()[: len(style) // 4 * 4]
-    one, other = codes[0::4] - codes[1::4], codes[2::4] - codes[3::4]
-    aligned = cosine_similarity(one, other, dim=1).square()
+    first, second = codes[0::4] - codes[1::4], codes[2::4] - codes[3::4]
+    aligned = cosine_similarity(first, second, dim=1).square()
     return 4.0 * aligned.sum() / len(style)
 
 
 def style_colour(style: Tensor, image: Tensor) -> Tensor:
     """Four numbers of the style code are the picture's colour: `mean|s_k - c_k|`, k = 0 to 3.
 
-    Not in the paper. c is brightness, red minus blue, green minus the mean of both, and contrast, each with mean 0 and
-    standard deviation 1. Without this loss codes tell the first two (R^2 0.98 of a least-squares fit) and the last
-    (0.69), but nothing of the third (0.04): red and sand were one code, and a red carpet was filled with sand. style
-    `[N, S]` of complete images `[N, 3, H, W]` in [-1, 1]; S at least 4; a scalar.
+    Not in the paper. c is brightness, red minus blue, green minus the mean of both, and contrast, each scaled to mean 0
+    and standard deviation 1. Without this loss the codes hold the first two (R^2 0.98 of a least-squares fit) and the
+    last (0.69), but nothing of the third (0.04): red and sand had one code, and a red carpet was filled with sand.
+
+    style: `[N, S]`, S at least 4, of complete images `[N, 3, H, W]` in [-1, 1]. Returns a scalar.
     """
     pixels = image.float()
     red, green, blue = pixels.mean(dim=(2, 3)).unbind(dim=1)

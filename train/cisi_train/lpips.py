@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from cisi_train.published import fetch, read_weights
 
-# torchvision's AlexNet and the linear heads of the authors' package; file names carry or are given their hashes.
+# torchvision's AlexNet and the linear heads of the authors' package, each with how its SHA-256 begins.
 ALEXNET = ("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", "7be5be79")
 HEADS = (
     "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/alex.pth",
     "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
 )
 
-# Of torchvision's `features`: number, channels in and out, kernel, stride, padding; max pooling (3, stride 2) before?
+# Convolutions of torchvision's `features`: number, channels in and out, kernel, stride, padding, and whether a max
+# pooling (3, stride 2) precedes it.
 _CONVS = (
     (0, 3, 64, 11, 4, 2, False),
     (3, 64, 192, 5, 1, 2, True),
@@ -51,8 +52,8 @@ class Lpips(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """See the class."""
         distance = torch.zeros(len(a))
-        for one, other, head in zip(self._directions(a), self._directions(b), self.heads, strict=True):
-            distance = distance + ((one - other).square() * head).sum(dim=1).mean(dim=(1, 2))
+        for map_a, map_b, head in zip(self._directions(a), self._directions(b), self.heads, strict=True):
+            distance = distance + ((map_a - map_b).square() * head).sum(dim=1).mean(dim=(1, 2))
         return distance
 
     def _directions(self, image: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Several processes that train as one, each on its part of the batch (started by torchrun), or just this one."""
+"""Several processes that train as one, each on its part of the batch (started by torchrun); or only this one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 
 
 class Processes:
-    """What the processes of a run have in common. Under torchrun (it sets WORLD_SIZE) they join on construction:
-    NCCL between GPUs, one for each process, else Gloo."""
+    """The processes of a run. Under torchrun, which sets WORLD_SIZE, they join on construction: by NCCL between GPUs,
+    one for each process, otherwise by Gloo."""
 
     def __init__(self, device: str) -> None:
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
@@ -30,8 +30,8 @@ class Processes:
         return self.rank == 0
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over the processes: as losses are means over images, that is the gradient
-        of the whole batch. In one message; all processes must hold gradients of the same parameters."""
+        """Replace each gradient by its mean over the processes, in one message. Losses are means over images, so that
+        is the gradient of the whole batch. All processes must hold gradients of the same parameters."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.count == 1 or not gradients:
             return
@@ -42,7 +42,7 @@ class Processes:
             gradient.copy_(part.view_as(gradient))
 
     def agree(self, *, stop: bool, progress: float) -> tuple[bool, float]:
-        """Whether any process wants to stop, and the first one's progress: all act alike, at the same step."""
+        """Whether any process wants to stop, and the first one's progress, so that all act alike at the same step."""
         if self.count == 1:
             return stop, progress
         message = torch.tensor([float(stop), progress if self.is_first else 0.0], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Weights that others have published: from a file that the user names, or from their own address, hash checked."""
+"""Weights that others have published: from a file that the user names, or from their own address with a hash check."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from cisi_train.damage import DAMAGE
 
 
 def read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The named tensors of a `.npz` or PyTorch file, as float32; nothing in the file is executed.
+    """The named tensors of a `.npz` or PyTorch file as float32. Nothing in the file is executed.
 
     Raises WeightsError for a file that is missing, damaged, or does not hold them in these shapes.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
-        found = _read_npz(path, shapes) if path.suffix == ".npz" else _read_torch(path)
+        tensors = _read_npz(path, shapes) if path.suffix == ".npz" else _read_torch(path)
     except (*DAMAGE, zipfile.BadZipFile, zlib.error) as error:
-        raise WeightsError(f"{path}: cannot be read as weights: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
     for name, shape in shapes.items():
-        if name not in found or tuple(found[name].shape) != shape:
-            what = f"has shape {tuple(found[name].shape)}" if name in found else "is missing"
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            what = f"has shape {tuple(tensors[name].shape)}" if name in tensors else "is missing"
             raise WeightsError(f"{path}: {name} {what}, expected {shape}")
-    return {name: found[name].float() for name in shapes}
+    return {name: tensors[name].float() for name in shapes}
 
 
 def fetch(url: str, sha256_start: str) -> Path:
-    """Download a file once into a folder of ours in PyTorch's cache and check the beginning of its SHA-256.
+    """Download a file once, into a folder of ours in PyTorch's cache, and check how its SHA-256 begins.
 
-    Raises WeightsError without a connection or for another file than the one expected; a damaged copy is removed.
+    Raises WeightsError without a connection, and for a file that is not the expected one. A damaged copy is removed.
     """
     path = Path(torch.hub.get_dir()) / "cisi-net" / url.rsplit("/", 1)[1]
     try:

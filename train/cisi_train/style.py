@@ -1,4 +1,4 @@
-"""Whether the style of a network is alive: do codes differ between pictures, and does the decoder heed them?"""
+"""Whether a network uses its style code: do codes differ between pictures, and does the decoder follow them?"""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from cisi_runtime.codec import decode_pixels, levels
-from cisi_runtime.masks import centre_hole
-from cisi_runtime.pictures import read_square
+from cisi_runtime.pictures.masks import centre_hole
+from cisi_runtime.pictures.resizing import read_square
 from cisi_train.network import Generator, corrupt
 
 _BATCH = 8
@@ -18,12 +18,15 @@ _BATCH = 8
 
 @dataclasses.dataclass(frozen=True)
 class StyleReport:
-    """Over the pictures of a folder, with the centre hole.
+    """Measured over the pictures of a folder, with the centre hole.
 
-    spread: standard deviation of the codes of complete pictures, mean over the code's dimensions; between: mean
-    `|s_a - s_b|` of each picture and the next; within: mean `|s_corrupt - s_complete|` of each picture (small against
-    `between`: the code says which picture it is, hole or not); swap_levels: mean change of the hole's pixels, in grey
-    levels of 255, when each picture is rendered in the next one's style.
+    pictures: their number.
+    spread: standard deviation of the codes of complete pictures, mean over the code's dimensions.
+    between: mean `|s_a - s_b|` of each picture and the next.
+    within: mean `|s_corrupt - s_complete|` of each picture. When it is small against `between`, the code tells which
+        picture it is, with or without the hole.
+    swap_levels: mean change of the hole's pixels, in grey levels of 255, when each picture is rendered in the next
+        one's style.
     """
 
     pictures: int
@@ -48,8 +51,8 @@ def style_report(generator: Generator, paths: list[Path], size: int) -> StyleRep
         style, complete = torch.cat(codes), torch.cat(complete_codes)
         changes = []
         parts = (torch.split(x, _BATCH) for x in (style, style.roll(1, 0)))
-        for content, own, other in zip(contents, *parts, strict=True):
-            pair = [levels(generator.decoder(content, code).numpy())[..., hole] for code in (own, other)]
+        for content, codes_here, codes_next in zip(contents, *parts, strict=True):
+            pair = [levels(generator.decoder(content, code).numpy())[..., hole] for code in (codes_here, codes_next)]
             changes.append(np.abs(pair[0] - pair[1]).mean(axis=(1, 2)))
     return StyleReport(
         pictures=len(paths),

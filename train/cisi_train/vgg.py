@@ -17,7 +17,7 @@ URL, SHA256_START = "https://download.pytorch.org/models/vgg16-397923af.pth", "3
 _STAGES = ((0, 2), (5, 7), (10, 12, 14))
 _WIDTHS = (64, 128, 256)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Of the mask after its way through the network: above, a feature counts as hole (design; the paper says "a threshold").
+# Of the mask after its way through the network: above, a feature counts as hole (the paper says "a threshold").
 _HOLE_THRESHOLD = 0.5
 
 

@@ -1,92 +1,105 @@
-"""The small interface that every backend has."""
+"""The interface that every backend has."""
 
 from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from cisi_runtime.codec import decode_pixels
 from cisi_runtime.contract import Contract
+from cisi_runtime.errors import GraphError
+from cisi_runtime.face import BatchSize
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
-
-
-def graph_inputs(contract: Contract, image: UInt8Array, hole_mask: BoolArray) -> dict[str, npt.NDArray[Any]]:
-    """Pixels uint8 `[N, H, W, 3]` and hole mask bool `[N, H, W]` (True = hole) as the inputs of a graph's face, by
-    name."""
-    if contract.face == "uint8":
-        arrays: tuple[npt.NDArray[Any], npt.NDArray[Any]] = (image, hole_mask.astype(np.uint8) * np.uint8(255))
-    else:
-        arrays = (decode_pixels(image), hole_mask[:, None].astype(np.float32))
-    return dict(zip(contract.inputs, arrays, strict=True))
+# Stands for "no upper bound" where a number is needed; no picture or batch is that large.
+_UNBOUNDED = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
 class FixedShape:
-    """Batch, height and width that a graph was exported for; None: any that the contract allows."""
+    """Batch, height and width that a graph was exported for; None where it takes any that the contract allows."""
 
     batch: int | None = None
     height: int | None = None
     width: int | None = None
 
-    def takes(self, shape: tuple[int, ...]) -> bool:
-        """Whether a batch, height and width (the first three of `shape`) are these."""
-        return all(own in (None, given) for own, given in zip(dataclasses.astuple(self), shape, strict=False))
+    @property
+    def sides(self) -> tuple[int | None, int | None, int | None]:
+        """Batch, height and width as a tuple."""
+        return self.batch, self.height, self.width
 
-    def limits(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        """Least and most batch, height and width; without bound is 1, and more than anybody has."""
-        own = dataclasses.astuple(self)[:3]
-        least, most = (tuple(side or free for side in own) for free in (1, 1 << 30))
-        return (least[0], least[1], least[2]), (most[0], most[1], most[2])
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether the graph takes a batch, height and width: the first three of `shape`."""
+        return all(fixed in (None, side) for fixed, side in zip(self.sides, shape, strict=False))
+
+    def limits(self) -> tuple[BatchSize, BatchSize]:
+        """Smallest and largest batch, height and width. Where there is no bound: 1, and 2**30."""
+        smallest, largest = (tuple(side or free for side in self.sides) for free in (1, _UNBOUNDED))
+        return (smallest[0], smallest[1], smallest[2]), (largest[0], largest[1], largest[2])
 
     def __str__(self) -> str:
-        batch, height, width = (side if side is not None else "any" for side in dataclasses.astuple(self))
+        batch, height, width = (side if side is not None else "any" for side in self.sides)
         return f"batch {batch}, width {width}, height {height}"
 
 
 class Backend(ABC):
-    """A loaded graph. `run` checks what it is given; a backend implements `_run`."""
+    """A loaded graph, engine or checkpoint. A context manager: leaving it closes the backend.
+
+    `run` checks its arguments. A backend implements `_run` and `_close`.
+    """
 
     def __init__(self, name: str, contract: Contract, fixed: FixedShape) -> None:
         self.name = name
         self.contract = contract
         self.fixed = fixed
+        self._is_closed = False
 
     def run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run the graph on arrays of its own face (see `Contract`). Raises ValueError for another dtype or shape."""
+        """Run on arrays in the layout of the contract's face (see `Contract.io`).
+
+        Raises ValueError for another dtype, shape or size, GraphError after `close`.
+        """
         self._check(image, hole_mask)
         return self._run(image, hole_mask)
 
     def run_pixels(self, image: UInt8Array, hole_mask: BoolArray) -> npt.NDArray[Any]:
-        """Run on uint8 `[N, H, W, 3]` and bool `[N, H, W]` (True = hole), whatever the graph's face is; the result is
-        as the graph gives it: uint8 `[N, H, W, 3]`, or float32 `[N, 3, H, W]` in [-1, 1]."""
-        inputs = graph_inputs(self.contract, image, hole_mask)
-        return self.run(*(inputs[name] for name in self.contract.inputs))
+        """Run on uint8 `[N, H, W, 3]` and bool `[N, H, W]` (True = hole), whatever the face is. The result is in the
+        face's layout: uint8 `[N, H, W, 3]`, or float32 `[N, 3, H, W]` in [-1, 1]."""
+        return self.run(*self.contract.io.inputs(image, hole_mask).values())
+
+    def close(self) -> None:
+        """Release memory and handles. The backend cannot be used afterwards; closing it again does nothing."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @abstractmethod
     def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]: ...
 
+    @abstractmethod
+    def _close(self) -> None: ...
+
     def _check(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> None:
-        pixels = self.contract.face == "uint8"
-        dtype = np.dtype(np.uint8 if pixels else np.float32)
-        for name, array in zip(self.contract.inputs, (image, hole_mask), strict=True):
-            if array.dtype != dtype:
-                raise ValueError(f"{name}: expected {dtype}, got {array.dtype}")
-        if image.ndim != 4 or image.shape[3 if pixels else 1] != 3:
-            raise ValueError(f"image: expected {'[N, H, W, 3]' if pixels else '[N, 3, H, W]'}, got {image.shape}")
-        batch, height, width = image.shape[:3] if pixels else (image.shape[0], *image.shape[2:])
-        expected = (batch, height, width) if pixels else (batch, 1, height, width)
-        if hole_mask.shape != expected:
-            raise ValueError(f"hole_mask: expected {expected} for this image, got {hole_mask.shape}")
-        if not self.fixed.takes((batch, height, width)):
+        if self._is_closed:
+            raise GraphError(f"{self.name}: the backend is closed")
+        batch, height, width = self.contract.io.check(image, hole_mask)
+        if not self.fixed.accepts((batch, height, width)):
             raise ValueError(f"image: the graph takes {self.fixed}, got batch {batch}, width {width}, height {height}")
-        multiple, least = self.contract.size_multiple, self.contract.min_size
-        if any(side % multiple or side < least for side in (height, width)):
+        multiple, min_size = self.contract.size_multiple, self.contract.min_size
+        if any(side % multiple or side < min_size for side in (height, width)):
             raise ValueError(
-                f"image: expected sides that are multiples of {multiple}, {least} or more, got {height}x{width}"
+                f"image: expected sides that are multiples of {multiple}, {min_size} or more, got {height}x{width}"
             )

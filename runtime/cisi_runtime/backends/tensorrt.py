@@ -14,33 +14,32 @@ from cisi_runtime.backends.gpu import GpuBackend, face_tensors
 from cisi_runtime.cuda.driver import find_gpu
 from cisi_runtime.cuda.memory import Memory, open_memory
 from cisi_runtime.cuda.runner import Enqueue, Runner, Tensor
-from cisi_runtime.engines.loading import check_gpu, check_installation
+from cisi_runtime.engines.compatibility import check_gpu, check_installation
 from cisi_runtime.engines.options import FLAVOURS, Profile, Size
 from cisi_runtime.engines.sidecar import Sidecar, load_engine
 from cisi_runtime.errors import CudaError, EngineError
-from cisi_runtime.files import whole_file
+from cisi_runtime.face import BatchSize
+from cisi_runtime.files import atomic_file
 
 
 @dataclasses.dataclass(frozen=True)
 class EngineShape(FixedShape):
-    """What an engine takes: what its graph takes, within its optimisation profile."""
+    """What an engine takes: what its graph takes, within the optimisation profile."""
 
     profile: Profile = dataclasses.field(default_factory=Profile)
 
-    def takes(self, shape: tuple[int, ...]) -> bool:
-        """Whether a batch, height and width (the first three of `shape`) are within."""
-        fixed = FixedShape(self.batch, self.height, self.width)
-        is_free = None in (self.batch, self.height, self.width)
-        return fixed.takes(shape) and (not is_free or self.profile.takes(Size(*shape[:3])))
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether the engine takes a batch, height and width: the first three of `shape`."""
+        is_free = None in self.sides
+        return super().accepts(shape) and (not is_free or self.profile.accepts(Size(*shape[:3])))
 
-    def limits(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-        """As the graph's, within the profile."""
-        profile = self.profile.limited((self.batch, self.height, self.width))
-        least, most = profile.least, profile.most
-        return (least.batch, least.height, least.width), (most.batch, most.height, most.width)
+    def limits(self) -> tuple[BatchSize, BatchSize]:
+        """Smallest and largest batch, height and width: the graph's, within the profile."""
+        profile = self.profile.limited(self.sides)
+        return profile.min.sides, profile.max.sides
 
     def __str__(self) -> str:
-        if None not in (self.batch, self.height, self.width):
+        if None not in self.sides:
             return super().__str__()
         return f"BATCHxWIDTHxHEIGHT {self.profile}"
 
@@ -48,8 +47,11 @@ class EngineShape(FixedShape):
 class TensorRtBackend(GpuBackend):
     """An engine that `cisi-build` wrote, on the first GPU.
 
-    Its library, version and card are checked before a byte is deserialised. runtime_cache: file in which TensorRT-RTX
-    keeps what it compiled for this card. Raises EngineError and CudaError.
+    Library, version and card are checked before a byte is deserialised.
+
+    runtime_cache: file in which TensorRT-RTX keeps what it compiled for this card.
+
+    Raises EngineError and CudaError.
     """
 
     def __init__(self, engine: bytes, sidecar: Sidecar, *, runtime_cache: Path | None = None) -> None:
@@ -69,7 +71,7 @@ class TensorRtBackend(GpuBackend):
 
     @classmethod
     def open(cls, path: Path) -> TensorRtBackend:
-        """An engine file with its sidecar. Raises as the class, naming the file."""
+        """Load an engine file with its sidecar. Raises as the class, naming the file."""
         engine, sidecar = load_engine(path)
         cache = path.with_name(path.name + ".runtime") if os.access(path.parent, os.W_OK) else None
         try:
@@ -79,8 +81,8 @@ class TensorRtBackend(GpuBackend):
 
 
 class _Engine:
-    """A deserialised engine, which makes an execution context for each shape: a captured graph must stay valid while
-    another shape runs."""
+    """A deserialised engine. It makes an execution context for each shape, because a captured graph must stay valid
+    while another shape runs."""
 
     def __init__(self, engine: bytes, sidecar: Sidecar, runtime_cache: Path | None, memory: Memory) -> None:
         self._stream = memory.stream
@@ -108,7 +110,7 @@ class _Engine:
         self._cache: Any = None
         if self._is_rtx:
             self._config, self._cache = self._runtime_config()
-        # One piece of scratch memory for the contexts of all shapes: they never run at the same time.
+        # The contexts of all shapes share one piece of scratch memory: they never run at the same time.
         self._scratch_bytes = max(1, int(self._engine.get_device_memory_size_for_profile_v2(0)))
         self._scratch = memory.device(self._scratch_bytes)
 
@@ -135,7 +137,7 @@ class _Engine:
             nonlocal is_new
             if not context.execute_async_v3(stream):
                 raise CudaError(f"execute_async_v3 failed: {self._reason()}")
-            # The first run compiled what was missing; later ones may be captures, in which nothing else may be called.
+            # The first run compiles what is missing. Later runs may be captures, in which nothing else may be called.
             if is_new:
                 is_new = False
                 self._save_cache()
@@ -145,13 +147,13 @@ class _Engine:
         return enqueue
 
     def _runtime_config(self) -> tuple[Any, Any]:
-        """TensorRT-RTX compiles its kernels on the card: for each shape at once, not later in the background, so that
-        a captured graph holds the good ones; and keeps them."""
+        """TensorRT-RTX compiles its kernels on the card. EAGER compiles them for each shape at once instead of later in
+        the background, so that a captured graph holds the final ones; the cache keeps them."""
         config = self._engine.create_runtime_config()
         config.dynamic_shapes_kernel_specialization_strategy = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
         cache = config.create_runtime_cache()
         if self._cache_file is not None and self._cache_file.is_file():
-            # What is of another card or version is not taken over, and compiled anew.
+            # Entries of another card or version are ignored and compiled again.
             cache.deserialize(self._cache_file.read_bytes())
         config.set_runtime_cache(cache)
         config.set_execution_context_allocation_strategy(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
@@ -162,7 +164,7 @@ class _Engine:
             return
         compiled = bytes(self._cache.serialize())
         if not self._cache_file.is_file() or self._cache_file.stat().st_size != len(compiled):
-            with whole_file(self._cache_file) as temporary:
+            with atomic_file(self._cache_file) as temporary:
                 temporary.write_bytes(compiled)
 
     def _reason(self) -> str:

@@ -18,8 +18,8 @@ from cisi_runtime.errors import CudaError
 
 # Puts the work of one shape into a stream (its handle). It must not allocate, nor wait for anything.
 Enqueue = Callable[[int], None]
-# Captured graphs, with the scratch memory of what they captured, of the shapes used last.
-_MOST_PLANS = 8
+# Shapes whose captured graphs, and scratch memory, are kept: those used last.
+_MAX_PLANS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +32,16 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        """Of all elements."""
+        """Bytes of all elements."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceArray:
-    """An array in device memory, in C order, for every library that reads `__cuda_array_interface__` (PyTorch, CuPy,
-    Numba). It lies in the runner's own buffer: the next call writes over it."""
+    """An array in device memory, in C order, for libraries that read `__cuda_array_interface__` (PyTorch, CuPy, Numba).
+
+    It lies in the runner's own buffer: the next call overwrites it.
+    """
 
     address: int
     tensor: Tensor
@@ -57,23 +59,32 @@ class DeviceArray:
 
 @dataclasses.dataclass
 class _Plan:
-    """What one shape needs: the host arrays, the work, and its two captures: with copies from and to the host, and
-    without."""
+    """What one shape needs.
+
+    inputs, outputs: views of the pinned host buffers.
+    enqueue: puts the work into a stream.
+    with_copies: captured graph of the work and the copies from and to the host.
+    without_copies: captured graph of the work alone.
+    """
 
     inputs: list[npt.NDArray[Any]]
     outputs: list[npt.NDArray[Any]]
     enqueue: Enqueue
-    whole: CapturedGraph | None = None
-    bare: CapturedGraph | None = None
+    with_copies: CapturedGraph | None = None
+    without_copies: CapturedGraph | None = None
 
 
 class Runner:
-    """Copy in, work, copy out on one stream: pinned and device buffers of the largest size are allocated once, and each
-    shape's three steps are captured in one CUDA graph, after a run that warms up.
+    """Copy in, work, copy out on one stream.
 
-    make: given the input and output tensors of a shape and the device address of each by name, returns what puts its
-    work into a stream; whatever that needs must live as long as it does. capture=False: work that cannot be captured,
-    or captures itself. Calls from several threads take turns. Raises CudaError.
+    Pinned and device buffers of the largest size are allocated once. After a warm-up run the three steps of a shape are
+    captured in one CUDA graph. Calls from several threads take turns. Raises CudaError.
+
+    memory: the runner closes it.
+    largest_inputs, largest_outputs: tensors that the buffers must hold.
+    make: takes the input and output tensors of a shape and their device addresses by name; returns what puts the work
+        into a stream, and keeps alive what that needs.
+    capture: False for work that cannot be captured, or captures itself.
     """
 
     def __init__(
@@ -101,43 +112,44 @@ class Runner:
             raise
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]], outputs: Sequence[Tensor]) -> list[npt.NDArray[Any]]:
-        """Inputs by name, outputs as they will be for these; returns copies of the outputs, in order."""
+        """Run on host arrays. inputs: by name. outputs: the tensors that come out for them. Returns copies, in
+        order."""
         tensors = [Tensor(name, inputs[name].shape, inputs[name].dtype) for name in self._input_names]
         with self._turn():
             plan = self._plan(tensors, outputs)
             for array, name in zip(plan.inputs, self._input_names, strict=True):
                 np.copyto(array, inputs[name])
-            if plan.whole is not None:
-                plan.whole.launch(self.memory.stream)
+            if plan.with_copies is not None:
+                plan.with_copies.launch(self.memory.stream)
             else:
                 self._steps(plan)
             self.memory.synchronise()
             return [array.copy() for array in plan.outputs]
 
     def run_on_device(self, inputs: Mapping[str, Any], outputs: Sequence[Tensor]) -> list[DeviceArray]:
-        """As `run`, for objects with `__cuda_array_interface__`, in C order: nothing passes through the
-        host. The pixels are copied on the device into the buffers that the captured work reads."""
-        given = [on_device(name, inputs[name]) for name in self._input_names]
+        """As `run`, for objects with `__cuda_array_interface__` in C order. Nothing passes through the host: pixels are
+        copied on the device into the buffers that the captured work reads."""
+        arrays = [on_device(name, inputs[name]) for name in self._input_names]
         with self._turn():
-            plan = self._plan([tensor for tensor, _, _ in given], outputs)
-            for tensor, source, stream in given:
+            plan = self._plan([tensor for tensor, _, _ in arrays], outputs)
+            for tensor, source, stream in arrays:
                 if stream is not None:
                     wait_for(stream, self.memory.stream)
                 self.memory.copy_on_device(self._device[tensor.name], source, tensor.nbytes)
-            if plan.bare is not None:
-                plan.bare.launch(self.memory.stream)
+            if plan.without_copies is not None:
+                plan.without_copies.launch(self.memory.stream)
             else:
                 plan.enqueue(self.memory.stream)
             self.memory.synchronise()
             return [DeviceArray(self._device[tensor.name], tensor) for tensor in outputs]
 
     def warm_up(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        """Make ready for a shape, so that its first call is as quick as the others."""
+        """Prepare a shape, so that its first call is as quick as the rest."""
         with self._turn():
             self._plan(inputs, outputs)
 
     def close(self) -> None:
-        """Free everything; the runner cannot be used any more."""
+        """Free everything. The runner cannot be used afterwards."""
         with self._turn():
             for plan in self._plans.values():
                 _close(plan)
@@ -161,21 +173,21 @@ class Runner:
         for tensor in key:
             if tensor.nbytes > self._host[tensor.name].nbytes:
                 raise CudaError(f"{tensor.name}: shape {tensor.shape} is larger than the buffers made for it")
-        while len(self._plans) >= _MOST_PLANS:
+        while len(self._plans) >= _MAX_PLANS:
             _close(self._plans.popitem(last=False)[1])
         plan = _Plan(
             [self._view(tensor) for tensor in inputs],
             [self._view(tensor) for tensor in outputs],
             self._make(key, self._device),
         )
-        # Whatever is allocated or compiled at the first run must not fall into a capture.
+        # A first run allocates and compiles, which must not happen within a capture.
         for array in plan.inputs:
             array.fill(0)
         self._steps(plan)
         self.memory.synchronise()
         if self._capture:
-            plan.whole = self._captured(lambda: self._steps(plan))
-            plan.bare = self._captured(lambda: plan.enqueue(self.memory.stream))
+            plan.with_copies = self._captured(lambda: self._steps(plan))
+            plan.without_copies = self._captured(lambda: plan.enqueue(self.memory.stream))
         self._plans[key] = plan
         return plan
 
@@ -195,7 +207,7 @@ class Runner:
         try:
             work()
         except BaseException:
-            # The stream must leave the capture; why it failed matters more than that this fails too.
+            # The stream must leave the capture. The first error matters more than another one here.
             with contextlib.suppress(CudaError):
                 end_capture(self.memory.stream).close()
             raise
@@ -203,14 +215,16 @@ class Runner:
 
 
 def _close(plan: _Plan) -> None:
-    for graph in (plan.whole, plan.bare):
+    for graph in (plan.with_copies, plan.without_copies):
         if graph is not None:
             graph.close()
 
 
 def on_device(name: str, array: Any) -> tuple[Tensor, int, int | None]:
-    """What `__cuda_array_interface__` says: the tensor, its address, and the stream that must be done with it (None:
-    it is complete). Raises ValueError for what has none or is not in C order."""
+    """What `__cuda_array_interface__` says: the tensor, its address, and the stream to wait for (None: it is complete).
+
+    Raises ValueError for an object without it, and for an array that is not in C order.
+    """
     facts = getattr(array, "__cuda_array_interface__", None)
     if facts is None:
         raise ValueError(f"{name}: expected an array in device memory (with __cuda_array_interface__)")

@@ -1,1 +1,1 @@
-"""TensorRT engines: building them, and finding out what was built."""
+"""What a TensorRT engine is: options, sidecar, precision audit, where it runs."""

@@ -1,4 +1,5 @@
-"""What stands beside an engine, in `ENGINE.json`; the engine file itself stays plain: other tools can read it."""
+"""What stands beside an engine, in `ENGINE.json`. The engine file itself stays plain, so that other tools can read
+it."""
 
 from __future__ import annotations
 
@@ -6,37 +7,54 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from cisi_runtime.architecture import check_keys
+from msgspec import Meta
+
+from cisi_runtime.contract import REVISION as CONTRACT_REVISION
 from cisi_runtime.contract import Contract
 from cisi_runtime.engines.audit import Audit
-from cisi_runtime.engines.options import BuildOptions
-from cisi_runtime.errors import ContractError, EngineError
-from cisi_runtime.files import whole_file
+from cisi_runtime.engines.options import BuildOptions, FixedSides
+from cisi_runtime.errors import CisiError, EngineError
+from cisi_runtime.files import atomic_file
+from cisi_runtime.strict_json import check_revision, convert, parse_json
 
-REVISION = 1
+# 2: the optimisation profile is min, opt, max (1: least, usual, most).
+REVISION = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Sidecar:
-    """graph: file name of the source graph, with the SHA-256 of its bytes; fixed: batch, height and width that the
-    graph was exported for, None where it takes any; version: of the TensorRT that built the engine; gpu, capability:
-    of the card that TensorRT built for, empty for TensorRT-RTX; parity: None until the engine itself has been compared
-    with the golden file on a GPU, then the verdict in words."""
+    """Where an engine comes from, what it is and where it runs.
+
+    contract: the source graph's.
+    graph: file name of the source graph.
+    graph_sha256: of the graph's bytes.
+    fixed: batch, height and width that the graph was exported for, None where it takes any.
+    engine_sha256: of the engine's bytes.
+    engine_bytes: size of the engine.
+    options: what was built.
+    version: of the TensorRT that built it.
+    gpu: name of the card that TensorRT built for; empty for TensorRT-RTX.
+    capability: compute capability of that card; empty for TensorRT-RTX.
+    audit: what precision its convolutions have.
+    seconds: how long the build took.
+    parity: verdict in words of the comparison with the golden file on a GPU, None before there was one.
+    revision: of this file's format.
+    """
 
     contract: Contract
     graph: str
     graph_sha256: str
-    fixed: tuple[int | None, int | None, int | None]
+    fixed: FixedSides
     engine_sha256: str
-    engine_bytes: int
+    engine_bytes: Annotated[int, Meta(ge=0)]
     options: BuildOptions
     version: str
     gpu: str
     capability: str
     audit: Audit
-    seconds: float
+    seconds: Annotated[float, Meta(ge=0)]
     parity: str | None
     revision: int = REVISION
 
@@ -46,33 +64,19 @@ class Sidecar:
 
     @classmethod
     def from_json(cls, text: str) -> Sidecar:
-        """Read and check. Raises EngineError for what is not a sidecar, has an unknown key or a newer revision."""
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            raise EngineError(f"not JSON: {error}") from error
-        if not isinstance(values, dict) or type(values.get("revision")) is not int or values["revision"] < 1:
-            raise EngineError("expected a JSON object with a revision number")
-        if values["revision"] > REVISION:
-            raise EngineError(
-                f"revision {values['revision']} is newer than {REVISION}, the newest known here; install a newer "
-                "cisi-net, or build the engine again with cisi-build"
-            )
-        try:
-            check_keys("sidecar", values, cls)
-            parts: dict[str, Any] = {
-                "contract": Contract.from_json(json.dumps(values["contract"])),
-                "options": BuildOptions.from_json(values["options"]),
-                "audit": Audit.from_json(values["audit"]),
-                "fixed": tuple(values["fixed"]),
-            }
-        except (ContractError, KeyError, TypeError, AttributeError) as error:
-            raise EngineError(f"not a sidecar of this revision: {error}") from error
-        return cls(**{**values, **parts})
+        """Read and check. Raises EngineError for what is not a sidecar of this revision, ContractError for its
+        contract."""
+        values = parse_json(text, "sidecar", EngineError)
+        check_revision(values, REVISION, "sidecar", EngineError)
+        if values["revision"] < REVISION:
+            raise EngineError(f"sidecar: revision {values['revision']} is no longer read; build the engine again")
+        if isinstance(values.get("contract"), dict):
+            check_revision(values["contract"], CONTRACT_REVISION, "sidecar: contract", EngineError)
+        return convert(values, cls, "sidecar", EngineError)
 
     def save(self, engine: Path) -> None:
-        """Write it beside its engine."""
-        with whole_file(sidecar_path(engine)) as temporary:
+        """Write it beside its engine. Raises OutputError."""
+        with atomic_file(sidecar_path(engine)) as temporary:
             temporary.write_text(self.to_json())
 
 
@@ -91,12 +95,12 @@ def load_sidecar(engine: Path) -> Sidecar:
         )
     try:
         return Sidecar.from_json(path.read_text())
-    except (EngineError, UnicodeDecodeError) as error:
+    except (CisiError, UnicodeDecodeError) as error:
         raise EngineError(f"{path}: {error}") from error
 
 
 def load_engine(engine: Path) -> tuple[bytes, Sidecar]:
-    """An engine's bytes with their sidecar, checked to belong together. Raises EngineError."""
+    """An engine's bytes and its sidecar, checked to belong together. Raises EngineError."""
     if not engine.is_file():
         raise EngineError(f"{engine}: no such file")
     sidecar = load_sidecar(engine)
@@ -110,5 +114,5 @@ def load_engine(engine: Path) -> tuple[bytes, Sidecar]:
 
 
 def file_sha256(data: bytes) -> str:
-    """Of all bytes."""
+    """SHA-256 of a file's bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

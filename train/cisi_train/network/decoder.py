@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cisi_runtime.architecture import Architecture
-from cisi_train.network.blocks import AdaptiveResidualBlock, UpsampleConv, promoted
+from cisi_train.network.layers import AdaptiveResidualBlock, UpsampleConv, promoted
 
 
 class StyleMLP(nn.Module):

@@ -49,7 +49,7 @@ class Discriminator(nn.Module):
     def hole_patches(self, hole_mask: Tensor) -> list[Tensor]:
         """For each scale the patches that overlap the hole, as booleans in the shape of `forward`'s maps.
 
-        The mask `[N, 1, H, W]` goes through box filters of the discriminator's own shape, stride and padding: what
+        The mask `[N, 1, H, W]` goes through box filters of the discriminator's own shape, stride and padding. What
         comes out above 0 has seen the hole (paper, section "Implementation Details").
         """
         outputs: list[Tensor] = []

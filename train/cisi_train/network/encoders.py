@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cisi_runtime.architecture import SIZE_MULTIPLE, Architecture
-from cisi_train.network.blocks import ConvBlock, Normalise, ResidualBlock, promoted
+from cisi_train.network.layers import ConvBlock, Normalise, ResidualBlock, promoted
 
 
 def _downsampling(channels_in: int, dim: int) -> nn.Sequential:
@@ -30,10 +30,10 @@ class SelfContentEncoder(nn.Module):
 
 
 class InferenceBlock(nn.Module):
-    """The extra block at the end of ICE: 3x3 convolution and instance norm with a learned scale and offset.
+    """The extra block at the end of ICE: 3x3 convolution, and instance norm with a learned scale and offset.
 
-    No ReLU: the code that it must equal comes out of a sum and has both signs. The scale and offset are there because
-    that code's channels do not have unit variance either.
+    No ReLU: the code that it must equal is a sum and has both signs. Scale and offset are there because the channels of
+    that code do not have unit variance.
     """
 
     def __init__(self, channels: int) -> None:
@@ -71,9 +71,9 @@ class InferredContentEncoder(nn.Module):
 def known_region_mean(features: Tensor, hole_mask: Tensor) -> Tensor:
     """Mean of feature maps over the known region, in float32 at least.
 
-    features `[N, C, H/16, W/16]`; hole_mask `[N, 1, H, W]` in {0, 1}, 1 = hole; returns `[N, C]`. A cell weighs what
-    part of it is known; where nothing at all is known, every cell weighs 1, so that neither the value nor its gradient
-    is ever NaN.
+    features `[N, C, H/16, W/16]`; hole_mask `[N, 1, H, W]` in {0, 1}, 1 = hole; returns `[N, C]`. The weight of a cell
+    is the fraction of it that is known. Where nothing is known, every cell has weight 1, so that neither the value nor
+    its gradient is ever NaN.
     """
     weight = F.avg_pool2d(1.0 - promoted(hole_mask), SIZE_MULTIPLE)
     nothing_known = (weight.sum(dim=(2, 3), keepdim=True) <= 0.0).to(weight.dtype)

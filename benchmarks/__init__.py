@@ -1,0 +1,1 @@
+"""Benchmarks for developers. Each is a command: `python -m benchmarks.NAME --help`."""

@@ -1,0 +1,130 @@
+"""`python -m benchmarks.training_step`: images/s of a training step, each optimisation that was kept added to those
+before it.
+
+The variants take turns within one run, and the table gives medians: compare its rows with each other only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
+
+import click
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cisi_runtime.architecture import PRESETS
+from cisi_train.network import Discriminator, Generator
+from cisi_train.network.layers import EPS, Normalise, UpsampleConv, promoted
+from cisi_train.objective import EXPERIMENTS, Objective
+from cisi_train.vgg import load_vgg
+
+
+def _instance_norm(_self: Normalise, x: Tensor) -> Tensor:
+    return F.instance_norm(promoted(x), eps=EPS)
+
+
+def _upsample_first(self: UpsampleConv, x: Tensor) -> Tensor:
+    y: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+    return y
+
+
+@contextlib.contextmanager
+def _without(*names: str) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        if "group norm" in names:
+            stack.enter_context(mock.patch.object(Normalise, "forward", _instance_norm))
+        if "folded" in names:
+            stack.enter_context(mock.patch.object(UpsampleConv, "forward", _upsample_first))
+        yield
+
+
+class _Step:
+    """One iteration's forward and backward passes on made data; the optimisers' part is left out."""
+
+    def __init__(
+        self, preset: str, vgg: Path | None, device: str, *, bf16: bool, l1_only: bool, compiled: bool
+    ) -> None:
+        torch.manual_seed(0)
+        architecture = PRESETS[preset]
+        self.generator = Generator(architecture).to(device)
+        network = load_vgg(vgg).to(device) if not l1_only else None
+        self.objective = Objective(self.generator, Discriminator(architecture).to(device), network, EXPERIMENTS["full"])
+        self.device, self.bf16, self.l1_only = device, bf16, l1_only
+        if compiled:
+            for part in self.generator.children():
+                part.compile(dynamic=False)
+
+    def __call__(self, image: Tensor, holes: Tensor) -> None:
+        objective, l1_only = self.objective, self.l1_only
+        self.generator.zero_grad(set_to_none=True)
+        objective.discriminator.zero_grad(set_to_none=True)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+            features = None if l1_only else objective.features(image)
+            total = objective.total(objective.self_content(image, features, l1_only=l1_only))
+        total.backward(inputs=objective.self_content_parameters())  # type: ignore[no-untyped-call]
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+            losses, completed = objective.inferred_content(image, holes, features, l1_only=l1_only)
+            total = objective.total(losses)
+        total.backward(inputs=objective.inferred_content_parameters())  # type: ignore[no-untyped-call]
+        if not l1_only:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+                total = objective.total(objective.adversary(image, holes, completed))
+            total.backward(inputs=list(objective.discriminator.parameters()))  # type: ignore[no-untyped-call]
+
+
+@click.command()
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="small", show_default=True)
+@click.option("--size", type=int, default=128, show_default=True)
+@click.option("--batch", type=int, default=8, show_default=True)
+@click.option("--rounds", type=int, default=5, show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--vgg", type=click.Path(path_type=Path), help="File of VGG-16 weights; default: torchvision's, fetched.")
+@click.option("--compile", "compiled", is_flag=True, help="With torch.compile as a last row (minutes of compilation).")
+def bench(preset: str, size: int, batch: int, rounds: int, device: str, vgg: Path | None, compiled: bool) -> None:
+    """Images/s of a training step with one optimisation after another."""
+    variants: list[tuple[str, tuple[str, ...], _Step]] = []
+
+    def add(name: str, missing: tuple[str, ...], *, bf16: bool, l1_only: bool, is_compiled: bool = False) -> None:
+        step = _Step(preset, vgg, device, bf16=bf16, l1_only=l1_only, compiled=is_compiled)
+        variants.append((name, missing, step))
+
+    add("full objective, float32, instance_norm", ("group norm", "folded"), bf16=False, l1_only=False)
+    add("+ norm as group_norm", ("folded",), bf16=False, l1_only=False)
+    add("+ upsampling folded", (), bf16=False, l1_only=False)
+    add("+ bfloat16", (), bf16=True, l1_only=False)
+    add("L1 first (no VGG, GAN, re-encoding, swap)", (), bf16=True, l1_only=True)
+    if compiled:
+        add("L1 first + torch.compile", (), bf16=True, l1_only=True, is_compiled=True)
+    image = torch.rand(batch, 3, size, size, device=device) * 2 - 1
+    holes = (torch.rand(batch, 2, 1, size // 16, size // 16, device=device) < 0.25).float()
+    holes = holes.repeat_interleave(16, 3).repeat_interleave(16, 4)
+    seconds: dict[str, list[float]] = {name: [] for name, _, _ in variants}
+    for round_number in range(rounds + 1):
+        for name, missing, step in variants:
+            with _without(*missing):
+                elapsed = _timed(lambda step=step: step(image, holes), device)  # type: ignore[misc]
+            if round_number:  # the first warms up
+                seconds[name].append(elapsed)
+    slowest = statistics.median(seconds[variants[0][0]])
+    click.echo(f"preset {preset}, {batch} images of {size}x{size}, torch {torch.__version__}, {device}")
+    for name, times in seconds.items():
+        median = statistics.median(times)
+        click.echo(f"{name:<44} {batch / median:>8.2f} images/s  {slowest / median:>5.2f} x")
+
+
+def _timed(run: Callable[[], None], device: str) -> float:
+    start = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    bench()

@@ -1,0 +1,296 @@
+"""`cisi-calibrate`: a float32 graph and photographs in, an INT8 graph that keeps its budget out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cisi_calibration.defaults import BUDGET_DB, IMAGES, METHOD, METHODS
+from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.errors import GraphError, ParityError, error_prefix
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from cisi_calibration.photographs import Photographs
+    from cisi_calibration.quality import Metric
+    from cisi_calibration.quantisation import Calibration
+    from cisi_calibration.table import RangeTable
+    from cisi_runtime.parity.golden import Golden
+
+# Engines are compared for this one. Kernels are the same for the others that TensorRT-RTX knows.
+_CAPABILITY = "8.9"
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrateOptions:
+    """What `cisi-calibrate` was asked to do; each field is the option of its name.
+
+    out, table, fp16_graph: with their defaults filled in; fp16_graph None for --target cpu.
+    is_table_named: --table was given.
+    """
+
+    graph: Path
+    data: Path
+    images: int
+    method: str
+    target: str
+    budget_db: float
+    reduce_range: bool
+    fp16_graph: Path | None
+    table: Path
+    is_table_named: bool
+    lpips: str | None
+    seed: int
+    out: Path
+    as_json: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What the options name, read and checked."""
+
+    model: ModelProto
+    golden: Golden
+    fp16_graph: ModelProto | None
+    metric: Metric | None
+    photographs: Photographs
+
+
+@click.command()
+@click.argument("graph", type=PATH)
+@click.option("--data", type=PATH, required=True, help="Folder of photographs, like your own.")
+@click.option(
+    "--images", type=click.IntRange(1), default=IMAGES, show_default=True, help="How many to take ranges from."
+)
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default=METHOD,
+    show_default=True,
+    help="How to read ranges off histograms.",
+)
+@click.option(
+    "--target",
+    type=click.Choice(["cpu", "tensorrt"]),
+    default="cpu",
+    show_default=True,
+    help="Whose kernels will run it.",
+)
+@click.option(
+    "--budget-db", type=float, default=BUDGET_DB, show_default=True, help="Hole PSNR against float32 that must be kept."
+)
+@click.option("--reduce-range", is_flag=True, help="7-bit weights, for CPUs without VNNI; with --target cpu.")
+@click.option("--fp16-graph", type=PATH, help="Float16 graph for --target tensorrt; default: beside GRAPH.")
+@click.option(
+    "--table",
+    type=PATH,
+    help="Ranges: taken from this file if it exists, else written to it. Default: BEST.ranges.json beside the graph, "
+    "used again while graph, photographs and options are the same.",
+)
+@click.option("--lpips", help="LPIPS in the report: a file of its weights, or `fetch`; needs PyTorch.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the photographs.")
+@click.option("--out", type=PATH, help="INT8 graph; default: BEST.int8.TARGET.onnx beside GRAPH.")
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+def calibrate(**values: Any) -> None:
+    """Quantise GRAPH, the float32 graph of a network, and place INT8 where the picture survives it.
+
+    Ranges are taken from photographs with holes as in training. Each convolution is measured in INT8 alone, and the
+    fewest stay in float with which the whole graph keeps the budget. The result is checked on photographs that neither
+    saw, and by the golden file beside GRAPH; for TensorRT also by building both engines, where TensorRT-RTX is
+    installed. When a check fails, no graph is written and the exit status is 1.
+    """
+    options = _resolve(**values)
+    inputs = _read_inputs(options)
+    result = _calibrate(options, inputs)
+    serialised = _verified(options, inputs, result)
+    _write(options, inputs, serialised)
+
+
+def _resolve(
+    graph: Path, out: Path | None, table: Path | None, fp16_graph: Path | None, **values: Any
+) -> CalibrateOptions:
+    """The options with their defaults. Raises UsageError for those that exclude each other, OutputError for files that
+    cannot be written."""
+    target, budget_db = values["target"], values["budget_db"]
+    if values["reduce_range"] and target != "cpu":
+        raise click.UsageError("--reduce-range is for CPUs without VNNI; expected --target cpu")
+    if fp16_graph is not None and target != "tensorrt":
+        raise click.UsageError("--fp16-graph is for --target tensorrt")
+    if not budget_db >= BUDGET_DB:
+        raise click.UsageError(f"--budget-db {budget_db:g}: expected {BUDGET_DB:g} or more, as parity requires of INT8")
+    stem = re.sub(r"\.onnx$", "", graph.name)
+    if target == "tensorrt":
+        fp16_graph = fp16_graph or graph.with_name(f"{stem}.fp16.onnx")
+    options = CalibrateOptions(
+        graph=graph,
+        out=out or graph.with_name(f"{stem}.int8.{target}.onnx"),
+        table=table or graph.with_name(f"{stem}.ranges.json"),
+        is_table_named=table is not None,
+        fp16_graph=fp16_graph,
+        **values,
+    )
+    _check_outputs(options)
+    return options
+
+
+def _check_outputs(options: CalibrateOptions) -> None:
+    from cisi_runtime.files import check_writable
+
+    out, table = options.out, options.table
+    if out.suffix != ".onnx":
+        raise click.UsageError(f"--out {out}: expected a name that ends in .onnx")
+    for name, path in (("GRAPH", options.graph), ("--fp16-graph", options.fp16_graph)):
+        if path is not None and out.resolve() == path.resolve():
+            raise click.UsageError(f"--out {out}: is {name} itself")
+    with error_prefix("--out"):
+        check_writable(out)
+    if not table.exists() or not options.is_table_named:
+        with error_prefix("--table"):
+            check_writable(table)
+
+
+def _read_inputs(options: CalibrateOptions) -> _Inputs:
+    from cisi_calibration.model_contract import contract_of
+    from cisi_calibration.model_file import read_model
+    from cisi_calibration.photographs import choose_photographs
+    from cisi_calibration.quantisation import check_float_graph, check_fp16_graph
+    from cisi_runtime.parity.golden import golden_path, load_golden
+
+    graph = options.graph
+    with error_prefix("GRAPH"), error_prefix(str(graph)):
+        model = read_model(graph)
+        check_float_graph(model)
+        golden = load_golden(golden_path(graph))
+        if golden.weights_sha256 != contract_of(model).weights_sha256:
+            raise GraphError(f"{golden_path(graph)} is of other weights, expected the golden file of this export")
+    fp16_graph = None
+    if options.fp16_graph is not None:
+        with error_prefix("--fp16-graph"), error_prefix(str(options.fp16_graph)):
+            fp16_graph = read_model(options.fp16_graph)
+            check_fp16_graph(fp16_graph, model)
+    metric = _load_metric(options.lpips)
+    with error_prefix("--data"):
+        photographs = choose_photographs(options.data, options.images, options.seed)
+    for warning in photographs.warnings:
+        click.echo(f"warning: {options.data}: {warning}", err=True)
+    return _Inputs(model, golden, fp16_graph, metric, photographs)
+
+
+def _load_metric(lpips: str | None) -> Metric | None:
+    """LPIPS, by the package that knows PyTorch."""
+    if lpips is None:
+        return None
+    from importlib.metadata import entry_points
+
+    (point,) = entry_points(group="cisi.metrics", name="lpips")
+    with error_prefix("--lpips"):
+        metric: Metric = point.load()(None if lpips == "fetch" else Path(lpips))
+    return metric
+
+
+def _calibrate(options: CalibrateOptions, inputs: _Inputs) -> Calibration:
+    from cisi_calibration.quantisation import CalibrationOptions
+    from cisi_calibration.quantisation import calibrate as run_calibration
+
+    table = _ranges(options, inputs)
+    calibration_options = CalibrationOptions(
+        inputs.photographs, options.method, options.budget_db, options.reduce_range, table, inputs.metric
+    )
+    result = run_calibration(inputs.model, calibration_options, inputs.fp16_graph)
+    click.echo(json.dumps(result.as_json()) if options.as_json else result.report())
+    return result
+
+
+def _ranges(options: CalibrateOptions, inputs: _Inputs) -> RangeTable:
+    """The ranges of the table's file, or of the photographs, and then written to it at once: they outlive a search that
+    fails. A table that was named must fit; the one beside the graph is replaced when anything has changed."""
+    from cisi_calibration.table import observe
+
+    table = _ranges_from_file(options, inputs) if options.table.exists() else None
+    if table is not None:
+        return table
+    with error_prefix("--data"):
+        table = observe(inputs.model, inputs.photographs, options.method)
+    with error_prefix("--table"):
+        table.save(options.table)
+    click.echo(f"{options.table}: ranges of {table.images} photographs", err=True)
+    return table
+
+
+def _ranges_from_file(options: CalibrateOptions, inputs: _Inputs) -> RangeTable | None:
+    """The ranges of a file, None when they are to be observed again."""
+    from cisi_calibration.table import check_table, load_table
+
+    path = options.table
+    try:
+        with error_prefix("--table"):
+            table = load_table(path)
+            check_table(path, table, inputs.model)
+            if table.method != options.method:
+                raise GraphError(f"{path}: is of method {table.method}, expected {options.method} as --method says")
+    except GraphError as error:
+        if options.is_table_named:
+            raise
+        click.echo(f"{error}: observing again", err=True)
+        return None
+    is_same = table.pictures_sha256 == inputs.photographs.sha256
+    if not is_same and not options.is_table_named:
+        click.echo(f"{path}: is of other photographs: observing again", err=True)
+        return None
+    if not is_same:
+        click.echo(f"warning: {path}: is of other photographs; some may be among those that judge", err=True)
+    click.echo(f"ranges: from {path}", err=True)
+    return table
+
+
+def _verified(options: CalibrateOptions, inputs: _Inputs, result: Calibration) -> bytes:
+    """The INT8 graph's bytes, after parity and, for TensorRT, the comparison of the engines."""
+    from cisi_calibration.model_file import checked_bytes
+    from cisi_runtime.parity.checks import check_graph_parity
+    from cisi_runtime.parity.compare import ParityReport
+
+    serialised = checked_bytes(result.model)
+    report = ParityReport(check_graph_parity(serialised, inputs.golden))
+    click.echo(report.table(), err=options.as_json)
+    if report.failures:
+        raise ParityError(f"{report.failures} of {report.checks} comparisons failed: {options.out} was not written")
+    if options.fp16_graph is not None:
+        _check_engines(options.fp16_graph, serialised)
+    return serialised
+
+
+def _check_engines(fp16_graph: Path, int8_graph: bytes) -> None:
+    """Build both engines where TensorRT-RTX is installed, and say so where it is not."""
+    if find_spec("tensorrt_rtx") is None:
+        click.echo("engines: not compared, that takes pip install 'cisi-net[rtx]'", err=True)
+        return
+    from cisi_runtime.building.compare_engines import compare_engines
+
+    comparison = compare_engines(fp16_graph.read_bytes(), int8_graph, capability=_CAPABILITY)
+    comparison.check()
+    click.echo(str(comparison), err=True)
+
+
+def _write(options: CalibrateOptions, inputs: _Inputs, serialised: bytes) -> None:
+    from cisi_runtime.files import atomic_file
+    from cisi_runtime.parity.golden import golden_path, save_golden
+
+    out = options.out
+    with error_prefix("--out"):
+        if not golden_path(out).exists():
+            save_golden(golden_path(out), inputs.golden)
+        with atomic_file(out) as temporary:
+            temporary.write_bytes(serialised)
+    click.echo(f"{out}: int8, {options.target}, {out.stat().st_size / 1e6:.1f} MB", err=options.as_json)
+
+
+def main() -> None:
+    """Entry point of `cisi-calibrate`."""
+    run_command(calibrate, "cisi-calibrate")

@@ -1,0 +1,174 @@
+"""A float32 graph and photographs become an INT8 graph that keeps its budget, with its ranges and a report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
+
+from cisi_calibration.convolutions import candidates, convolutions
+from cisi_calibration.defaults import BUDGET_DB, METHOD
+from cisi_calibration.model_contract import contract_of, set_contract
+from cisi_calibration.photographs import Photographs
+from cisi_calibration.qdq import float_weights, insert_qdq_cpu, insert_qdq_tensorrt
+from cisi_calibration.quality import Loss, Metric, QualityJudge
+from cisi_calibration.search import Placement, find_placement
+from cisi_calibration.table import RangeTable, observe
+from cisi_runtime.contract import Contract
+from cisi_runtime.errors import GraphError, ParityError
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationOptions:
+    """How to calibrate.
+
+    photographs: which of them give ranges, guide the search, and give the verdict.
+    method: how ranges are read off histograms; one of `METHODS`.
+    budget_db: hole PSNR against float32 that the INT8 graph must keep.
+    reduce_range: 7-bit weights, for CPUs without VNNI.
+    table: ranges to use instead of observing them.
+    metric: perceptual distance for the report.
+    """
+
+    photographs: Photographs
+    method: str = METHOD
+    budget_db: float = BUDGET_DB
+    reduce_range: bool = False
+    table: RangeTable | None = None
+    metric: Metric | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """An INT8 graph and how it came about.
+
+    model: the graph, with its contract.
+    table: the ranges that it was made with.
+    placement: which convolutions are INT8, and what each of them costs.
+    unseen: its loss on photographs that neither ranges nor search saw.
+    """
+
+    model: ModelProto
+    table: RangeTable
+    placement: Placement
+    unseen: Loss
+
+    def report(self) -> str:
+        """For people: what each convolution costs in INT8, what was decided, and what the whole graph loses."""
+        placement = self.placement
+        lines = [f"{'convolution':<36} {'alone in INT8':>14} {'LPIPS':>7}  placed"]
+        for name, loss in placement.per_layer.items():
+            lpips = "-" if loss.lpips is None else f"{loss.lpips:.4f}"
+            placed = "float" if name in placement.kept_float else "INT8"
+            lines.append(f"{name:<36} {loss.hole_psnr_db:>11.1f} dB {lpips:>7}  {placed}")
+        lines.append(f"all {len(placement.per_layer)} in INT8: {placement.all_int8}")
+        if placement.kept_float:
+            quantised = len(placement.per_layer) - len(placement.kept_float)
+            lines.append(f"{quantised} in INT8: {placement.chosen}")
+        lines.append(f"photographs that the search never saw: {self.unseen}")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report by name."""
+        return {
+            "method": self.table.method,
+            "images": self.table.images,
+            "placement": dataclasses.asdict(self.placement),
+            "unseen": dataclasses.asdict(self.unseen),
+        }
+
+
+def calibrate(
+    graph: Path | str | ModelProto, options: CalibrationOptions, fp16_graph: Path | str | ModelProto | None = None
+) -> Calibration:
+    """Observe or load the ranges, search for the placement, and check it on photographs that neither has seen.
+
+    graph: the float32 graph of the `cpu` lowering, for pictures of any size.
+    fp16_graph: the float16 graph of the same weights, for an INT8 graph for TensorRT; None: for CPUs.
+
+    Raises GraphError for other graphs, ParityError when the budget cannot be met or is not kept.
+    """
+    model = _loaded(graph)
+    check_float_graph(model)
+    fp16_model = None if fp16_graph is None else _loaded(fp16_graph)
+    if fp16_model is not None:
+        check_fp16_graph(fp16_model, model)
+    photographs = options.photographs
+    table = options.table or observe(model, photographs, options.method)
+
+    def quantised(kept_float: Collection[str]) -> ModelProto:
+        return quantise(model, fp16_model, table, kept_float, reduce_range=options.reduce_range)
+
+    names = list(candidates(fp16_model or model, "tensorrt" if fp16_model else "cpu"))
+    judge = QualityJudge(model, photographs.search, options.metric)
+    placement = find_placement(names, quantised, judge, options.budget_db)
+    result = quantised(placement.kept_float)
+    unseen = QualityJudge(model, photographs.unseen, options.metric).loss(result)
+    if not unseen.within(options.budget_db):
+        raise ParityError(
+            f"the budget of {options.budget_db:g} dB was kept on the photographs of the search, but not on others: "
+            f"{unseen}"
+        )
+    return Calibration(result, table, placement, unseen)
+
+
+def quantise(
+    model: ModelProto,
+    fp16_graph: ModelProto | None,
+    table: RangeTable,
+    kept_float: Collection[str],
+    *,
+    reduce_range: bool = False,
+) -> ModelProto:
+    """An INT8 graph from ranges and a decision, without looking at any picture. Also for graphs of one size."""
+    if fp16_graph is None:
+        quantised, contract = insert_qdq_cpu(model, table, kept_float, reduce_range=reduce_range), contract_of(model)
+    else:
+        quantised = insert_qdq_tensorrt(fp16_graph, float_weights(model), table, kept_float)
+        contract = contract_of(fp16_graph)
+    set_contract(quantised, dataclasses.replace(contract, precision="int8"))
+    return quantised
+
+
+def check_float_graph(model: ModelProto) -> None:
+    """Raise GraphError unless this is the graph that INT8 graphs for CPUs are made from: float32, for any size."""
+    contract = contract_of(model)
+    if not candidates(model, "cpu"):
+        raise GraphError("holds no convolution that could become INT8")
+    if (contract.precision, contract.target) != ("float32", "cpu"):
+        raise GraphError(
+            f"is the {contract.precision} graph of the {contract.target} lowering, expected the float32 graph of the "
+            "cpu lowering (cisi-export --ckpt best.pt)"
+        )
+    _check_any_size(model, contract)
+
+
+def check_fp16_graph(fp16_graph: ModelProto, model: ModelProto) -> None:
+    """Raise GraphError unless this is the float16 graph of the same weights, for any size."""
+    contract = contract_of(fp16_graph)
+    convolutions(fp16_graph)
+    if (contract.precision, contract.target) != ("float16", "tensorrt"):
+        raise GraphError(
+            f"is the {contract.precision} graph of the {contract.target} lowering, expected the float16 graph "
+            "(cisi-export --ckpt best.pt --fp16)"
+        )
+    if contract.weights_sha256 != contract_of(model).weights_sha256:
+        raise GraphError("comes from other weights than the float32 graph")
+    _check_any_size(fp16_graph, contract)
+
+
+def _check_any_size(model: ModelProto, contract: Contract) -> None:
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    if any(sides[axis].HasField("dim_value") for axis in contract.io.axes):
+        raise GraphError("takes one size or batch only, expected a graph for any (cisi-export without --size)")
+
+
+def _loaded(graph: Path | str | ModelProto) -> ModelProto:
+    if isinstance(graph, ModelProto):
+        return graph
+    from cisi_calibration.model_file import read_model
+
+    return read_model(Path(graph))

@@ -1,0 +1,109 @@
+"""An ONNX graph of ours opened once: its contract, its sizes, its types."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from cisi_runtime.backends.base import FixedShape
+from cisi_runtime.contract import METADATA_KEY, Contract
+from cisi_runtime.errors import ContractError, GraphError
+
+CPU_PROVIDER = "CPUExecutionProvider"
+# 3 = errors only. Warnings of the graph optimiser mean nothing to people who run a graph.
+LOG_ERRORS_ONLY = 3
+# ONNX Runtime's exceptions share no base class but Exception.
+ORT_ERRORS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoModel,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+    RuntimeError,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphInfo:
+    """What a graph says of itself.
+
+    source: its file, or its bytes.
+    label: how messages name it.
+    contract: from its metadata.
+    fixed: the batch, height and width that it was exported for.
+    """
+
+    source: Path | bytes
+    label: str
+    contract: Contract
+    fixed: FixedShape
+
+    def serialised(self) -> bytes:
+        """The bytes of the model."""
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
+
+
+def read_graph(graph: Path | bytes | GraphInfo) -> GraphInfo:
+    """Open a graph of any precision once and read what it says. What has been read already is returned.
+
+    Raises GraphError for what is not an ONNX graph, ContractError for one without our contract, or whose inputs are
+    not what its contract says.
+    """
+    if isinstance(graph, GraphInfo):
+        return graph
+    return info_of(open_session(graph, threads=1, optimise=False), graph)
+
+
+def info_of(session: onnxruntime.InferenceSession, source: Path | bytes) -> GraphInfo:
+    """What the graph of an open session says. Raises as `read_graph`."""
+    label = _label(source)
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ContractError(f"{label}: has no CISI-net contract, expected a graph written by cisi-export")
+    try:
+        contract = Contract.from_json(text)
+    except ContractError as error:
+        raise ContractError(f"{label}: {error}") from error
+    expected = dict.fromkeys((*contract.inputs, contract.output), contract.io.onnx_type)
+    actual = {node.name: node.type for node in (*session.get_inputs(), *session.get_outputs())}
+    if actual != expected:
+        raise ContractError(f"{label}: inputs and outputs are {actual}, expected {expected} by its contract")
+    shape = next(node.shape for node in session.get_inputs() if node.name == contract.inputs[0])
+    # Free dimensions have names instead of numbers.
+    sides = (shape[axis] if isinstance(shape[axis], int) else None for axis in contract.io.axes)
+    return GraphInfo(source, label, contract, FixedShape(*sides))
+
+
+def open_session(graph: Path | bytes, *, threads: int, optimise: bool) -> onnxruntime.InferenceSession:
+    """A session on the CPU provider alone. Raises GraphError."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = LOG_ERRORS_ONLY
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if isinstance(graph, Path) and not graph.is_file():
+        raise GraphError(f"{graph}: no such file")
+    source = graph if isinstance(graph, bytes) else str(graph)
+    try:
+        session = onnxruntime.InferenceSession(source, options, providers=[CPU_PROVIDER])
+    except ORT_ERRORS as error:
+        raise GraphError(
+            f"{_label(graph)}: ONNX Runtime cannot load it, expected an ONNX graph: {first_line(error)}"
+        ) from error
+    if session.get_providers() != [CPU_PROVIDER]:
+        raise GraphError(f"{_label(graph)}: asked for {CPU_PROVIDER}, got {session.get_providers()}")
+    return session
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's exception says, without the lines that only its developers read."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _label(graph: Path | bytes) -> str:
+    return "the graph" if isinstance(graph, bytes) else str(graph)

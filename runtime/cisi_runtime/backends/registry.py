@@ -1,0 +1,74 @@
+"""The backend for a file, by what kind of file it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cisi_runtime.backends.base import Backend
+from cisi_runtime.errors import GraphError
+
+BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "torch")
+# The graph that ships with the package. Its golden file lies beside it.
+SHIPPED_GRAPH = Path(__file__).parent.parent / "weights" / "small.onnx"
+
+
+def is_engine(path: Path) -> bool:
+    """Whether a file is taken for an engine: what is neither graph nor checkpoint (.engine, .plan, .trt)."""
+    return path.suffix not in (".onnx", ".pt")
+
+
+def backend_accepts(backend: str, path: Path) -> bool:
+    """Whether a backend runs files of this kind."""
+    required = "torch" if path.suffix == ".pt" else "tensorrt" if is_engine(path) else None
+    if backend == "auto":
+        return True
+    return backend == required if required is not None else backend not in ("torch", "tensorrt")
+
+
+def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tuple[Backend, str]:
+    """Open a graph, an engine or a checkpoint. Returns the backend, and in words which one was chosen and why.
+
+    backend: one of `BACKENDS`. "auto" is TensorRT for an engine, PyTorch on the CPU for a checkpoint, ONNX Runtime on
+        the CPU for a graph.
+    threads: of backends on the CPU, 0 for all cores.
+
+    Raises GraphError for a backend that does not take such a file, and what the backends raise.
+    """
+    if backend not in BACKENDS:
+        raise GraphError(f"backend {backend}: expected {', '.join(BACKENDS)}")
+    if path.suffix == ".pt":
+        if backend not in ("auto", "torch"):
+            raise GraphError(f"{path}: is a checkpoint, and {backend} does not take it: cisi-export --ckpt {path}")
+        return _open_checkpoint(path, threads), f"torch on the CPU: {path.name} is a checkpoint"
+    if backend == "torch":
+        raise GraphError(f"{path}: is not a checkpoint, and torch takes only .pt files")
+    if is_engine(path):
+        if backend not in ("auto", "tensorrt"):
+            raise GraphError(f"{path}: is not an .onnx file, and {backend} takes only graphs")
+        from cisi_runtime.backends.tensorrt import TensorRtBackend
+
+        engine = TensorRtBackend.open(path)
+        return engine, f"{engine.name}: {path.name} is an engine"
+    if backend == "tensorrt":
+        raise GraphError(f"{path}: is a graph; TensorRT runs engines: cisi-build {path}")
+    reason = "it was asked for" if backend != "auto" else f"{path.name} is a graph"
+    if backend == "openvino":
+        from cisi_runtime.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(path, threads=threads), f"openvino on the CPU: {reason}"
+    if backend == "onnxruntime-cuda":
+        from cisi_runtime.backends.ort_cuda import OnnxRuntimeCudaBackend
+
+        return OnnxRuntimeCudaBackend(path), f"onnxruntime on the GPU: {reason}"
+    from cisi_runtime.backends.ort import OnnxRuntimeBackend
+
+    return OnnxRuntimeBackend(path, threads=threads), f"onnxruntime on the CPU: {reason}"
+
+
+def _open_checkpoint(path: Path, threads: int) -> Backend:
+    """Through the entry point of the training package, because this package never imports PyTorch."""
+    from importlib.metadata import entry_points
+
+    (point,) = entry_points(group="cisi.backends", name="torch")
+    backend: Backend = point.load()(path, threads=threads)
+    return backend

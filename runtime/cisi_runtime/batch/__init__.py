@@ -1,0 +1,1 @@
+"""Files and folders of photographs through the network."""

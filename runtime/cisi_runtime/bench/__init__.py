@@ -1,0 +1,1 @@
+"""Latency of artifacts and backends, measured side by side."""

@@ -1,0 +1,25 @@
+"""A build's progress on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+from cisi_runtime.building.process import Progress
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A bar for the builder's current phase, removed when the block ends. It counts steps: nobody knows beforehand how
+    long a phase takes."""
+    with tqdm(desc="building", unit="step", leave=False, mininterval=0.2) as bar:
+
+        def show(phase: str, step: int, steps: int) -> None:
+            bar.set_description(phase, refresh=False)
+            bar.total = steps or None
+            bar.n = step
+            bar.refresh()
+
+        yield show

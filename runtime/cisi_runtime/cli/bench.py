@@ -1,0 +1,238 @@
+"""`cisi-bench`: artifacts and backends side by side, in one run."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import tempfile
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.errors import GraphError, error_prefix
+
+if TYPE_CHECKING:
+    from cisi_runtime.batch.job import Job
+    from cisi_runtime.bench.measure import Latency, NetworkRow, PhotographRow, Setting
+
+_PLOTS = (".png", ".svg", ".pdf")
+_NOTES = """\
+Results go to the system's cache and the photograph was read before: the disk is not measured. One
+photograph at a time; the network alone has no files, windows or blending. On a GPU "run" includes
+the copies between host and device. Compare only figures of one run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchOptions:
+    """What `cisi-bench` was asked to do; each field is the option of its name."""
+
+    artifacts: tuple[Path, ...]
+    backends: tuple[str, ...]
+    threads: list[int]
+    image: Path | None
+    mask: Path | None
+    batches: list[int]
+    size: int
+    rounds: int
+    plot: Path | None
+    as_json: bool
+
+
+@click.command()
+@click.argument("artifacts", nargs=-1, type=PATH)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    type=click.Choice(["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "torch"]),
+    help="May be given several times; each artifact runs in those that take it.  [default: auto]",
+)
+@click.option("--threads", default="0", help="Numbers, such as 1,2; 0: the backend's own choice.  [default: 0]")
+@click.option("--image", type=PATH, help="Photograph; default: a generated one, 1600x1200, JPEG.")
+@click.option("--mask", type=PATH, help="Its hole mask; default: 300x300 pixels.")
+@click.option("--batch", "batches", default="1,4", show_default=True, help="Pictures at a time, for the network alone.")
+@click.option("--size", type=click.IntRange(64), default=256, show_default=True, help="Sides of those pictures.")
+@click.option("--rounds", type=click.IntRange(3), default=20, show_default=True)
+@click.option("--plot", type=PATH, help="Also draw where the time goes (.png, .svg or .pdf).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+def bench(threads: str, batches: str, **values: Any) -> None:
+    """Measure ARTIFACTS (graphs, engines, checkpoints; default: the graph that ships) side by side.
+
+    Measures a photograph from file to file, with its stages, and the network alone on pixels in memory. The settings
+    take turns in every round.
+    """
+    if (values["image"] is None) != (values["mask"] is None):
+        raise click.UsageError("--image and --mask go together")
+    options = BenchOptions(
+        threads=_numbers("--threads", threads, minimum=0), batches=_numbers("--batch", batches, minimum=1), **values
+    )
+    _check_plot(options.plot)
+    settings = _settings(options)
+    from cisi_runtime.bench.measure import bench_network, bench_photograph
+
+    with tempfile.TemporaryDirectory(prefix="cisi-bench-") as folder:
+        job = _job(Path(folder), options)
+        with error_prefix("ARTIFACTS"):
+            network = bench_network(settings, options.batches, options.size, options.rounds)
+            photograph = bench_photograph(settings, job, options.rounds)
+    if options.as_json:
+        click.echo(json.dumps(_as_json(options, photograph, network), allow_nan=False))
+    else:
+        click.echo(_tables(options, job.image.name, settings, photograph, network))
+    if options.plot is not None:
+        from cisi_runtime.bench.plot import plot_stages
+
+        with error_prefix("--plot"):
+            plot_stages(photograph, options.plot)
+        click.echo(f"{options.plot}: written", err=options.as_json)
+
+
+def _numbers(name: str, text: str, *, minimum: int) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < minimum:
+        raise click.UsageError(f"{name}: {text!r}, expected numbers from {minimum} on, such as 1,2")
+    return numbers
+
+
+def _check_plot(plot: Path | None) -> None:
+    """Everything that a plot needs, before anything is measured."""
+    from cisi_runtime.files import check_writable
+
+    if plot is None:
+        return
+    with error_prefix("--plot"):
+        check_writable(plot)
+    if plot.suffix not in _PLOTS:
+        raise click.UsageError(f"--plot: {plot}: expected a name that ends with {', '.join(_PLOTS)}")
+    import matplotlib  # noqa: F401
+
+
+def _settings(options: BenchOptions) -> list[Setting]:
+    """Every artifact in every backend that takes such a file, with every number of threads."""
+    from cisi_runtime.backends.registry import SHIPPED_GRAPH, backend_accepts
+    from cisi_runtime.bench.measure import Setting
+
+    settings = []
+    for artifact in options.artifacts or (SHIPPED_GRAPH,):
+        if not artifact.is_file():
+            raise GraphError(f"ARTIFACTS: {artifact}: no such file")
+        backends = [backend for backend in options.backends or ("auto",) if backend_accepts(backend, artifact)]
+        if not backends:
+            raise GraphError(f"ARTIFACTS: {artifact}: none of {', '.join(options.backends)} takes it")
+        settings += [Setting(artifact, *choice) for choice in itertools.product(backends, options.threads)]
+    return settings
+
+
+def _job(folder: Path, options: BenchOptions) -> Job:
+    """The photograph that was named, or one of noise that is as smooth as photographs are."""
+    from cisi_runtime.batch.job import Job
+
+    if options.image is not None:
+        return Job(options.image, options.mask, folder / f"result{options.image.suffix}")
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    layers = [rng.normal(0, 20, (1200 // step, 1600 // step, 3)).repeat(step, 0).repeat(step, 1) for step in (1, 4, 80)]
+    pixels = np.clip(128 + 0.2 * layers[0] + 0.5 * layers[1] + 2 * layers[2], 0, 255).astype(np.uint8)
+    hole = np.zeros((1200, 1600), dtype=np.uint8)
+    hole[500:800, 600:900] = 255
+    Image.fromarray(pixels).save(folder / "generated.jpg", quality=92)
+    Image.fromarray(hole).save(folder / "generated.mask.png")
+    return Job(folder / "generated.jpg", folder / "generated.mask.png", folder / "result.jpg")
+
+
+def _tables(
+    options: BenchOptions,
+    name: str,
+    settings: list[Setting],
+    photograph: list[PhotographRow],
+    network: list[NetworkRow],
+) -> str:
+    """Everything within 100 columns: the settings by number, then a table for each question."""
+    numbers = {setting: number for number, setting in enumerate(settings, 1)}
+    stages = list(photograph[0].stages)
+    lines = [f"{number:>2}  {setting.name}" for setting, number in numbers.items()]
+    lines += ["", f"{name}, from file to file, {options.rounds} rounds", f" #  {_LATENCY_HEAD}"]
+    first = photograph[0].latency
+    lines += [f"{numbers[row.setting]:>2}  {_latency(row.latency, first)}" for row in photograph]
+    lines += ["", "median of each stage, ms", " #  " + " ".join(f"{stage:>9}" for stage in stages)]
+    for row in photograph:
+        lines.append(f"{numbers[row.setting]:>2}  " + " ".join(f"{row.stages[stage]:9.1f}" for stage in stages))
+    lines += ["", "first photograph of a process", f" #  {'start-up':>9} {'first call':>11} {'peak':>9} {'quality':>9}"]
+    for row in photograph:
+        cold = row.cold_start
+        lines.append(
+            f"{numbers[row.setting]:>2}  {cold.start_up_s:7.2f} s {cold.first_call_ms:8.0f} ms {cold.peak_mb:6.0f} MB "
+            f"{_quality(row.quality_db):>9}"
+        )
+    lines += ["", f"the network alone, {options.size}x{options.size}, {options.rounds} rounds"]
+    lines.append(f" #  batch  {_LATENCY_HEAD}")
+    for network_row in network:
+        latency = _latency(network_row.latency, network[0].latency)
+        lines.append(f"{numbers[network_row.setting]:>2}  {network_row.batch:>5}  {latency}")
+    return "\n".join([*lines, "", _NOTES])
+
+
+_LATENCY_HEAD = f"{'p50 ms':>8} {'p95':>8} {'p99':>8} {'min':>8} {'/s':>7} {'ratio':>6}"
+
+
+def _latency(latency: Latency, first: Latency) -> str:
+    return (
+        f"{latency.p50:8.1f} {latency.p95:8.1f} {latency.p99:8.1f} {latency.minimum:8.1f} {latency.per_second:7.1f} "
+        f"{latency.per_second / first.per_second:6.2f}"
+    )
+
+
+def _quality(quality_db: float | None) -> str:
+    if quality_db is None:
+        return "-"
+    return f"{quality_db:.1f} dB" if quality_db < inf else "exact"
+
+
+def _as_json(options: BenchOptions, photograph: list[PhotographRow], network: list[NetworkRow]) -> dict[str, Any]:
+    import platform
+
+    from cisi_runtime.batch.folder import available_cores
+
+    def as_dict(row: PhotographRow | NetworkRow) -> dict[str, Any]:
+        values = dataclasses.asdict(row)
+        if values.get("quality_db") == inf:  # which JSON does not know
+            values["quality_db"] = "exact"
+        return values | {"setting": {**values["setting"], "artifact": row.setting.artifact.name}}
+
+    return {
+        "cores": available_cores(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": _versions(),
+        "rounds": options.rounds,
+        "size": options.size,
+        "photograph": [as_dict(row) for row in photograph],
+        "network": [as_dict(row) for row in network],
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Of those libraries that are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in ("cisi-net", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def main() -> None:
+    """Entry point of `cisi-bench`."""
+    run_command(bench, "cisi-bench")

@@ -1,0 +1,189 @@
+"""`cisi-parity`: is this graph still the trained network?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.errors import GraphError, ParityError, error_prefix
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from cisi_runtime.parity.compare import ParityReport
+    from cisi_runtime.parity.golden import Golden
+
+# How many times the difference of one grey level is shown on the sheet.
+_GAIN = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityOptions:
+    """What `cisi-parity` was asked to do; each field is the option of its name."""
+
+    artifact: Path
+    golden: Path | None
+    ckpt: Path | None
+    sheet: Path | None
+    verbose: bool
+    as_json: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class _Checked:
+    """What was compared, with which cases; first_bad_layer: what a comparison of the layers found after a failure."""
+
+    golden: Golden
+    report: ParityReport
+    first_bad_layer: str | None = None
+
+
+@click.command()
+@click.argument("artifact", type=PATH, required=False)
+@click.option("--golden", type=PATH, help="Golden file; default: the one beside the graph.")
+@click.option("--ckpt", type=PATH, help="Instead: the checkpoint itself; needs PyTorch.")
+@click.option("--sheet", type=PATH, help="Picture: input, reference, result, difference times 16.")
+@click.option("--verbose", is_flag=True, help="Every comparison on a line of its own.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of words.")
+def parity(artifact: Path | None, **values: Any) -> None:
+    """Compare the graph or engine ARTIFACT with the reference network, and exit with 1 when a comparison fails.
+    Without ARTIFACT the graph that ships is checked.
+
+    With its golden file alone this needs neither PyTorch nor the checkpoint. With --ckpt the golden cases are made
+    afresh, every stored weight is compared too, and after a failure the first layer that differs is named.
+    """
+    from cisi_runtime.backends.registry import SHIPPED_GRAPH, is_engine
+
+    options = ParityOptions(artifact or SHIPPED_GRAPH, **values)
+    _check_usage(options)
+    if is_engine(options.artifact):
+        checked = _check_engine(options)
+    elif options.ckpt is not None:
+        checked = _check_against_checkpoint(options, options.ckpt)
+    else:
+        checked = _check_graph(options)
+    _print(options, checked)
+    if options.sheet is not None:
+        _write_sheet(options, checked.golden)
+    report = checked.report
+    if report.failures:
+        hint = "" if options.ckpt is not None or is_engine(options.artifact) else "; --ckpt would name the layer"
+        raise ParityError(f"{options.artifact}: {report.failures} of {report.checks} comparisons failed{hint}")
+
+
+def _check_usage(options: ParityOptions) -> None:
+    """Raise UsageError for options that exclude each other, and our own errors for files that cannot be used."""
+    from cisi_runtime.backends.registry import is_engine
+    from cisi_runtime.files import check_writable
+    from cisi_runtime.pictures.writing import check_output_format
+
+    if options.golden is not None and options.ckpt is not None:
+        raise click.UsageError("--golden and --ckpt exclude each other")
+    if options.sheet is not None:
+        with error_prefix("--sheet"):
+            check_output_format(options.sheet)
+            check_writable(options.sheet)
+    if not options.artifact.is_file():
+        raise GraphError(f"ARTIFACT: {options.artifact}: no such file")
+    if is_engine(options.artifact) and (options.ckpt is not None or options.sheet is not None):
+        raise click.UsageError("--ckpt and --sheet are for graphs; an engine is compared with its golden file")
+
+
+def _check_engine(options: ParityOptions) -> _Checked:
+    from cisi_runtime.engines.sidecar import load_sidecar
+    from cisi_runtime.parity.checks import check_engine_file_parity
+    from cisi_runtime.parity.compare import ParityReport
+    from cisi_runtime.parity.golden import golden_path, load_golden
+
+    engine = options.artifact
+    with error_prefix("ARTIFACT"):
+        sidecar = load_sidecar(engine)
+    with error_prefix("--golden"):
+        golden = load_golden(options.golden or golden_path(engine.with_name(sidecar.graph)))
+    with error_prefix("ARTIFACT"):
+        return _Checked(golden, ParityReport(check_engine_file_parity(engine, golden)))
+
+
+def _check_graph(options: ParityOptions) -> _Checked:
+    from cisi_runtime.parity.checks import check_graph_parity
+    from cisi_runtime.parity.compare import ParityReport
+    from cisi_runtime.parity.golden import golden_path, load_golden
+
+    with error_prefix("--golden"):
+        golden = load_golden(options.golden or golden_path(options.artifact))
+    with error_prefix("ARTIFACT"):
+        return _Checked(golden, ParityReport(check_graph_parity(options.artifact, golden)))
+
+
+def _check_against_checkpoint(options: ParityOptions, ckpt: Path) -> _Checked:
+    """By the package that knows PyTorch."""
+    from cisi_runtime.backends.graph import read_graph
+
+    with error_prefix("ARTIFACT"):
+        info = read_graph(options.artifact)
+    (point,) = entry_points(group="cisi.parity", name="checkpoint")
+    with error_prefix("--ckpt"):
+        return _Checked(*point.load()(info, ckpt))
+
+
+def _print(options: ParityOptions, checked: _Checked) -> None:
+    report = checked.report
+    if options.as_json:
+        values = {
+            "artifact": str(options.artifact),
+            "weights_sha256": checked.golden.weights_sha256,
+            "comparisons": [item.as_json() for item in report.comparisons],
+            "weights": None if report.weights is None else [item.as_json() for item in report.weights],
+            "first_bad_layer": checked.first_bad_layer,
+            "passed": report.passed,
+        }
+        click.echo(json.dumps(values))
+        return
+    if options.verbose or report.failures:
+        click.echo(report.table())
+    click.echo(report.summary())
+    if checked.first_bad_layer is not None:
+        click.echo(checked.first_bad_layer)
+
+
+def _write_sheet(options: ParityOptions, golden: Golden) -> None:
+    from cisi_runtime.pictures.picture import Picture
+    from cisi_runtime.pictures.writing import write_picture
+
+    assert options.sheet is not None
+    with error_prefix("--sheet"):
+        write_picture(options.sheet, Picture(_sheet(options.artifact, golden)))
+
+
+def _sheet(graph: Path, golden: Golden) -> npt.NDArray[np.uint8]:
+    """A row for each picture of the golden cases: input, reference, result of the graph as written, difference."""
+    import numpy as np
+
+    from cisi_runtime.codec import encode_pixels
+    from cisi_runtime.parity.checks import graph_variants
+    from cisi_runtime.parity.compare import run_case
+    from cisi_runtime.pictures.sheet import picture_sheet, show_hole
+
+    rows = []
+    with graph_variants(graph) as variants:
+        _, backend = variants[0]
+        for case in golden.cases:
+            results = backend.contract.io.pixels(run_case(backend, case.image, case.hole_mask))
+            references = encode_pixels(case.completed)
+            for image, hole, reference, result in zip(case.image, case.hole_mask, references, results, strict=True):
+                difference = np.abs(result.astype(np.int64) - reference)
+                amplified = np.minimum(_GAIN * difference, 255).astype(np.uint8)
+                rows.append([show_hole(image, hole), reference, result, amplified])
+    return picture_sheet(rows)
+
+
+def main() -> None:
+    """Entry point of `cisi-parity`."""
+    run_command(parity, "cisi-parity")

@@ -1,0 +1,263 @@
+"""`cisi-run`: photographs and masks in, inpainted photographs out."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.errors import error_prefix
+
+if TYPE_CHECKING:
+    from cisi_runtime.batch.job import Job, JobOptions, JobResult
+    from cisi_runtime.errors import CisiError
+    from cisi_runtime.inpainting.inpainter import Inpainter
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What `cisi-run` was asked to do; each field is the option of its name."""
+
+    image: Path
+    mask: Path | None
+    mask_from_alpha: bool
+    invert_mask: bool
+    dilate: int
+    output: Path
+    overwrite: bool
+    model: Path | None
+    backend: str
+    threads: int
+    max_megapixels: float | None
+    sheet: Path | None
+
+    def job_options(self) -> JobOptions:
+        """How photographs are read."""
+        from cisi_runtime.batch.job import HoleOptions, JobOptions
+        from cisi_runtime.pictures.reading import MAX_PIXELS
+
+        max_pixels = MAX_PIXELS if self.max_megapixels is None else round(self.max_megapixels * 1e6)
+        return JobOptions(HoleOptions(self.invert_mask, self.dilate), max_pixels)
+
+
+@click.command()
+@click.argument("image", type=PATH)
+@click.option("--mask", type=PATH, help="Hole mask of the same size; white = hole.")
+@click.option("--mask-from-alpha", is_flag=True, help="Instead: what is transparent in IMAGE; it becomes opaque.")
+@click.option("--invert-mask", is_flag=True, help="Black is the hole.")
+@click.option("--dilate", type=click.IntRange(0), default=0, help="Pixels by which the hole grows.  [default: 0]")
+@click.option("-o", "--output", type=PATH, required=True, help="Result; its suffix is the format.")
+@click.option("--overwrite", is_flag=True, help="For folders: replace results that exist.")
+@click.option("--model", type=PATH, help="Graph, engine or checkpoint; default: the graph that ships.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "torch"]),
+    default="auto",
+    show_default=True,
+    help="auto: onnxruntime for a graph, tensorrt for an engine, torch for a checkpoint.",
+)
+@click.option("--threads", type=click.IntRange(0), default=0, help="Threads that work at a time; default: all cores.")
+@click.option(
+    "--max-megapixels", type=click.FloatRange(0, min_open=True), help="Refuse larger pictures.  [default: 80]"
+)
+@click.option("--sheet", type=PATH, help="Also write original, input and result side by side.")
+def run(**values: Any) -> None:
+    """Inpaint IMAGE where the mask is white (128 and above).
+
+    IMAGE is a photograph, "-" for standard input, or a folder. For a folder, --mask is a folder with masks of the same
+    names (a.png or a.mask.png for a.jpg) or one mask for all, and --output is a folder. Photographs whose result exists
+    are skipped, so the same command continues a run that was interrupted. "--output -" is standard output, in the
+    format of IMAGE.
+
+    In PNG, WebP, TIFF and BMP files every known pixel stays as it is. A JPEG file is coded as IMAGE was, and the
+    largest change of a known pixel is printed. Metadata, colour profile and resolution are kept; what is not kept is
+    printed. Thumbnails and layers are left out.
+    """
+    options = RunOptions(**values)
+    _check_usage(options)
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # the reader has a limit of its own, which can be raised
+    if options.image.is_dir():
+        _run_folder(options)
+    else:
+        _run_photograph(options)
+
+
+def _check_usage(options: RunOptions) -> None:
+    """Raise UsageError for options that exclude each other."""
+    from cisi_runtime.batch.job import PIPE
+
+    image, mask, output, sheet = options.image, options.mask, options.output, options.sheet
+    if (mask is None) != options.mask_from_alpha:
+        raise click.UsageError("expected --mask or --mask-from-alpha, and not both")
+    if sheet is not None and sheet.absolute() == output.absolute():
+        raise click.UsageError("--sheet and --output name the same file")
+    if options.max_megapixels is not None and not isfinite(options.max_megapixels):
+        raise click.UsageError(f"--max-megapixels: {options.max_megapixels}, expected a number")
+    if mask == PIPE and image == PIPE:
+        raise click.UsageError("IMAGE and --mask are both standard input")
+    if image.is_dir():
+        if sheet is not None or output == PIPE:
+            raise click.UsageError(f"{image} is a folder: expected a folder as --output, and no --sheet")
+    elif options.overwrite:
+        raise click.UsageError("--overwrite is for folders; the result of one photograph is always written")
+    elif mask is not None and mask.is_dir():
+        raise click.UsageError(f"--mask: {mask} is a folder, and {image} is not")
+
+
+def _run_photograph(options: RunOptions) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from cisi_runtime.batch.job import PIPE, Job, run_job
+
+    job = Job(options.image, options.mask, options.output)
+    _check_sheet(options, job)
+    # The model is loaded while the picture is decoded.
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(_open, options, options.threads)
+
+        def inpainter() -> Inpainter:
+            opened, warning = loading.result()
+            _tell_backend(opened, warning)
+            return opened
+
+        result = run_job(job, inpainter, options.job_options())
+    _write_sheet(options, result)
+    height, width = result.picture.size
+    took = f", {result.milliseconds:.0f} ms" if result.milliseconds else ""
+    line = f"{width}x{height}, hole {result.hole_mask.mean():.1%}{took}, {result.report}"
+    click.echo(f"{job.output}: {line}", err=job.output == PIPE)
+
+
+def _check_sheet(options: RunOptions, job: Job) -> None:
+    from cisi_runtime.batch.job import refuse_original
+    from cisi_runtime.files import check_writable
+    from cisi_runtime.pictures.writing import check_output_format
+
+    if options.sheet is not None:
+        with error_prefix("--sheet"):
+            check_output_format(options.sheet)
+            check_writable(options.sheet)
+            refuse_original(job, options.sheet)
+
+
+def _write_sheet(options: RunOptions, result: JobResult) -> None:
+    if options.sheet is None:
+        return
+    from cisi_runtime.pictures.picture import Picture
+    from cisi_runtime.pictures.sheet import picture_sheet, show_hole
+    from cisi_runtime.pictures.writing import write_picture
+
+    before, after = result.picture.rgb, result.completed.rgb
+    with error_prefix("--sheet"):
+        sheet = picture_sheet([[before, show_hole(before, result.hole_mask), after]])
+        write_picture(options.sheet, Picture(sheet))
+
+
+def _run_folder(options: RunOptions) -> None:
+    from tqdm import tqdm
+
+    from cisi_runtime.batch.folder import available_cores, plan_jobs, run_jobs
+    from cisi_runtime.batch.job import run_job
+    from cisi_runtime.errors import DataError
+    from cisi_runtime.files import remove_left_over
+
+    if options.mask is not None and not options.mask.exists():
+        raise DataError(f"--mask: {options.mask}: no such file or folder")
+    with error_prefix("--output"):
+        jobs, faults = plan_jobs(options.image, options.mask, options.output)
+    remove_left_over(options.output)
+    pending = jobs if options.overwrite else [job for job in jobs if not job.output.exists()]
+    workers = options.threads or available_cores()
+    report = _FolderReport(options.output, existing=len(jobs) - len(pending), faults=faults)
+    if pending:
+        inpainter = _open_for_folder(options, workers)
+        job_options = options.job_options()
+        results = run_jobs(pending, lambda job: run_job(job, lambda: inpainter, job_options), workers)
+        for job, result in tqdm(results, total=len(pending), unit="image", mininterval=0.5):
+            report.add(job, result)
+    report.print()
+    if report.faults:
+        raise DataError(f"{options.image}: {len(report.faults)} photographs failed, named above; the others are done")
+
+
+def _open_for_folder(options: RunOptions, workers: int) -> Inpainter:
+    from PIL import AvifImagePlugin
+
+    # Each worker has one thread for its network and its file. In OpenVINO workers take turns, with all threads.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    inpainter, warning = _open(options, workers if options.backend == "openvino" else 1)
+    _tell_backend(inpainter, warning)
+    return inpainter
+
+
+@dataclasses.dataclass
+class _FolderReport:
+    """What a folder run did so far.
+
+    output: folder of the results.
+    existing: results that were there before.
+    faults: a line for each photograph that failed.
+    """
+
+    output: Path
+    existing: int
+    faults: list[str]
+    written: int = 0
+    without_hole: int = 0
+    largest_change: tuple[int, str] = (0, "")
+
+    def add(self, job: Job, result: JobResult | CisiError) -> None:
+        """Take in one photograph; what its result lacks is printed at once."""
+        from tqdm import tqdm
+
+        from cisi_runtime.errors import CisiError
+
+        if isinstance(result, CisiError):
+            self.faults.append(str(result) if str(job.image) in str(result) else f"{job.image}: {result}")
+            return
+        self.written += 1
+        self.without_hole += not result.hole_mask.any()
+        self.largest_change = max(self.largest_change, (result.change, str(job.output)))
+        if ", not kept: " in result.report:
+            tqdm.write(f"{job.output}: {result.report}", file=sys.stderr)
+
+    def print(self) -> None:
+        """Faults on stderr, counts on stdout."""
+        for fault in self.faults:
+            click.echo(fault, err=True)
+        click.echo(f"{self.output}: {self.written} written, {self.existing} there already, {len(self.faults)} failed")
+        if self.without_hole:
+            click.echo(f"{self.without_hole} of them without a hole: copied, or converted")
+        change, name = self.largest_change
+        if change:
+            click.echo(f"known pixels changed by at most {change} of 255, by a lossy format ({name})")
+
+
+def _open(options: RunOptions, threads: int) -> tuple[Inpainter, str | None]:
+    """The network, and a warning where this CPU could not be checked."""
+    from cisi_runtime.backends.registry import SHIPPED_GRAPH
+    from cisi_runtime.inpainting.inpainter import Inpainter
+    from cisi_runtime.parity.cpu_check import check_on_this_cpu
+
+    model = options.model or SHIPPED_GRAPH
+    with error_prefix("--model"):
+        inpainter = Inpainter(model, options.backend, threads=threads)
+        return inpainter, check_on_this_cpu(inpainter.backend, model)
+
+
+def _tell_backend(inpainter: Inpainter, warning: str | None) -> None:
+    if warning is not None:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(inpainter.backend_reason, err=True)
+
+
+def main() -> None:
+    """Entry point of `cisi-run`."""
+    run_command(run, "cisi-run")

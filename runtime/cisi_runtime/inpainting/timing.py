@@ -1,0 +1,31 @@
+"""How long each stage of a photograph takes, from file to file."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+# In the order in which a photograph passes through them.
+#   decode: read photograph and mask.          copy out: from the layout of the graph's face.
+#   prepare: plan windows, scale, pad.         finish: enlarge, blend, composite.
+#   copy in: to the layout of the graph's face.  encode: write the file.
+#   run: the network. On a GPU the copies between host and device are part of it.
+#   check: decode the result of a lossy format again, to see what it did to known pixels.
+STAGES = ("decode", "prepare", "copy in", "run", "copy out", "finish", "encode", "check")
+
+
+class StageTimer:
+    """`with timer("run"): ...` adds to the milliseconds of a stage of one photograph. For one thread."""
+
+    def __init__(self) -> None:
+        self.milliseconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time the block. Raises KeyError for a stage that is not in `STAGES`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.milliseconds[stage] += 1000.0 * (time.perf_counter() - start)

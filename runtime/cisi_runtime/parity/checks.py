@@ -1,0 +1,113 @@
+"""The checks that a graph or an engine can go through with its golden file alone: no PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from cisi_runtime.backends.base import Backend
+from cisi_runtime.backends.graph import GraphInfo, read_graph
+from cisi_runtime.backends.ort import OnnxRuntimeBackend
+from cisi_runtime.backends.registry import SHIPPED_GRAPH, is_engine
+from cisi_runtime.engines.sidecar import load_sidecar
+from cisi_runtime.errors import GraphError
+from cisi_runtime.parity.compare import Comparison, ParityReport, compare_backend
+from cisi_runtime.parity.golden import Golden, golden_path, load_golden
+
+
+def check_parity(artifact: Path | str = SHIPPED_GRAPH, golden: Path | str | None = None) -> ParityReport:
+    """Whether a graph or an engine is still the trained network, by its golden file:
+    `check_parity("best.onnx").passed`.
+
+    artifact: default, the graph that ships.
+    golden: default, the golden file beside the graph, or beside the engine's graph.
+
+    Raises GraphError, ContractError and EngineError for files that are missing, damaged or not ours, ParityError for a
+    golden file of other weights.
+    """
+    path = Path(artifact)
+    if not path.is_file():
+        raise GraphError(f"{path}: no such file")
+    if is_engine(path):
+        graph = path.with_name(load_sidecar(path).graph)
+        return ParityReport(check_engine_file_parity(path, load_golden(Path(golden or golden_path(graph)))))
+    return ParityReport(check_graph_parity(path, load_golden(Path(golden or golden_path(path)))))
+
+
+@contextlib.contextmanager
+def graph_variants(graph: Path | bytes | GraphInfo) -> Iterator[list[tuple[str, Backend]]]:
+    """Names and backends of a graph in ONNX Runtime: as written, which is the oracle, and optimised.
+
+    Raises ContractError and GraphError, also for a graph that holds float16 where onnx is not installed.
+    """
+    info = read_graph(graph)
+    runnable = cpu_runnable(info)
+    emulated = " emulated" if info.contract.holds_float16 else ""
+    with contextlib.ExitStack() as stack:
+        yield [
+            (
+                f"ONNX {info.contract.precision}{emulated}, {form}",
+                stack.enter_context(OnnxRuntimeBackend(runnable, optimise=form == "optimised")),
+            )
+            for form in ("as written", "optimised")
+        ]
+
+
+def check_graph_parity(graph: Path | bytes | GraphInfo, golden: Golden) -> list[Comparison]:
+    """All variants of a graph on all cases. Raises ParityError for a golden file of other weights or other sizes."""
+    info = read_graph(graph)
+    with graph_variants(info) as variants:
+        return [
+            comparison
+            for name, backend in variants
+            for comparison in compare_backend(name, backend, golden, info.contract.precision)
+        ]
+
+
+def check_engine_parity(backend: Backend, golden: Golden, *, tf32: bool) -> list[Comparison]:
+    """The golden cases whose sizes an engine takes; none where it takes none of them.
+
+    tf32: float32 convolutions may round their factors, to as many bits as float16 has. Raises ParityError for a golden
+    file of other weights.
+    """
+    cases = tuple(case for case in golden.cases if backend.fixed.accepts(case.image.shape))
+    precision = "float16" if tf32 else backend.contract.precision
+    return compare_backend(backend.name, backend, dataclasses.replace(golden, cases=cases), precision)
+
+
+def check_engine_file_parity(path: Path, golden: Golden) -> list[Comparison]:
+    """As `check_engine_parity`, for an engine with its sidecar.
+
+    Raises GraphError when it takes the size of no golden case.
+    """
+    from cisi_runtime.backends.tensorrt import TensorRtBackend
+
+    with TensorRtBackend.open(path) as backend:
+        comparisons = check_engine_parity(backend, golden, tf32=load_sidecar(path).options.tf32)
+        if not comparisons:
+            raise GraphError(f"{path}: no golden case is of a size that it takes ({backend.fixed})")
+    return comparisons
+
+
+def cpu_runnable(graph: Path | bytes | GraphInfo) -> bytes:
+    """A graph that ONNX Runtime's CPU kernels run as it is meant: the graph itself, or, where it holds float16, its
+    emulation in float32, because they would silently run it in float32.
+
+    The emulation needs onnx. It is found through the entry point of the export package. Raises GraphError without it.
+    """
+    info = read_graph(graph)
+    if not info.contract.holds_float16:
+        return info.serialised()
+    (point,) = entry_points(group="cisi.parity", name="float16")
+    try:
+        emulate = point.load()
+    except ModuleNotFoundError as error:
+        raise GraphError(
+            f"a graph with float16 in it is emulated on a CPU, which needs {error.name}, expected an installation with "
+            "pip install 'cisi-net[parity]'"
+        ) from error
+    emulated: bytes = emulate(info.serialised(), info.contract)
+    return emulated

@@ -1,0 +1,329 @@
+"""Is it still the same network? Results compared with the reference of a golden file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cisi_runtime.backends.base import Backend
+from cisi_runtime.codec import decode_pixels, encode_pixels, levels
+from cisi_runtime.contract import Contract
+from cisi_runtime.errors import ParityError
+from cisi_runtime.metrics import psnr_db, ssim_map
+from cisi_runtime.parity.golden import Golden, GoldenCase
+
+# Images uint8 `[N, H, W, 3]` and hole masks bool `[N, H, W]` to what a graph of either face gives.
+Run = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.bool_]], npt.NDArray[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """What a precision must keep. Known pixels must be exact, and everything finite, at every precision.
+
+    max_abs: largest difference on [-1, 1]; for pixel results, beyond what rounding explains.
+    hole_psnr_db: smallest PSNR over the hole.
+    """
+
+    max_abs: float | None = None
+    hole_psnr_db: float | None = None
+
+    def __str__(self) -> str:
+        return f"max {self.max_abs:.0e}" if self.max_abs is not None else f"hole {self.hole_psnr_db:.0f} dB"
+
+
+TOLERANCES = {
+    # Measured beyond rounding: 4e-7 on the shipped weights, 4e-5 on random ones of preset paper. Margin 2.5.
+    "float32": Tolerance(max_abs=1e-4),
+    # Emulated. Measured: 70 dB on the shipped weights, 56 dB on random ones of preset paper. Margin 6 dB.
+    "float16": Tolerance(hole_psnr_db=50.0),
+    # The budget that calibration keeps by default. Measured on trained weights and natural cases: 40 dB.
+    "int8": Tolerance(hole_psnr_db=35.0),
+}
+# Other tolerances for some kinds of cases, by precision and kind.
+_TOLERANCES_BY_KIND = {
+    # ONNX Runtime sums the statistics of the first norm one by one in float32, and a flat picture leaves little but
+    # that error to normalise. Measured with random weights: 7e-4, less than a tenth of a grey level. Margin 3.
+    ("float32", "flat"): Tolerance(max_abs=2e-3),
+    # The PSNR of a hole of one pixel is that of three values. Measured: 52.9 dB where large holes have 56 to 59.
+    # Margin 8 dB.
+    ("float16", "noise"): Tolerance(hole_psnr_db=45.0),
+    # The ranges come from photographs; what lies beyond them is clipped. Measured with ranges of 500 photographs:
+    # 51.9 dB for flat pictures, 22.6 for one that is all hole (19.7 with ranges of six), 34.2 for noise. Margins 4 and
+    # 9 dB.
+    ("int8", "flat"): Tolerance(hole_psnr_db=15.5),
+    ("int8", "noise"): Tolerance(hole_psnr_db=25.0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One variant of the network on one golden case.
+
+    variant: what was run, for instance "ONNX float16 emulated, optimised".
+    case: name of the golden case.
+    finite: no NaN and no infinity.
+    known_identical: every known pixel is as it was.
+    max_abs, p99_abs, mean_abs: differences on [-1, 1] over all pixels; of pixel results the part that rounding does not
+        explain.
+    hole_psnr_db, image_psnr_db: peak 2, inf when equal; of pixel results against the reference's pixels.
+    hole_ssim, image_ssim: of the pixels, 7x7 windows; over those centred in the hole (NaN if none is), over all.
+    levels_changed: fraction of hole values that the codec makes another grey level.
+    tolerance: what is required.
+    """
+
+    variant: str
+    case: str
+    finite: bool
+    known_identical: bool
+    max_abs: float
+    p99_abs: float
+    mean_abs: float
+    hole_psnr_db: float
+    image_psnr_db: float
+    hole_ssim: float
+    image_ssim: float
+    levels_changed: float
+    tolerance: Tolerance
+
+    @property
+    def passed(self) -> bool:
+        """The verdict."""
+        return self.finite and self.known_identical and self.margin_db >= 0.0
+
+    @property
+    def margin_db(self) -> float:
+        """How far the result is from failing its tolerance, in dB; negative when it fails."""
+        if not self.finite:
+            return float("-inf")
+        if self.tolerance.max_abs is None:
+            assert self.tolerance.hole_psnr_db is not None
+            return self.hole_psnr_db - self.tolerance.hole_psnr_db
+        if self.max_abs == 0.0:
+            return float("inf")
+        # Exactly 0 at the tolerance itself.
+        return 20.0 * float(np.log10(self.tolerance.max_abs / self.max_abs))
+
+    @property
+    def would_pass(self) -> str:
+        """The tightest tolerance of the required kind, in round figures, that this result meets."""
+        if not (self.finite and self.known_identical):
+            return "none"
+        if self.tolerance.max_abs is None:
+            return "any" if np.isinf(self.hole_psnr_db) else f"hole {np.floor(self.hole_psnr_db):.0f} dB"
+        if self.max_abs == 0.0:
+            return "any"
+        digit = 10.0 ** np.floor(np.log10(self.max_abs))
+        return f"max {np.ceil(self.max_abs / digit) * digit:.0e}"
+
+    @property
+    def faults(self) -> str:
+        """Why it failed, in words; empty when it passed."""
+        reasons = []
+        if not self.finite:
+            reasons.append("not finite")
+        if not self.known_identical:
+            reasons.append("known pixels changed")
+        if self.finite and not self.margin_db >= 0.0:
+            reasons.append(f"would pass at {self.would_pass}")
+        return ", ".join(reasons)
+
+    def as_json(self) -> dict[str, Any]:
+        """All figures by name, with the verdict. What JSON cannot hold (inf of equal pictures, NaN) is None."""
+        values = dataclasses.asdict(self) | {"passed": self.passed, "would_pass": self.would_pass}
+        return {name: None if isinstance(v, float) and not np.isfinite(v) else v for name, v in values.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightComparison:
+    """One weight of the checkpoint in a graph.
+
+    name: as in the checkpoint.
+    stored_as: "float32", "float16", "int8", or "missing".
+    worst: its largest difference, as a multiple of what rounding or quantising explains.
+    """
+
+    name: str
+    stored_as: str
+    worst: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether rounding explains the whole difference."""
+        return self.worst <= 1.0
+
+    def as_json(self) -> dict[str, Any]:
+        """By name, with the verdict. An infinite `worst` is None."""
+        worst = self.worst if np.isfinite(self.worst) else None
+        return {"name": self.name, "stored_as": self.stored_as, "worst": worst, "passed": self.passed}
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityReport:
+    """Everything that an artifact was compared with.
+
+    comparisons: its results on golden cases.
+    weights: its stored weights; None where there was no checkpoint to compare them with.
+    """
+
+    comparisons: list[Comparison]
+    weights: list[WeightComparison] | None = None
+
+    @property
+    def checks(self) -> int:
+        """Number of comparisons."""
+        return len(self.comparisons) + len(self.weights or [])
+
+    @property
+    def failures(self) -> int:
+        """Number of comparisons that failed."""
+        weights = self.weights or []
+        return sum(not item.passed for item in self.comparisons) + sum(not item.passed for item in weights)
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was compared, and all of it passed."""
+        return bool(self.comparisons) and self.failures == 0
+
+    def table(self) -> str:
+        """Every comparison on a line of its own."""
+        return parity_table(self.comparisons)
+
+    def summary(self) -> str:
+        """Three lines: how many comparisons passed, the worst of them, the weights."""
+        return f"{_summary(self.comparisons)}\n{_weights_line(self.weights)}"
+
+
+def compare(variant: str, case: GoldenCase, result: npt.NDArray[Any], required: Tolerance) -> Comparison:
+    """Compare a result with the reference of its case. result: uint8 `[N, H, W, 3]`, or float `[N, 3, H, W]` in
+    [-1, 1]. Raises ParityError for another shape."""
+    hole = np.broadcast_to(case.hole_mask[:, None], case.completed.shape)
+    reference_pixels = encode_pixels(case.completed)
+    is_pixels = result.dtype == np.uint8
+    expected_shape = reference_pixels.shape if is_pixels else case.completed.shape
+    if result.shape != expected_shape:
+        raise ParityError(f"{variant}, {case.name}: the result has shape {result.shape}, expected {expected_shape}")
+    pixels = result if is_pixels else encode_pixels(np.nan_to_num(result))
+    if is_pixels:
+        exact = np.moveaxis(levels(case.completed.astype(np.float64)), 1, 3)
+        # Rounding explains half a level. What is beyond is the computation's.
+        difference = np.moveaxis(np.maximum(np.abs(pixels - exact) - 0.5, 0.0), 3, 1) / 127.5
+        deviation = np.moveaxis(pixels.astype(np.float64) - reference_pixels, 3, 1) / 127.5
+        known_identical = np.array_equal(pixels[~case.hole_mask], case.image[~case.hole_mask])
+    else:
+        difference = deviation = np.abs(result.astype(np.float64) - case.completed)
+        known_identical = np.array_equal(result[~hole], decode_pixels(case.image)[~hole])
+    hole_ssim, image_ssim = _similarity(pixels, reference_pixels, case.hole_mask)
+    return Comparison(
+        variant=variant,
+        case=case.name,
+        finite=bool(np.isfinite(result).all()),
+        known_identical=known_identical,
+        max_abs=float(difference.max()),
+        p99_abs=float(np.percentile(difference, 99)),
+        mean_abs=float(difference.mean()),
+        hole_psnr_db=psnr_db(deviation[hole], 2.0),
+        image_psnr_db=psnr_db(deviation, 2.0),
+        hole_ssim=hole_ssim,
+        image_ssim=image_ssim,
+        levels_changed=float((pixels != reference_pixels)[case.hole_mask].mean()),
+        tolerance=required,
+    )
+
+
+def _similarity(
+    pixels: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8], hole_mask: npt.NDArray[np.bool_]
+) -> tuple[float, float]:
+    maps = np.stack([ssim_map(a, b) for a, b in zip(pixels, reference, strict=True)])
+    margin = (hole_mask.shape[1] - maps.shape[1]) // 2
+    centres = hole_mask[:, margin:-margin, margin:-margin]
+    return float(maps[centres].mean()) if centres.any() else float("nan"), float(maps.mean())
+
+
+def tolerance(precision: str, case: GoldenCase) -> Tolerance:
+    """What a case must keep at a precision."""
+    return _TOLERANCES_BY_KIND.get((precision, case.kind), TOLERANCES[precision])
+
+
+def compare_all(variant: str, run: Run, golden: Golden, precision: str) -> list[Comparison]:
+    """Run every case of a golden file and compare the results."""
+    return [
+        compare(variant, case, run(case.image, case.hole_mask), tolerance(precision, case)) for case in golden.cases
+    ]
+
+
+def compare_backend(variant: str, backend: Backend, golden: Golden, precision: str) -> list[Comparison]:
+    """Every case through a backend. Raises ParityError for a golden file of other weights or other sizes."""
+    if golden.weights_sha256 != backend.contract.weights_sha256:
+        raise ParityError(f"{variant}: graph and golden file come from different weights")
+    for case in golden.cases:
+        if not backend.fixed.accepts(case.image.shape):
+            batch, height, width = case.image.shape[:3]
+            raise ParityError(
+                f"{variant}: the graph takes {backend.fixed}, but the golden case {case.name!r} has batch {batch}, "
+                f"width {width}, height {height}; expected the golden file of this very export"
+            )
+    return compare_all(variant, lambda image, hole_mask: run_case(backend, image, hole_mask), golden, precision)
+
+
+def run_case(backend: Backend, image: npt.NDArray[np.uint8], hole_mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """A golden case through a backend. The result is in the layout of the backend's face."""
+    return backend.run(*case_inputs(backend.contract, image, hole_mask).values())
+
+
+def case_inputs(
+    contract: Contract, image: npt.NDArray[np.uint8], hole_mask: npt.NDArray[np.bool_]
+) -> dict[str, npt.NDArray[Any]]:
+    """A golden case as a graph's inputs, by name.
+
+    A uint8 mask gets all grey levels on both sides of the threshold: black and white alone would not show where the
+    threshold lies.
+    """
+    inputs = contract.io.inputs(image, hole_mask)
+    if contract.io.takes_pixels:
+        spread, threshold = np.arange(hole_mask.size).reshape(hole_mask.shape), contract.mask_threshold
+        grey = np.where(hole_mask, threshold + spread % (256 - threshold), spread % threshold)
+        inputs[contract.inputs[1]] = grey.astype(np.uint8)
+    return inputs
+
+
+def parity_table(comparisons: Iterable[Comparison]) -> str:
+    """A line for each comparison, within 100 columns; PSNR and SSIM over the hole. What failed is explained below
+    it."""
+    lines = [f"{'variant':<33} {'case':<24} {'max':>6} {'PSNR':>8} {'SSIM':>6} {'required':<10} verdict"]
+    for item in comparisons:
+        lines.append(
+            f"{item.variant:<33} {item.case:<24} {item.max_abs:6.0e} {item.hole_psnr_db:5.1f} dB {item.hole_ssim:6.4f} "
+            f"{item.tolerance!s:<10} {'pass' if item.passed else 'FAIL'}"
+        )
+        if not item.passed:
+            lines.append(f"  {item.faults}; p99 {item.p99_abs:.0e}, mean {item.mean_abs:.0e}")
+    return "\n".join(lines)
+
+
+def _summary(comparisons: Sequence[Comparison]) -> str:
+    if not comparisons:
+        return "parity: nothing was compared"
+    failures = sum(not item.passed for item in comparisons)
+    worst = min(comparisons, key=lambda item: (item.passed, item.margin_db))
+    figure = f"{worst.max_abs:.0e}" if worst.tolerance.max_abs is not None else f"{worst.hole_psnr_db:.1f} dB"
+    verdict = f"{failures} FAIL" if failures else "all pass"
+    return (
+        f"parity: {len(comparisons)} comparisons, {verdict}\n"
+        f"worst: {worst.variant}, {worst.case}: {figure}, required {worst.tolerance}"
+        f"{'; ' + worst.faults if worst.faults else ''}"
+    )
+
+
+def _weights_line(weights: Sequence[WeightComparison] | None) -> str:
+    if weights is None:
+        return "weights: not compared one by one (that takes --ckpt)"
+    bad = [weight for weight in weights if not weight.passed]
+    if not bad:
+        worst = max(weight.worst for weight in weights)
+        return f"weights: {len(weights)} as in the checkpoint (largest deviation {worst:.2f} of the rounding)  pass"
+    first = f"{bad[0].name}, stored as {bad[0].stored_as}, {bad[0].worst:.1f} times the rounding"
+    return f"weights: {len(bad)} of {len(weights)} are not the checkpoint's, the first: {first}  FAIL"

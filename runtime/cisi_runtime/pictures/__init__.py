@@ -1,0 +1,1 @@
+"""Photographs and masks: reading, writing, resizing, metadata, drawing."""

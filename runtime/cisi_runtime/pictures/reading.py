@@ -1,0 +1,248 @@
+"""The one reader of picture files and masks."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import struct
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, JpegImagePlugin, TiffTags, UnidentifiedImageError
+
+from cisi_runtime.contract import MASK_THRESHOLD
+from cisi_runtime.errors import DataError, PictureError
+from cisi_runtime.pictures.metadata import (
+    bytes_behind_jpeg,
+    clean_exif,
+    clean_photoshop,
+    clean_xmp,
+    jpeg_segments,
+    png_chunks,
+    upright_xmp,
+)
+from cisi_runtime.pictures.picture import PILLOW_ERRORS, SUFFIXES, UPRIGHT, JpegCoding, Origin, Picture
+
+BoolArray = npt.NDArray[np.bool_]
+
+# Larger photographs are refused unless the caller allows them. As RGB this is 240 MB.
+MAX_PIXELS = 80_000_000
+
+# Formats whose pixels Pillow returns unchanged, once files deeper than 8 bits are refused.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP")
+_MODES_8_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+_GREY_MODES = ("1", "L", "LA")
+_ORIENTATION, _PHOTOSHOP, _IPTC = 0x0112, 34377, 33723
+# TIFF tags that are not kept as they are: how the pixels are stored, which of several pages it is, what is kept
+# separately (orientation, XMP, colour profile), and the layers that the picture was made of.
+_TIFF_STRUCTURE = frozenset(
+    {*range(254, 260), *range(262, 267), 273, _ORIENTATION, *range(277, 282), 284, *range(290, 294), 297, 317}
+    | {*range(320, 326), 330, *range(332, 335), *range(338, 348), *range(512, 522), *range(529, 533), 700, 34675, 37724}
+)
+
+
+def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a photograph: JPEG, PNG, WebP, TIFF, AVIF or BMP with 8 bits per channel. Grey and palette become RGB.
+
+    Raises PictureError for a file that is missing, damaged, of another format, animated, CMYK, larger than
+    `max_pixels`, or deeper than 8 bits, which Pillow would silently reduce.
+    """
+    return decode_picture(read_file(path), str(path), max_pixels)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a picture file. Raises PictureError."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise PictureError(f"{path}: no such file") from error
+    except OSError as error:
+        raise PictureError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
+    """As `read_picture`, from the bytes of a file. `name` is for messages."""
+    with _opened(data, name, max_pixels) as image:
+        image.load()  # makes the pixels of a TIFF file upright and drops its orientation
+        orientation = _orientation(image) if image.format != "TIFF" else 1
+        origin = _origin(image, data, orientation)
+        is_grey, icc_profile = image.mode in _GREY_MODES, image.info.get("icc_profile")
+        upright = image if orientation == 1 else image.transpose(UPRIGHT[orientation][0])
+        if image.has_transparency_data:
+            rgba = np.asarray(upright.convert("RGBA"))
+            rgb, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+            return Picture(rgb, alpha, icc_profile, is_grey, origin)
+        rgb = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+        return Picture(rgb, None, icc_profile, is_grey, origin)
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """Files with a picture's suffix in a folder and below, sorted, hidden ones left out. Raises DataError for a folder
+    that does not exist."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def check_picture(path: Path) -> None:
+    """Raise what `read_picture` would raise. A JPEG file is decoded at an eighth of its size, which is quicker and
+    still finds truncated ones."""
+    with _opened(read_file(path), str(path), MAX_PIXELS) as image:
+        image.draft("RGB", (1, 1))
+        image.load()
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> BoolArray:
+    """Read a hole mask for a picture of `size` (height, width): bool `[H, W]`, True where it is 128 or above.
+
+    1-bit, grey, palette and RGB(A) files are accepted. Their colour channels must be equal; alpha is ignored. Raises
+    PictureError, also for channels that differ and for another size.
+    """
+    return decode_mask(read_file(path), str(path), size)
+
+
+def decode_mask(data: bytes, name: str, size: tuple[int, int]) -> BoolArray:
+    """As `read_mask`, from the bytes of a file. `name` is for messages."""
+    expected = f"{size[1]}x{size[0]}"
+    # The size must match in any case, so no other limit applies.
+    with _opened(data, name, max(MAX_PIXELS, size[0] * size[1])) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.size != size[::-1]:
+            raise PictureError(
+                f"{name}: the mask is {upright.width}x{upright.height} pixels, expected {expected} as the picture"
+            )
+        if upright.mode in _GREY_MODES:
+            grey = np.asarray(upright.convert("L"))
+        else:
+            rgb = np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+            grey = rgb[..., 0]
+            if not (np.array_equal(grey, rgb[..., 1]) and np.array_equal(grey, rgb[..., 2])):
+                raise PictureError(
+                    f"{name}: the colour channels differ, expected a black and white mask (white = hole)"
+                )
+    hole_mask: BoolArray = grey >= MASK_THRESHOLD
+    return hole_mask
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
+    """Open a file of a kind that can be read without loss. What Pillow raises in the block becomes PictureError."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _refuse_lossy(data, name, image)
+            if image.width * image.height > max_pixels:
+                raise PictureError(
+                    f"{name}: {image.width}x{image.height} is {image.width * image.height / 1e6:.4g} megapixels, "
+                    f"expected at most {max_pixels / 1e6:g}"
+                )
+            yield image
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{name}: not a picture that can be read, expected {', '.join(_FORMATS)}") from error
+    except PILLOW_ERRORS as error:
+        raise PictureError(f"{name}: cannot be read: {str(error) or type(error).__name__}") from error
+
+
+def _refuse_lossy(data: bytes, name: str, image: Image.Image) -> None:
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise PictureError(f"{name}: has several frames, expected a single picture")
+    if _bits_per_channel(data, image) > 8 or image.mode not in _MODES_8_BIT:
+        kind = "more than 8 bits a channel" if _bits_per_channel(data, image) > 8 else f"colour mode {image.mode}"
+        raise PictureError(f"{name}: {kind} is not supported, expected 8-bit RGB or grey")
+    if image.format == "AVIF" and "icc_profile" not in image.info and (colours := _avif_colours(data)) is not None:
+        raise PictureError(f"{name}: its colours (primaries {colours[0]}, transfer {colours[1]}) are not sRGB's")
+
+
+def _avif_colours(data: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer function of an AVIF file (ITU-T H.273), None for those of sRGB or BT.709 and for a file
+    without any. Pillow neither reports nor writes them, so other colours would silently change."""
+    colour_box = re.search(rb"colrnclx(..)(..)", data[:65536], re.DOTALL)
+    if colour_box is None:
+        return None
+    primaries, transfer = (int.from_bytes(value, "big") for value in colour_box.groups())
+    return None if primaries in (1, 2) and transfer in (1, 2, 6, 13) else (primaries, transfer)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 when the EXIF block is damaged or holds no valid one."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except PILLOW_ERRORS:
+        return 1
+    return orientation if orientation in UPRIGHT else 1
+
+
+def _bits_per_channel(data: bytes, image: Image.Image) -> int:
+    if image.format == "PNG":
+        return data[24]  # IHDR: signature 8, length 4, type 4, width 4, height 4, then the bit depth
+    if image.format == "TIFF":
+        return int(max(getattr(image, "tag_v2", {}).get(258, (8,))))  # tag 258: BitsPerSample
+    if image.format == "AVIF":
+        # Third byte of the configuration: tier, high_bitdepth, twelve_bit, ... (AV1 in ISOBMFF, section 2.3.3).
+        configurations = re.finditer(rb"av1C..(.)", data[:65536], re.DOTALL)
+        return 10 if any(match.group(1)[0] & 0x40 for match in configurations) else 8
+    return 8
+
+
+def _origin(image: Image.Image, data: bytes, orientation: int) -> Origin:
+    info = image.info
+    exif, jpeg = clean_exif(info.get("exif", b"")), None
+    parts: tuple[bytes, ...] = ()
+    xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+    xmp = clean_xmp(xmp.encode() if isinstance(xmp, str) else xmp)
+    dropped: tuple[str, ...] = ()
+    dpi = info.get("dpi")
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        jpeg = _jpeg_coding(image)
+        parts = jpeg_segments(data)
+        behind = bytes_behind_jpeg(data)
+        if behind:
+            dropped = (f"{behind} bytes behind the picture (a second picture, a gain map or a video)",)
+    elif image.format == "PNG":
+        parts = png_chunks(data)
+    elif image.format == "TIFF":
+        exif, xmp = _tiff_tags(image), upright_xmp(xmp)
+        dpi = dpi if {282, 283} <= set(getattr(image, "tag_v2", {})) else None
+    return Origin(
+        format="JPEG" if jpeg is not None else str(image.format),
+        orientation=orientation,
+        exif=exif,
+        xmp=xmp,
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(0 < float(x) < inf for x in dpi) else None,
+        jpeg=jpeg,
+        parts=parts,
+        dropped=dropped,
+    )
+
+
+def _jpeg_coding(image: JpegImagePlugin.JpegImageFile) -> JpegCoding:
+    # An entry of `layer`: component, horizontal and vertical sampling, number of the quantisation table.
+    tables = [list(image.quantization[layer[3]]) for layer in image.layer]
+    while len(tables) > 1 and tables[-1] == tables[-2]:
+        del tables[-1]
+    is_rgb = image.mode == "RGB" and image.info.get("adobe_transform") == 0
+    return JpegCoding(tables, JpegImagePlugin.get_sampling(image), bool(image.info.get("progressive")), is_rgb)
+
+
+def _tiff_tags(image: Image.Image) -> bytes:
+    """Tags of a TIFF file that do not describe how its pixels are stored, as an EXIF block; empty if there are none."""
+    source, tags = image.getexif(), Image.Exif()  # a new block: that of a BigTIFF file is not valid EXIF
+    for tag, value in source.items():
+        if tag in TiffTags.TAGS_V2_GROUPS:
+            tags.get_ifd(tag).update(source.get_ifd(tag))
+        elif tag not in _TIFF_STRUCTURE:
+            tags[tag] = clean_photoshop(value) if tag == _PHOTOSHOP and isinstance(value, bytes) else value
+    if isinstance(tags.get(_IPTC), tuple):  # some writers count it in words of four bytes
+        order = "<" if image.tag_v2.prefix == b"II" else ">"  # type: ignore[attr-defined]
+        tags[_IPTC] = struct.pack(f"{order}{len(tags[_IPTC])}I", *tags[_IPTC])
+    has_directories = any(source.get_ifd(tag) for tag in TiffTags.TAGS_V2_GROUPS if tag in source)
+    return tags.tobytes() if len(tags) or has_directories else b""

@@ -1,0 +1,281 @@
+"""Folders and pipes: which mask belongs to which photograph, what is skipped, what a killed run leaves."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cisi_export.golden_cases import natural_picture
+from cisi_runtime.batch.folder import plan_jobs, run_jobs
+from cisi_runtime.batch.job import Job, JobResult
+from cisi_runtime.errors import DataError, OutputError
+from cisi_runtime.files import remove_left_over
+from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.reading import read_picture
+from cisi_runtime.pictures.writing import write_picture
+from tests.support.shared import TIMEOUT_S
+
+PROGRAM = [sys.executable, "-c", "import cisi_runtime.cli.run as m; m.main()"]
+SIZE = (160, 200)
+
+
+def photographs(folder: Path, count: int, suffix: str = ".png") -> Path:
+    """`photos`, the last of them in a folder of its own, with `masks` of the same names."""
+    rng = np.random.default_rng(5)
+    for number in range(count):
+        name = f"below/{number}" if number == count - 1 else str(number)
+        hole = np.zeros(SIZE, dtype=np.uint8)
+        hole[20 + number : 60 + number, 30:80] = 255  # of 160 rows
+        for place, pixels in (("photos", natural_picture(*SIZE, rng)), ("masks", np.dstack([hole] * 3))):
+            path = folder / place / f"{name}{suffix if place == 'photos' else '.png'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_picture(path, Picture(pixels))
+    return folder
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def cisi_run(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
+    command = [*PROGRAM, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload,no-any-return]
+
+
+def planned(folder: Path, masks: str | None) -> tuple[dict[str, str | None], list[str]]:
+    jobs, faults = plan_jobs(folder / "p", folder / masks if masks else None, folder / "out")
+    names = {
+        job.image.relative_to(folder / "p").as_posix(): job.mask and job.mask.relative_to(folder).as_posix()
+        for job in jobs
+    }
+    assert all(job.output == folder / "out" / job.image.relative_to(folder / "p") for job in jobs)
+    return names, faults
+
+
+def test_masks_by_name(tmp_path: Path) -> None:
+    touch(tmp_path, "p/a.jpg", "p/b.png", "p/c/a.jpg", "p/notes.txt", "p/.hidden.jpg", "p/twice.jpg", "p/none.jpg")
+    touch(tmp_path, "m/a.png", "m/b.mask.webp", "m/c/a.bmp", "m/twice.png", "m/twice.tif", "m/other.png")
+    names, faults = planned(tmp_path, "m")
+    assert names == {"a.jpg": "m/a.png", "b.png": "m/b.mask.webp", "c/a.jpg": "m/c/a.bmp"}
+    assert len(faults) == 2
+    assert "none.jpg: expected one mask of this name in" in faults[0]
+    assert "found none" in faults[0]
+    assert "twice.jpg: expected one mask" in faults[1]
+    assert "found 2" in faults[1]
+    assert planned(tmp_path, None)[0]["a.jpg"] is None
+    assert set(planned(tmp_path, "m/other.png")[0].values()) == {"m/other.png"}
+
+
+def test_masks_and_results_inside_the_folder_of_photographs(tmp_path: Path) -> None:
+    touch(tmp_path, "p/a.jpg", "p/a.mask.png", "p/masks/a.png", "p/out/a.jpg")
+    jobs, faults = plan_jobs(tmp_path / "p", tmp_path / "p" / "masks", tmp_path / "p" / "out")
+    assert [job.image.name for job in jobs] == ["a.jpg"]
+    assert len(faults) == 1
+    assert "a.mask.png: expected one mask" in faults[0]  # a photograph like any other, where masks are elsewhere
+    (tmp_path / "p/masks/a.png").unlink()
+    jobs, faults = plan_jobs(tmp_path / "p", tmp_path / "p", tmp_path / "p" / "out")
+    assert faults == []
+    assert jobs == [Job(tmp_path / "p/a.jpg", tmp_path / "p/a.mask.png", tmp_path / "p/out/a.jpg")]
+
+
+def test_folders_above_hidden_ones_and_names_that_end_like_masks(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "p/a.jpg", "p/.thumbnails/a.jpg", "p/album.png/b.jpg", "p/x.mask.jpg", "m/a.png", "m/album.png/b.png"
+    )
+    touch(tmp_path, "m/x.mask.png")
+    names, faults = planned(tmp_path, "m")
+    assert names == {"a.jpg": "m/a.png", "album.png/b.jpg": "m/album.png/b.png", "x.mask.jpg": "m/x.mask.png"}
+    assert faults == []
+    jobs, _ = plan_jobs(tmp_path / "p", tmp_path / "m", tmp_path)  # a folder above is no reason to find nothing
+    assert len(jobs) == 3
+
+
+def test_folders_that_cannot_be(tmp_path: Path) -> None:
+    touch(tmp_path, "p/a.jpg", "file", "empty/x.txt")
+    with pytest.raises(OutputError, match="is the folder of the photographs, expected another"):
+        plan_jobs(tmp_path / "p", None, tmp_path / "p")
+    touch(tmp_path, "m/a.png")
+    with pytest.raises(OutputError, match="is the folder of the masks, expected another"):
+        plan_jobs(tmp_path / "p", tmp_path / "m", tmp_path / "m")
+    with pytest.raises(OutputError, match="is a file, expected a folder"):
+        plan_jobs(tmp_path / "p", None, tmp_path / "file")
+    with pytest.raises(DataError, match="no photographs found"):
+        plan_jobs(tmp_path / "empty", None, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_jobs_run_side_by_side_and_one_failure_is_its_own(tmp_path: Path) -> None:
+    jobs = [Job(tmp_path / str(number), None, tmp_path) for number in range(6)]
+    at_work: set[Path] = set()
+    most = 0
+
+    def run(job: Job) -> JobResult:
+        nonlocal most
+        at_work.add(job.image)
+        most = max(most, len(at_work))
+        time.sleep(0.05)
+        at_work.remove(job.image)
+        if job.image.name == "3":
+            raise DataError("bad")
+        if job.image.name == "4":
+            raise MemoryError
+        if job.image.name == "5":
+            raise ZeroDivisionError("a bug")
+        picture = Picture(np.zeros((1, 1, 3), np.uint8))
+        return JobResult(picture, np.zeros((1, 1), bool), picture, 0.0, 0, job.image.name)
+
+    results = {job.image.name: done for job, done in run_jobs(jobs, run, 2)}
+    assert most == 2
+    assert sorted(results) == list("012345")
+    assert str(results["3"]) == "bad"
+    assert "not enough memory" in str(results["4"])
+    assert str(results["5"]).endswith("5: ZeroDivisionError: a bug")
+    assert all(isinstance(results[name], JobResult) for name in "012")
+
+
+def test_a_folder(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 3)
+    arguments = (tmp_path / "photos", "--mask", tmp_path / "masks", "-o", tmp_path / "out", "--model", tiny_graph)
+    Image.new("L", SIZE[::-1]).save(tmp_path / "masks" / "1.png")
+    result = cisi_run(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert "3 written, 0 there already, 0 failed" in result.stdout
+    assert "1 of them without a hole" in result.stdout
+    assert "image/s" in result.stderr
+    # As one by one.
+    for name in ("0", "1", "below/2"):
+        mask = tmp_path / "masks" / f"{name}.png"
+        cisi_run(tmp_path / "photos" / f"{name}.png", "--mask", mask, "-o", tmp_path / "one.png", "--model", tiny_graph)
+        assert (tmp_path / "one.png").read_bytes() == (tmp_path / "out" / f"{name}.png").read_bytes()
+    # Results are kept, unless they are asked for again.
+    (tmp_path / "out" / "0.png").write_bytes(b"mine")
+    (tmp_path / "out" / "1.png").unlink()
+    assert "1 written, 2 there already, 0 failed" in cisi_run(*arguments).stdout
+    assert (tmp_path / "out" / "0.png").read_bytes() == b"mine"
+    assert "3 written, 0 there already" in cisi_run(*arguments, "--overwrite").stdout
+    assert read_picture(tmp_path / "out" / "0.png").size == SIZE
+    # One mask for all.
+    shared = (tmp_path / "photos", "--mask", tmp_path / "masks" / "0.png", "-o", tmp_path / "shared")
+    assert "3 written" in cisi_run(*shared, "--model", tiny_graph).stdout
+
+
+def test_pipes(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 2, ".jpg")
+    photo, mask = tmp_path / "photos" / "0.jpg", tmp_path / "masks" / "0.png"
+    cisi_run(photo, "--mask", mask, "-o", tmp_path / "out.jpg", "--model", tiny_graph)
+    command = [*PROGRAM, "-", "--mask", str(mask), "-o", "-", "--model", str(tiny_graph)]
+    piped = subprocess.run(command, input=photo.read_bytes(), capture_output=True, check=True)
+    assert piped.stdout == (tmp_path / "out.jpg").read_bytes()
+    assert b"known pixels" in piped.stderr
+    command = [*PROGRAM, str(photo), "--mask", "-", "-o", str(tmp_path / "b.jpg"), "--model", str(tiny_graph)]
+    subprocess.run(command, input=mask.read_bytes(), capture_output=True, check=True)
+    assert (tmp_path / "b.jpg").read_bytes() == piped.stdout
+    broken = subprocess.run(
+        [*PROGRAM, "-", "--mask", str(mask), "-o", "-"], input=b"text", capture_output=True, check=False
+    )
+    assert broken.returncode == 1
+    assert broken.stdout == b""
+    assert b"IMAGE: standard input: not a picture that can be read" in broken.stderr
+
+
+def test_an_original_is_never_overwritten(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 2)
+    photo, mask = tmp_path / "photos" / "0.png", tmp_path / "masks" / "0.png"
+    before = photo.read_bytes(), mask.read_bytes()
+    (tmp_path / "link.png").symlink_to(photo)
+    sheet = cisi_run(photo, "--mask", mask, "-o", tmp_path / "o.png", "--sheet", tmp_path / "link.png")
+    assert sheet.returncode == 1
+    assert "--sheet: " in sheet.stderr
+    assert not (tmp_path / "o.png").exists()
+    for output, words in (
+        (photo, "is the photograph itself"),
+        (tmp_path / "link.png", "is the photograph itself"),
+        (mask, "is the mask itself"),
+    ):
+        result = cisi_run(photo, "--mask", mask, "-o", output, "--model", tiny_graph)
+        assert result.returncode == 1
+        assert words in result.stderr
+    assert (photo.read_bytes(), mask.read_bytes()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["photos", "--mask", "masks", "-o", "-"], "expected a folder as --output"),
+        (["photos", "--mask", "masks", "-o", "out", "--sheet", "s.png"], "no --sheet"),
+        (["photos/0.png", "--mask", "masks", "-o", "o.png"], "masks is a folder, and photos/0.png is not"),
+        (["photos/0.png", "--mask", "masks/0.png", "-o", "o.png", "--overwrite"], "--overwrite is for folders"),
+        (["-", "--mask", "-", "-o", "o.png"], "IMAGE and --mask are both standard input"),
+        (["photos/0.png", "--mask", "masks/0.png", "-o", "o.png", "--max-megapixels", "0"], "--max-megapixels"),
+        (["photos/0.png", "--mask", "masks/0.png", "-o", "o.png", "--max-megapixels", "nan"], "expected a number"),
+    ],
+)
+def test_usage(tmp_path: Path, arguments: list[str], words: str) -> None:
+    photographs(tmp_path, 2)
+    result = cisi_run(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_what_killed_processes_leave_is_removed(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    mine = [f".cisi-{gone.pid}-x.png", f"below/.cisi-{gone.pid}-y.png", f".cisi-{os.getpid()}-z.jpg"]
+    others = [f".cisi-{os.getppid()}-x.png", ".cisi-x.png", "a.png", ".other.png"]
+    touch(tmp_path, *mine, *others)
+    remove_left_over(tmp_path)
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted(others)
+
+
+def test_killed_twenty_times_and_started_again(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 12, ".jpg")
+    arguments = [tmp_path / "photos", "--mask", tmp_path / "masks", "--model", tiny_graph, "-o"]
+    assert cisi_run(*arguments, tmp_path / "reference").returncode == 0
+    files = {path.relative_to(tmp_path / "reference"): path for path in (tmp_path / "reference").rglob("*.jpg")}
+    assert len(files) == 12
+    out, rng = tmp_path / "out", random.Random(0)
+    found: list[int] = []
+    for round_number in range(20):
+        command = [*PROGRAM, *map(str, arguments), str(out), *(["--overwrite"] if round_number % 2 else [])]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            assert process.stderr is not None
+            process.stderr.readline()  # the network is loaded: from here on files are written
+            time.sleep(rng.uniform(0, 0.15))
+            process.kill()
+        found.append(process.returncode)
+        for path in out.rglob("*.jpg"):  # what has its name is whole
+            if not path.name.startswith("."):
+                assert path.read_bytes() == files[path.relative_to(out)].read_bytes()
+    assert found.count(-signal.SIGKILL) >= 15  # the others were done before they could be killed
+    assert cisi_run(*arguments, out).returncode == 0
+    assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == set(files)
+    for name, path in files.items():
+        assert (out / name).read_bytes() == path.read_bytes()
+
+
+def test_ctrl_c_ends_it_between_photographs(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 60, ".jpg")
+    arguments = [tmp_path / "photos", "--mask", tmp_path / "masks", "--model", tiny_graph, "-o", tmp_path / "out"]
+    with subprocess.Popen([*PROGRAM, *map(str, arguments)], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 130
+    assert len(list((tmp_path / "out").rglob("*.jpg"))) < 60
+    assert "Traceback" not in errors
+    for path in (tmp_path / "out").rglob("*"):
+        assert not path.name.startswith(".cisi-")
+        if path.is_file():
+            with Image.open(path) as image:
+                image.load()

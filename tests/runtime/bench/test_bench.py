@@ -1,0 +1,105 @@
+"""`cisi-bench`: what it prints, what it refuses, and that its figures are of what it says."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cisi_runtime.bench.measure import Latency, interleaved
+from cisi_runtime.inpainting.timing import STAGES, StageTimer
+
+PROGRAM = [sys.executable, "-c", "import cisi_runtime.cli.bench as m; m.main()"]
+
+
+def cisi_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def test_percentiles_by_hand() -> None:
+    latency = Latency.of([float(x) for x in range(1, 102)], pictures=4)
+    assert (latency.p50, latency.p95, latency.p99, latency.minimum) == (51.0, 96.0, 100.0, 1.0)
+    assert latency.per_second == pytest.approx(4 * 1000 / 51)
+
+
+def test_calls_take_turns_and_the_first_rounds_do_not_count() -> None:
+    order: list[str] = []
+    times = interleaved([lambda: order.append("a"), lambda: order.append("b")], 3)
+    assert order == ["a", "b"] * 5
+    assert [len(own) for own in times] == [3, 3]
+
+
+def test_stages_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([1.0, 1.010, 5.0, 5.020])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    stages = StageTimer()
+    assert tuple(stages.milliseconds) == STAGES
+    for _ in range(2):
+        with stages("run"):
+            pass
+    assert stages.milliseconds["run"] == pytest.approx(30)
+    assert sum(stages.milliseconds.values()) == stages.milliseconds["run"]
+    monkeypatch.undo()
+    with pytest.raises(KeyError), stages("lunch"):
+        pass
+
+
+def test_graph_and_checkpoint_side_by_side(tmp_path: Path, tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
+    plot = tmp_path / "bench.png"
+    arguments = (tiny_graph, tiny_checkpoint_path, "--backend", "onnxruntime", "--backend", "torch", "--threads", "1,2")
+    result = cisi_bench(*arguments, "--rounds", 3, "--size", 64, "--batch", "1,2", "--plot", plot, "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    settings = [(row["setting"]["backend"], row["setting"]["threads"]) for row in report["photograph"]]
+    assert settings == [("onnxruntime", 1), ("onnxruntime", 2), ("torch", 1), ("torch", 2)]
+    for row in report["photograph"]:
+        latency = row["latency"]
+        assert 0 < latency["minimum"] <= latency["p50"] <= latency["p95"] <= latency["p99"]
+        assert set(row["stages"]) == set(STAGES)
+        assert all(row["stages"][stage] > 0 for stage in ("decode", "prepare", "run", "finish", "encode", "check"))
+        assert row["cold_start"]["peak_mb"] > 50
+        assert row["quality_db"] == "exact" or row["quality_db"] > 60
+    peaks = [row["cold_start"]["peak_mb"] for row in report["photograph"]]
+    assert peaks[2] > 1.2 * peaks[0]  # PyTorch
+    assert [row["batch"] for row in report["network"]] == [1, 2] * 4
+    with Image.open(plot) as image:
+        assert image.width > 500
+
+
+def test_the_tables_are_for_people(tiny_graph: Path) -> None:
+    result = cisi_bench(tiny_graph, "--threads", "1,2", "--rounds", 3, "--size", 64, "--batch", "1")
+    assert result.returncode == 0, result.stderr
+    assert f" 1  {tiny_graph.name} · auto, 1 thread\n 2  {tiny_graph.name} · auto, 2 threads\n" in result.stdout
+    for title in (
+        "from file to file, 3 rounds",
+        "median of each stage",
+        "first photograph of a process",
+        "alone, 64x64",
+    ):
+        assert title in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["none.onnx"], 1, "ARTIFACTS: none.onnx: no such file"),
+        (["GRAPH", "--backend", "torch"], 1, "none of torch takes it"),
+        (["GRAPH", "--threads", "two"], 2, "--threads: 'two', expected numbers from 0 on"),
+        (["GRAPH", "--batch", "0"], 2, "--batch: '0', expected numbers from 1 on"),
+        (["GRAPH", "--image", "a.jpg"], 2, "--image and --mask go together"),
+        (["GRAPH", "--plot", "none/a.png"], 1, "--plot: "),
+        (["GRAPH", "--plot", "a.xyz"], 2, "--plot: a.xyz: expected a name that ends with .png"),
+        (["GRAPH", "--size", "100"], 1, "not batch 1 of 100x100: choose --size and --batch"),
+        (["GRAPH", "--rounds", "3", "--size", "64", "--image", "a.jpg", "--mask", "b.png"], 1, "a.jpg: no such file"),
+    ],
+)
+def test_refusals(tiny_graph: Path, arguments: list[str], status: int, words: str) -> None:
+    result = cisi_bench(*[tiny_graph if argument == "GRAPH" else argument for argument in arguments])
+    assert result.returncode == status
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""

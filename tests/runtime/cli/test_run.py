@@ -1,0 +1,265 @@
+"""`cisi-run` as a process: results, errors, exit status, and what it loads."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from cisi_runtime.backends.registry import SHIPPED_GRAPH
+from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.reading import read_picture
+from cisi_runtime.pictures.writing import write_picture
+from tests.support.networks import PHOTOS
+
+PROFILE = b"16 bytes before RGB a profile"
+
+
+def cisi_run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "import cisi_runtime.cli.run as m; m.main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def failed(result: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    """It failed with this status and one line that has these words."""
+    assert result.returncode == status, result.stderr
+    assert result.stdout == ""
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("cisi-run: error: ")
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """photo.png (90x70) and its mask.png in a folder of their own."""
+    rng = np.random.default_rng(2)
+    hole = np.zeros((70, 90), dtype=np.uint8)
+    hole[20:50, 30:70] = 255
+    write_picture(tmp_path / "photo.png", Picture(rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)))
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    return tmp_path
+
+
+def run_files(files: Path, model: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    return cisi_run(files / "photo.png", "--mask", files / "mask.png", "-o", files / "out.png", "--model", model, *more)
+
+
+def test_a_photograph_with_the_shipped_graph(tmp_path: Path) -> None:
+    result = cisi_run(
+        PHOTOS / "balloon.jpg", "--mask", PHOTOS / "balloon.mask.png", "-o", "out.png", "--sheet", "s.png", cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    assert "out.png: 299x299, hole 7.1%" in result.stdout
+    photo, out = read_picture(PHOTOS / "balloon.jpg").rgb, read_picture(tmp_path / "out.png").rgb
+    hole = np.asarray(Image.open(PHOTOS / "balloon.mask.png"))
+    assert np.array_equal(out[~hole], photo[~hole])
+    assert (out[hole] != photo[hole]).mean() > 0.5
+    assert read_picture(tmp_path / "s.png").rgb.shape == (299 + 8, 3 * 303 + 4, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (64, 64), (70, 90), (250, 130), (5, 300)])
+def test_any_size_and_nothing_under_the_hole_matters(tiny_graph: Path, size: tuple[int, int]) -> None:
+    from cisi_runtime.backends.ort import OnnxRuntimeBackend
+    from cisi_runtime.inpainting.inpainter import Inpainter
+
+    inpaint = Inpainter(OnnxRuntimeBackend(tiny_graph))
+    rng = np.random.default_rng(0)
+    image, other = (rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(2))
+    hole = rng.random(size) < 0.4
+    hole[0, 0] = True
+    completed = inpaint(image, hole)
+    assert completed.shape == image.shape
+    assert np.array_equal(completed[~hole], image[~hole])
+    assert np.array_equal(inpaint(np.where(hole[..., None], other, image), hole), completed)
+
+
+def test_alpha_and_profile_go_through(files: Path, tiny_graph: Path) -> None:
+    photo = read_picture(files / "photo.png").rgb
+    alpha = photo[..., 1].copy()
+    write_picture(files / "photo.png", Picture(photo, alpha, PROFILE))
+    assert run_files(files, tiny_graph).returncode == 0
+    out = read_picture(files / "out.png")
+    assert out.alpha is not None
+    assert np.array_equal(out.alpha, alpha)
+    assert out.icc_profile == PROFILE
+
+
+def test_masks_inverted_grown_and_from_alpha(files: Path, tiny_graph: Path) -> None:
+    photo = read_picture(files / "photo.png").rgb
+    hole = np.zeros(photo.shape[:2], dtype=bool)
+    hole[30:40, 30:50] = True
+    Image.fromarray(np.where(hole, np.uint8(0), np.uint8(255))).save(files / "black.png")
+    write_picture(files / "clear.png", Picture(photo, np.where(hole, np.uint8(3), np.uint8(250))))
+    model = ("--model", tiny_graph, "-o", files / "out.png")
+
+    def result(*arguments: object) -> Picture:
+        done = cisi_run(*arguments, *model)
+        assert done.returncode == 0, done.stderr
+        return read_picture(files / "out.png")
+
+    plain = result(files / "photo.png", "--mask", files / "black.png", "--invert-mask")
+    assert np.array_equal(plain.rgb[~hole], photo[~hole])
+    assert (plain.rgb[hole] != photo[hole]).any()
+    from_alpha = result(files / "clear.png", "--mask-from-alpha")
+    assert np.array_equal(from_alpha.rgb, plain.rgb)
+    assert from_alpha.alpha is not None
+    assert np.array_equal(from_alpha.alpha, np.where(hole, 255, 250))
+    grown = np.zeros_like(hole)
+    grown[27:43, 27:53] = True
+    wider = result(files / "photo.png", "--mask", files / "black.png", "--invert-mask", "--dilate", 3)
+    assert np.array_equal(wider.rgb[~grown], photo[~grown])
+    assert (wider.rgb[grown & ~hole] != photo[grown & ~hole]).any()
+    both = "expected --mask or --mask-from-alpha, and not both"
+    failed(cisi_run(files / "photo.png", *model), 2, both)
+    failed(cisi_run(files / "photo.png", "--mask", files / "black.png", "--mask-from-alpha", *model), 2, both)
+    failed(cisi_run(files / "photo.png", "--mask-from-alpha", *model), 1, "photo.png: has no alpha channel")
+
+
+def test_a_mask_without_a_hole_copies_and_says_so(files: Path, tiny_graph: Path) -> None:
+    Image.new("L", (90, 70), 127).save(files / "mask.png")
+    result = run_files(files, tiny_graph)
+    assert result.returncode == 0
+    assert "the mask has no hole: the picture is copied as it is" in result.stdout
+    assert (files / "out.png").read_bytes() == (files / "photo.png").read_bytes()
+    arguments = (files / "photo.png", "--mask", files / "mask.png", "-o", files / "out.bmp")
+    assert "the picture is only converted to BMP" in cisi_run(*arguments).stdout
+    assert np.array_equal(read_picture(files / "out.bmp").rgb, read_picture(files / "photo.png").rgb)
+
+
+def test_it_loads_neither_torch_nor_onnx(files: Path, tiny_graph: Path) -> None:
+    arguments = ["x", files / "photo.png", "--mask", files / "mask.png", "-o", files / "o.png", "--model", tiny_graph]
+    code = (
+        f"import sys; sys.argv = {[str(argument) for argument in arguments]!r}\n"
+        "import cisi_runtime.cli.run as m; m.main()\n"
+        "assert 'onnxruntime' in sys.modules\n"
+        "assert not {'torch', 'onnx', 'scipy', 'cv2'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (files / "o.png").exists()
+
+
+def test_usage_errors_exit_2(files: Path) -> None:
+    failed(cisi_run(files / "photo.png", "-o", files / "out.png"), 2, "--mask")
+    failed(cisi_run("--mask", files / "mask.png", "-o", files / "out.png"), 2, "IMAGE")
+    failed(cisi_run("--surprise"), 2, "--surprise")
+    failed(run_files(files, files / "g.onnx", "--sheet", files / "out.png"), 2, "--sheet and --output name the same")
+
+
+def test_larger_pictures_are_refused_until_they_are_allowed(files: Path, tiny_graph: Path) -> None:
+    failed(
+        run_files(files, tiny_graph, "--max-megapixels", 0.006),
+        1,
+        "IMAGE: ",
+        "90x70 is 0.0063 megapixels, expected at most",
+    )
+    assert not (files / "out.png").exists()
+    assert run_files(files, tiny_graph, "--max-megapixels", 0.0063).returncode == 0
+
+
+def foreign_graph(path: Path) -> Path:
+    helper, floats = onnx.helper, onnx.TensorProto.FLOAT
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])], "g", [value("x", floats, [1])], [value("y", floats, [1])]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("no image", ("IMAGE: ", "photo.png: no such file")),
+        ("bad image", ("IMAGE: ", "photo.png: not a picture that can be read, expected JPEG")),
+        ("no mask", ("--mask: ", "mask.png: no such file")),
+        ("small mask", ("--mask: ", "mask is 10x20 pixels, expected 90x70 as the picture")),
+        ("colour mask", ("--mask: ", "channels differ, expected a black and white mask")),
+        ("no folder", ("--output: ", "does not exist")),
+        ("output is a folder", ("--output: ", "is a folder, expected a file name")),
+        ("output format", ("--output: ", "unknown picture format '.xyz', expected one of .jpg")),
+        ("alpha to JPEG", ("--output: ", ".jpg cannot hold the picture's alpha channel")),
+        ("no model", ("--model: ", "no.onnx: no such file")),
+        ("foreign model", ("--model: ", "has no CISI-net contract, expected a graph written by cisi-export")),
+        ("text model", ("--model: ", "ONNX Runtime cannot load it, expected an ONNX graph")),
+        ("bad sheet", ("--sheet: ", "unknown picture format")),
+        ("long name", ("--output: ", "cannot be written")),
+    ],
+)
+def test_bad_input(files: Path, tiny_graph: Path, fault: str, words: tuple[str, ...]) -> None:
+    output, model, more = "out.png", tiny_graph, []
+    if fault == "no image":
+        (files / "photo.png").unlink()
+    elif fault == "bad image":
+        (files / "photo.png").write_text("text")
+    elif fault == "no mask":
+        (files / "mask.png").unlink()
+    elif fault == "small mask":
+        Image.new("L", (10, 20), 255).save(files / "mask.png")
+    elif fault == "colour mask":
+        (files / "mask.png").write_bytes((files / "photo.png").read_bytes())
+    elif fault == "no folder":
+        output = "none/out.png"
+    elif fault == "output is a folder":
+        (files / "out.png").mkdir()
+    elif fault == "output format":
+        output = "out.xyz"
+    elif fault == "alpha to JPEG":
+        photo = read_picture(files / "photo.png").rgb
+        write_picture(files / "photo.png", Picture(photo, photo[..., 0]))
+        output = "out.jpg"
+    elif fault == "no model":
+        model = files / "no.onnx"
+    elif fault == "foreign model":
+        model = foreign_graph(files / "foreign.onnx")
+    elif fault == "text model":
+        model = files / "text.onnx"
+        model.write_text("hello")
+    elif fault == "long name":
+        output = "n" * 300 + ".png"
+    elif fault == "bad sheet":
+        more = ["--sheet", files / "s.xyz"]
+    before = sorted(files.rglob("*"))
+    arguments = (files / "photo.png", "--mask", files / "mask.png", "-o", files / output, "--model", model)
+    failed(cisi_run(*arguments, *more), 1, *words)
+    assert sorted(files.rglob("*")) == before
+
+
+def test_a_missing_backend_is_named_with_its_extra(files: Path) -> None:
+    arguments = ["cisi-run", files / "photo.png", "--mask", files / "mask.png", "-o", files / "out.png"]
+    code = f"import sys; sys.modules['onnxruntime'] = None; sys.argv = {[str(a) for a in arguments]!r}"
+    program = f"{code}\nimport cisi_runtime.cli.run as m; m.main()"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    failed(result, 1, "needs onnxruntime", "pip install 'cisi-net[cpu]'")
+
+
+def test_a_float16_graph_is_refused(files: Path, tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
+    result = run_files(files, tiny_graphs["float16", "tensorrt", "uint8"])
+    failed(
+        result,
+        1,
+        "--model: ",
+        "holds float16, which ONNX Runtime's CPU kernels would silently run in float32",
+        "expected a",
+    )
+
+
+def test_the_group_alone_shows_its_help() -> None:
+    code = "import sys; sys.argv = ['cisi']; import cisi_runtime.cli.group as m; m.main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "\nCommands:\n" in result.stderr
+
+
+def test_the_group_has_every_command() -> None:
+    code = "import sys; sys.argv = ['cisi', '--help']; import cisi_runtime.cli.group as m; m.main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for command in ("run", "train", "eval", "export"):
+        assert f"  {command} " in result.stdout
+
+
+def test_the_shipped_graph_is_there() -> None:
+    assert SHIPPED_GRAPH.is_file()

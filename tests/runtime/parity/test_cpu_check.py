@@ -1,0 +1,67 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from cisi_runtime.backends.base import Backend, FixedShape
+from cisi_runtime.backends.ort import OnnxRuntimeBackend
+from cisi_runtime.backends.registry import SHIPPED_GRAPH
+from cisi_runtime.errors import GraphError
+from cisi_runtime.parity.cpu_check import check_on_this_cpu
+from cisi_runtime.parity.golden import golden_path, load_golden, save_golden
+
+
+class Noisy(Backend):
+    """The shipped float32 graph that says it is INT8, with noise of some grey levels in the hole."""
+
+    def __init__(self, sigma: float, weights_sha256: str | None = None) -> None:
+        self.real = OnnxRuntimeBackend(SHIPPED_GRAPH)
+        contract = dataclasses.replace(self.real.contract, precision="int8")
+        if weights_sha256 is not None:
+            contract = dataclasses.replace(contract, weights_sha256=weights_sha256)
+        super().__init__("noisy", contract, FixedShape())
+        self.sigma, self.calls = sigma, 0
+
+    def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        self.calls += 1
+        completed = self.real.run(image, hole_mask).astype(np.float64)
+        noise = np.random.default_rng(0).normal(0, self.sigma, completed.shape)
+        noisy = np.clip(np.rint(completed + noise), 0, 255).astype(np.uint8)
+        return np.where(hole_mask[..., None] >= 128, noisy, image)
+
+    def _close(self) -> None:
+        self.real.close()
+
+
+def test_an_int8_graph_that_this_cpu_runs_right() -> None:
+    backend = Noisy(2.0)  # 42 dB
+    assert check_on_this_cpu(backend, SHIPPED_GRAPH) is None
+    assert backend.calls == 1
+
+
+def test_an_int8_graph_that_this_cpu_runs_wrong_is_refused() -> None:
+    with pytest.raises(GraphError, match=r"on this CPU it is 2\d\.\d dB from the reference, .* --reduce-range"):
+        check_on_this_cpu(Noisy(12.0), SHIPPED_GRAPH)
+
+
+def test_float32_graphs_are_not_checked() -> None:
+    backend = Noisy(0.0)
+    backend.contract = dataclasses.replace(backend.contract, precision="float32")
+    assert check_on_this_cpu(backend, SHIPPED_GRAPH) is None
+    assert backend.calls == 0
+
+
+def test_without_its_golden_file_nothing_is_known(tmp_path: Path) -> None:
+    warning = check_on_this_cpu(Noisy(0.0), tmp_path / "small.int8.cpu.onnx")
+    assert warning is not None
+    assert "small.golden.npz is not beside it" in warning
+
+
+def test_a_golden_file_of_other_weights(tmp_path: Path) -> None:
+    golden = load_golden(golden_path(SHIPPED_GRAPH))
+    save_golden(tmp_path / "small.golden.npz", dataclasses.replace(golden, weights_sha256="0" * 64))
+    with pytest.raises(GraphError, match="belongs to other weights"):
+        check_on_this_cpu(Noisy(0.0), tmp_path / "small.int8.cpu.onnx")

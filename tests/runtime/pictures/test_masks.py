@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from cisi_runtime.pictures.masks import centre_hole, dilated, one_rectangle, random_hole, rectangles, strokes
+
+
+def test_centre_hole_is_the_papers() -> None:
+    hole = centre_hole(256, 256)
+    assert hole[64:192, 64:192].all()
+    assert hole.sum() == 128 * 128
+
+
+@pytest.mark.parametrize("draw", [one_rectangle, rectangles, strokes, random_hole])
+def test_drawn_holes(draw: object) -> None:
+    areas = []
+    for seed in range(200):
+        hole = draw(96, 128, np.random.default_rng(seed))  # type: ignore[operator]
+        assert hole.shape == (96, 128)
+        assert hole.dtype == np.bool_
+        assert np.array_equal(hole, draw(96, 128, np.random.default_rng(seed)))  # type: ignore[operator]
+        areas.append(hole.mean())
+    assert 0.05 < np.mean(areas) < 0.4
+    assert np.std(areas) > 0.02
+    assert max(areas) < 0.9
+
+
+def test_a_random_hole_is_never_empty() -> None:
+    assert all(random_hole(64, 64, np.random.default_rng(seed)).any() for seed in range(500))
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 3, 40])
+def test_a_hole_grows_to_all_sides(pixels: int) -> None:
+    hole = np.zeros((20, 30), dtype=np.bool_)
+    hole[8, 5] = hole[19, 29] = True
+    grown = dilated(hole, pixels)
+    rows, columns = np.mgrid[:20, :30]
+    near = [np.maximum(abs(rows - row), abs(columns - column)) <= pixels for row, column in ((8, 5), (19, 29))]
+    assert np.array_equal(grown, near[0] | near[1])

@@ -1,0 +1,178 @@
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from cisi_runtime.errors import OutputError, PictureError
+from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.reading import check_picture, read_mask, read_picture
+from cisi_runtime.pictures.resizing import crop_centre, resize_short_side
+from cisi_runtime.pictures.writing import write_picture
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".tiff", ".bmp"])
+def test_lossless_formats_keep_every_pixel(tmp_path: Path, picture: Pixels, suffix: str) -> None:
+    write_picture(tmp_path / f"p{suffix}", Picture(picture))
+    again = read_picture(tmp_path / f"p{suffix}")
+    assert np.array_equal(again.rgb, picture)
+    assert again.alpha is None
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_alpha_is_kept_with_the_colours_under_it(tmp_path: Path, picture: Pixels, suffix: str) -> None:
+    alpha = picture[..., 0].copy()
+    alpha[:20] = 0
+    write_picture(tmp_path / f"p{suffix}", Picture(picture, alpha))
+    again = read_picture(tmp_path / f"p{suffix}")
+    assert again.alpha is not None
+    assert np.array_equal(again.alpha, alpha)
+    assert np.array_equal(again.rgb, picture)
+
+
+def test_a_profile_is_kept_where_it_fits_the_pixels(tmp_path: Path, picture: Pixels) -> None:
+    for space, expected in ((b"RGB ", b"16 bytes before RGB more"), (b"GRAY", None)):
+        write_picture(tmp_path / "p.png", Picture(picture, icc_profile=b"16 bytes before " + space + b"more"))
+        assert read_picture(tmp_path / "p.png").icc_profile == expected
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    stored = np.zeros((40, 60, 3), dtype=np.uint8)
+    stored[:20, :30] = 255  # the stored top left quarter is white
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).save(tmp_path / "p.png", exif=exif)
+    upright = read_picture(tmp_path / "p.png")
+    assert upright.size == ((40, 60) if orientation <= 4 else (60, 40))
+    # Where the stored top left corner is seen, by the EXIF standard's table of orientations.
+    seen = {1: "tl", 2: "tr", 3: "br", 4: "bl", 5: "tl", 6: "tr", 7: "br", 8: "bl"}[orientation]
+    corners = {"tl": (0, 0), "tr": (0, -1), "bl": (-1, 0), "br": (-1, -1)}
+    assert {name for name, place in corners.items() if upright.rgb[place].all()} == {seen}
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_grey_and_palette_become_rgb(tmp_path: Path, picture: Pixels, mode: str) -> None:
+    image = Image.fromarray(picture).convert(mode)
+    image.save(tmp_path / "p.png")
+    assert np.array_equal(read_picture(tmp_path / "p.png").rgb, np.asarray(image.convert("RGB")))
+
+
+def sixteen_bit_rgb_png(path: Path) -> None:
+    import cv2
+
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 2**16, (30, 40, 3), dtype=np.uint16))
+
+
+def test_sixteen_bit_colour_is_refused_and_never_reduced(tmp_path: Path) -> None:
+    for name in ("deep.png", "deep.tif"):
+        sixteen_bit_rgb_png(tmp_path / name)
+        for read in (read_picture, check_picture):
+            with pytest.raises(PictureError, match=f"{name}: .* is not supported, expected 8-bit RGB or grey"):
+                read(tmp_path / name)
+    with Image.open(tmp_path / "deep.png") as image:
+        assert image.mode == "RGB"  # why the header is read: Pillow gives it as 8-bit
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("I;16", ".png"), ("CMYK", ".jpg"), ("F", ".tif")])
+def test_other_modes_are_refused(tmp_path: Path, mode: str, suffix: str) -> None:
+    Image.new(mode, (30, 40)).save(tmp_path / f"p{suffix}")
+    with pytest.raises(PictureError, match="not supported, expected 8-bit RGB or grey"):
+        read_picture(tmp_path / f"p{suffix}")
+
+
+def test_animations_are_refused(tmp_path: Path, picture: Pixels) -> None:
+    frames = [Image.fromarray(picture), Image.fromarray(255 - picture)]
+    frames[0].save(tmp_path / "p.webp", save_all=True, append_images=frames[1:])
+    with pytest.raises(PictureError, match="several frames"):
+        read_picture(tmp_path / "p.webp")
+
+
+def test_damaged_files_are_refused(tmp_path: Path, picture: Pixels) -> None:
+    write_picture(tmp_path / "whole.png", Picture(picture))
+    write_picture(tmp_path / "whole.jpg", Picture(picture))
+    contents = {
+        "cut.png": (tmp_path / "whole.png").read_bytes()[:2000],
+        "cut.jpg": (tmp_path / "whole.jpg").read_bytes()[:2000],
+        "stub.png": (tmp_path / "whole.png").read_bytes()[:20],
+        "empty.jpg": b"",
+        "text.jpg": b"not a picture at all",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        for read in (read_picture, check_picture):
+            with pytest.raises(PictureError, match=name):
+                read(tmp_path / name)
+    with pytest.raises(PictureError, match="no such file"):
+        read_picture(tmp_path / "missing.png")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA"])
+def test_masks_of_every_mode(tmp_path: Path, mode: str) -> None:
+    grey = np.full((20, 30), 127, dtype=np.uint8)
+    grey[5:9, 7:12] = 128
+    if mode == "1":
+        grey = np.where(grey >= 128, np.uint8(255), np.uint8(0))
+    Image.fromarray(grey).convert(mode).save(tmp_path / "m.png")
+    hole = read_mask(tmp_path / "m.png", (20, 30))
+    assert hole.dtype == np.bool_
+    assert np.array_equal(hole, grey >= 128)
+
+
+def test_bad_masks_are_refused(tmp_path: Path, picture: Pixels) -> None:
+    write_picture(tmp_path / "m.png", Picture(picture))
+    with pytest.raises(PictureError, match="channels differ, expected a black and white mask"):
+        read_mask(tmp_path / "m.png", picture.shape[:2])
+    Image.new("L", (10, 20)).save(tmp_path / "m.png")
+    with pytest.raises(PictureError, match="mask is 10x20 pixels, expected 90x70"):
+        read_mask(tmp_path / "m.png", picture.shape[:2])
+
+
+def half_written(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data[: len(data) // 2])
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_nothing_half_written(tmp_path: Path, picture: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_picture(tmp_path / "p.png", Picture(picture))
+    before = (tmp_path / "p.png").read_bytes()
+    monkeypatch.setattr(Path, "write_bytes", half_written)
+    with pytest.raises(OutputError, match=r"p.png: cannot be written: No space left on device"):
+        write_picture(tmp_path / "p.png", Picture(picture))
+    assert (tmp_path / "p.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+
+
+def test_a_size_that_the_format_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"p.webp: cannot be written in this format"):
+        write_picture(tmp_path / "p.webp", Picture(np.zeros((2, 17_000, 3), dtype=np.uint8)))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("p.gif", "unknown picture format '.gif'"), ("none/p.png", "does not exist"), ("p", "unknown picture format")],
+)
+def test_names_that_cannot_be_written(tmp_path: Path, picture: Pixels, name: str, message: str) -> None:
+    with pytest.raises(OutputError, match=message):
+        write_picture(tmp_path / name, Picture(picture))
+
+
+def test_alpha_is_never_dropped_in_silence(tmp_path: Path, picture: Pixels) -> None:
+    with pytest.raises(OutputError, match="cannot hold the picture's alpha channel"):
+        write_picture(tmp_path / "p.jpg", Picture(picture, picture[..., 0]))
+
+
+def test_resize_and_crop() -> None:
+    tall = np.zeros((400, 100, 3), dtype=np.uint8)
+    assert resize_short_side(tall, 50).shape == (200, 50, 3)
+    assert resize_short_side(tall, 100) is tall
+    marked = np.zeros((10, 13, 3), dtype=np.uint8)
+    marked[3:7, 4:8] = 1
+    assert crop_centre(marked, 4).all()

@@ -1,0 +1,1 @@
+"""What several tests share: networks, stand-ins, planted faults, damaged files."""

@@ -1,0 +1,146 @@
+"""`cisi-train`: photographs in, checkpoint out."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cisi_runtime.architecture import PRESETS, SIZE_MULTIPLE
+from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.errors import error_prefix
+from cisi_runtime.files import make_folder
+from cisi_runtime.pictures.masks import HOLES
+
+if TYPE_CHECKING:
+    from cisi_train.processes import Processes
+    from cisi_train.train_options import TrainOptions
+    from cisi_train.trainer import Trainer
+
+# Paper, section "Implementation Details".
+_PAPER_STEPS = 500_000
+
+
+def _check_size(_context: click.Context, _parameter: click.Parameter, value: int) -> int:
+    if value % SIZE_MULTIPLE:
+        raise click.BadParameter(f"{value} is not a multiple of {SIZE_MULTIPLE}")
+    return value
+
+
+@click.command()
+@click.option("--data", type=PATH, required=True, help="Folder of photographs, searched below too.")
+@click.option("--categories", help="Only these scene categories, by the names of folders: butte,canyon,field")
+@click.option("--out", type=PATH, required=True, help="Folder for checkpoints and reports.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="paper", show_default=True, help="Network size.")
+@click.option(
+    "--steps", type=click.IntRange(1), help="Iterations in all; the last 30 % anneal the rate. [paper: 500000]"
+)
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Instead of --steps: minutes by the clock.")
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Images for each step and process.")
+@click.option(
+    "--size", type=click.IntRange(64), default=256, show_default=True, callback=_check_size, help="Side of the crops."
+)
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Adam's rate.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--holes", type=click.Choice(HOLES), default="mixed", show_default=True, help="What is cut out.")
+@click.option("--permute-colours", is_flag=True, help="Exchange red, green and blue of every other crop at random.")
+@click.option(
+    "--experiment",
+    type=click.Choice(["full", "1", "2", "3"]),
+    default="full",
+    show_default=True,
+    help="The paper's internal analysis: 1 plain network, 2 with style code, 3 with guidance too, full.",
+)
+@click.option(
+    "--l1-first",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="First fraction of the run with image and code losses alone, 2.6 times as fast: 0.5 is half of it.",
+)
+@click.option("--vgg", type=PATH, help="File of VGG-16 weights; default: torchvision's, fetched.")
+@click.option("--no-perceptual", is_flag=True, help="Train without VGG-16 and the perceptual loss.")
+@click.option("--save-every", type=click.IntRange(1), default=500, show_default=True, help="Steps between checkpoints.")
+@click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Processes that read pictures.")
+@click.option("--data-name", help="Name of the data for the provenance; default: the folder's name.")
+@click.option("--data-licence", help="Licence of the data, for the provenance; default: not stated.")
+@click.option("--bf16", is_flag=True, help="Convolutions and linear layers in bfloat16.")
+@click.option("--compile", is_flag=True, help="torch.compile: minutes at the start, quicker steps.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--init", type=PATH, help="Start from the weights of this checkpoint.")
+@click.option("--resume", is_flag=True, help="Continue from --out/last.pt.")
+@click.option("--dry-run", is_flag=True, help="One step, nothing written: options, sizes and losses as JSON.")
+def train(dry_run: bool, **values: Any) -> None:
+    """Train CISI-net on a folder of photographs, by default as the paper does.
+
+    Writes best.pt, last.pt, stats.jsonl, sheet.png and TensorBoard events into --out. Ctrl-C or SIGTERM ends the run
+    with a checkpoint; --resume continues it, with the same other options, as if it had not been interrupted. With
+    torchrun, each process takes its own part of the batch.
+    """
+    options = _resolve(**values)
+    trainer, processes = _trainer(options)
+    if dry_run:
+        click.echo(json.dumps(trainer.dry_run(), indent=2))
+        return
+    with error_prefix("--out"):
+        make_folder(options.out)
+    if not trainer.run():
+        click.echo(f"stopped at step {trainer.state.step}; continue with --resume", err=True)
+        raise click.Abort
+    if processes.is_first:
+        psnr = trainer.state.best_psnr_db
+        click.echo(f"{options.out / 'best.pt'}: {trainer.held_out.measured_on} PSNR {psnr:.2f} dB")
+    processes.close()
+
+
+def _resolve(no_perceptual: bool, categories: str | None, **values: Any) -> TrainOptions:
+    """The options with their defaults. Raises UsageError for those that exclude each other."""
+    if values["resume"] and values["init"]:
+        raise click.UsageError("--resume and --init exclude each other")
+    if values["steps"] and values["minutes"]:
+        raise click.UsageError("--steps and --minutes exclude each other")
+    if no_perceptual and values["vgg"]:
+        raise click.UsageError("--vgg and --no-perceptual exclude each other")
+    import torch
+
+    from cisi_train.train_options import TrainOptions
+
+    if values["device"] == "cuda" and not torch.cuda.is_available():
+        raise click.UsageError("--device cuda: PyTorch finds no CUDA device here, expected one or --device cpu")
+    if not values["minutes"]:
+        values["steps"] = values["steps"] or _PAPER_STEPS
+    names = tuple(name.strip() for name in categories.split(",")) if categories else ()
+    return TrainOptions(**values, perceptual=not no_perceptual, categories=names)
+
+
+def _trainer(options: TrainOptions) -> tuple[Trainer, Processes]:
+    from cisi_train.data import open_folder
+    from cisi_train.processes import Processes
+    from cisi_train.trainer import Trainer
+    from cisi_train.vgg import load_vgg
+
+    with error_prefix("--data"):
+        folder = open_folder(options.data, options.categories)
+    processes = Processes(options.device)
+    if processes.is_first:
+        for line in folder.report():
+            click.echo(line, err=True)
+    vgg = None
+    if options.perceptual:
+        with error_prefix("--vgg"):
+            vgg = load_vgg(options.vgg)
+    with error_prefix("--resume" if options.resume else "--init" if options.init else "--out"):
+        trainer = Trainer(options, folder, vgg, processes)
+    for note in trainer.notes:
+        click.echo(note, err=True)
+    return trainer, processes
+
+
+def main() -> None:
+    """Entry point of `cisi-train`."""
+    run_command(train, "cisi-train")
+
+
+if __name__ == "__main__":  # for torchrun -m cisi_train.cli_train
+    main()

@@ -1,0 +1,107 @@
+"""What a training run tells: statistics, TensorBoard, progress, quality on held-out pictures, a picture sheet."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from cisi_runtime.files import atomic_file, make_folder
+from cisi_runtime.metrics import psnr_db
+from cisi_runtime.pictures.masks import centre_hole
+from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.sheet import picture_sheet, show_hole
+from cisi_runtime.pictures.writing import write_picture
+from cisi_train.data import PhotoFolder, held_out_pictures
+from cisi_train.inpaint import inpaint_pixels
+from cisi_train.network import Generator
+from cisi_train.train_options import TrainOptions
+
+_SHEET_ROWS = 6
+
+
+class HeldOutPictures:
+    """Pictures that training does not see, with the centre hole. Without any, the first training picture stands in."""
+
+    def __init__(self, folder: PhotoFolder, size: int) -> None:
+        self.measured_on = "held-out centre-hole" if folder.held_out else "centre-hole (of a training picture)"
+        self._pictures = held_out_pictures(folder.held_out or folder.training[:1], size)
+        self._hole = centre_hole(size, size)
+
+    def measure(self, generator: Generator, device: torch.device) -> tuple[float, npt.NDArray[np.uint8]]:
+        """Mean PSNR over the hole in dB, and a sheet with original, input and result of the first six pictures."""
+        hole = self._hole
+        psnrs: list[float] = []
+        rows: list[list[npt.NDArray[np.uint8]]] = []
+        for picture in self._pictures:
+            completed = inpaint_pixels(generator, picture, hole, device)
+            psnrs.append(psnr_db(completed[hole].astype(np.float64) - picture[hole], 255.0))
+            if len(rows) < _SHEET_ROWS:
+                rows.append([picture, show_hole(picture, hole), completed])
+        return float(np.mean(psnrs)), picture_sheet(rows)
+
+
+class Reporter:
+    """Writes the reports of a run into its output folder; a context manager. With several processes, of the first only.
+
+    `options.json`; `stats.jsonl`, a line for each step; `sheet.png`; TensorBoard events; progress on stderr.
+    """
+
+    def __init__(self, options: TrainOptions, *, step: int, images_per_step: int) -> None:
+        """step: iterations done before. images_per_step: over all processes."""
+        self._options, self._images_per_step = options, images_per_step
+        make_folder(options.out)
+        with atomic_file(options.out / "options.json") as path:
+            path.write_text(json.dumps(options.as_json(), indent=2) + "\n")
+        self._drop_stats_after(step)
+        self._stack = contextlib.ExitStack()
+        total = None if options.steps is None else options.steps * images_per_step
+        self._progress = self._stack.enter_context(
+            tqdm(total=total, initial=step * images_per_step, unit="image", mininterval=2.0)
+        )
+        self._stats = self._stack.enter_context((options.out / "stats.jsonl").open("a", buffering=1))
+        self._board = self._stack.enter_context(SummaryWriter(options.out / "tensorboard"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def step(self, number: int, lr: float, losses: dict[str, float], minutes_used: float) -> None:
+        """A step is done: its line of statistics and the progress bar."""
+        self._stats.write(json.dumps({"step": number, "lr": lr, **losses}) + "\n")
+        self._progress.update(self._images_per_step)
+        text = f"L1={losses['inpainted_l1']:.4f}"
+        if self._options.minutes is not None:
+            text += f", {max(0.0, self._options.minutes - minutes_used):.1f} minutes left"
+        self._progress.set_postfix_str(text, refresh=False)
+
+    def checkpoint(self, number: int, measured_on: str, psnr: float, losses: dict[str, float]) -> None:
+        """A checkpoint was written: its quality on stderr, and everything for TensorBoard."""
+        tqdm.write(f"step {number}: {measured_on} PSNR {psnr:.2f} dB", file=sys.stderr)
+        for name, value in {**losses, "held_out_psnr_db": psnr}.items():
+            self._board.add_scalar(name, value, number)
+
+    def _drop_stats_after(self, step: int) -> None:
+        """A killed run may have written lines past its last checkpoint. Those steps are done again."""
+        path = self._options.out / "stats.jsonl"
+        if path.exists():
+            lines = path.read_text().splitlines()[:step]
+            with atomic_file(path) as temporary:
+                temporary.write_text("".join(line + "\n" for line in lines))
+
+
+def write_sheet(options: TrainOptions, sheet: npt.NDArray[np.uint8]) -> None:
+    """Write `sheet.png`. Raises OutputError."""
+    write_picture(options.out / "sheet.png", Picture(sheet))

@@ -1,0 +1,150 @@
+"""Everything that a training run changes, and how it goes into a checkpoint and comes back."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cisi_runtime.architecture import PRESETS
+from cisi_runtime.contract import Contract, Provenance
+from cisi_runtime.errors import CheckpointError
+from cisi_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from cisi_train.data import PhotoFolder
+from cisi_train.network import Discriminator, Generator
+from cisi_train.train_options import TrainOptions
+
+# Of the averaged weights, once warmed up: (1 + n) / (10 + n) at step n while that is less.
+_EMA_DECAY = 0.999
+# Parts of the state that `last.pt` holds beside the weights.
+_TRAINING_PARTS = ("averaged", "discriminator", "optimiser", "adversary_optimiser")
+
+
+class TrainingState:
+    """Networks, optimisers and counters of a run.
+
+    generator, discriminator: the networks in training.
+    averaged: exponential moving average of the generator's weights, in evaluation mode.
+    optimiser, adversary_optimiser: Adam for generator and discriminator.
+    step: iterations done.
+    minutes_before: minutes that earlier parts of a resumed run have used.
+    best_psnr_db: highest held-out PSNR so far.
+    provenance_before: what the weights had been trained on before this run.
+    """
+
+    def __init__(self, options: TrainOptions, device: torch.device) -> None:
+        self.options = options
+        torch.manual_seed(options.seed)
+        architecture = PRESETS[options.preset]
+        layout = memory_layout(device)
+        self.generator = Generator(architecture).to(device, memory_format=layout)  # type: ignore[call-overload]
+        self.discriminator = Discriminator(architecture).to(device, memory_format=layout)  # type: ignore[call-overload]
+        self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        # One optimiser for both steps: a parameter's moments belong to it, whichever step updates it.
+        self.optimiser = torch.optim.Adam(self.generator.parameters(), lr=options.lr, betas=(0.5, 0.999))
+        self.adversary_optimiser = torch.optim.Adam(self.discriminator.parameters(), lr=options.lr, betas=(0.5, 0.999))
+        self.step = 0
+        self.minutes_before = 0.0
+        self.best_psnr_db = -float("inf")
+        self.provenance_before: Provenance | None = None
+
+    def average_weights(self) -> None:
+        """Move the averaged weights towards the generator's, after a step."""
+        decay = min(_EMA_DECAY, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1.0 - decay)
+
+    def start_from(self, path: Path) -> None:
+        """Take the weights of a checkpoint, and count their training. Raises CheckpointError."""
+        checkpoint = load_checkpoint(path)
+        self._check_architecture(path, checkpoint)
+        self.generator.load_state_dict(checkpoint.weights)
+        self.averaged.load_state_dict(checkpoint.weights)
+        self.provenance_before = checkpoint.contract.provenance
+
+    def resume(self, path: Path, settings: dict[str, Any]) -> list[str]:
+        """Continue the run of a `last.pt` whose settings must be these.
+
+        Returns what the user should know: options that have changed. Raises CheckpointError when it would be another
+        run, or when the run is over.
+        """
+        checkpoint = load_checkpoint(path)
+        training = checkpoint.training
+        if training is None:
+            raise CheckpointError(f"{path}: holds weights only, expected a last.pt; start from it with --init")
+        notes = self._check_resumable(path, checkpoint.configuration, training, settings)
+        self._check_architecture(path, checkpoint)
+        self.generator.load_state_dict(checkpoint.weights)
+        for name in _TRAINING_PARTS:
+            getattr(self, name).load_state_dict(training[name])
+        self.minutes_before = training["minutes"]
+        self.step, self.best_psnr_db = training["step"], training["best_psnr_db"]
+        before = training["before"]
+        self.provenance_before = None if before is None else Provenance.from_dict(before)
+        return notes
+
+    def save(self, folder: PhotoFolder, settings: dict[str, Any], *, minutes_used: float, is_best: bool) -> None:
+        """Write `last.pt`, which can be resumed, and `best.pt`, averaged weights as float16, if it is the best.
+
+        Raises CheckpointError and OutputError.
+        """
+        options = self.options
+        contract = self._contract(folder)
+        configuration = settings | {"steps": options.steps, "minutes": options.minutes, "lr": options.lr}
+        training = {
+            "step": self.step,
+            "before": None if self.provenance_before is None else dataclasses.asdict(self.provenance_before),
+            "best_psnr_db": self.best_psnr_db,
+            "minutes": minutes_used if options.minutes is not None else 0.0,
+        }
+        training |= {name: getattr(self, name).state_dict() for name in _TRAINING_PARTS}
+        if is_best:
+            best = self.averaged.state_dict()
+            save_checkpoint(options.out / "best.pt", contract, best, configuration=configuration, as_float16=True)
+        weights = self.generator.state_dict()
+        save_checkpoint(options.out / "last.pt", contract, weights, configuration=configuration, training=training)
+
+    def _contract(self, folder: PhotoFolder) -> Contract:
+        options, before = self.options, self.provenance_before
+        provenance = Provenance(
+            data=options.data_name or options.data.resolve().name,
+            data_licence=options.data_licence or "not stated",
+            data_sha256=folder.sha256,
+            images=len(folder.training),
+            steps=self.step,
+            preset=options.preset,
+        )
+        return Contract(PRESETS[options.preset], before.then(provenance) if before is not None else provenance)
+
+    def _check_resumable(
+        self, path: Path, configuration: dict[str, Any], training: dict[str, Any], settings: dict[str, Any]
+    ) -> list[str]:
+        options = self.options
+        changed = [name for name, value in settings.items() if configuration.get(name) != value]
+        if changed:
+            before = {name: configuration.get(name) for name in changed}
+            raise CheckpointError(f"{path}: --resume needs the settings of the run, which were {before}")
+        if options.steps is not None and training["step"] >= options.steps:
+            raise CheckpointError(f"{path}: is at step {training['step']} already, expected a larger --steps")
+        if options.minutes is not None and training["minutes"] >= options.minutes:
+            raise CheckpointError(f"{path}: has used {training['minutes']:.1f} minutes, expected more --minutes")
+        return [
+            f"--{name} was {configuration[name]}, now {getattr(options, name)}: from here on it is another run"
+            for name in ("steps", "minutes", "lr")
+            if configuration[name] != getattr(options, name)
+        ]
+
+    def _check_architecture(self, path: Path, checkpoint: Checkpoint) -> None:
+        preset = self.options.preset
+        if checkpoint.contract.architecture != PRESETS[preset]:
+            raise CheckpointError(
+                f"{path}: is of preset {checkpoint.contract.provenance.preset}, not --preset {preset}"
+            )
+
+
+def memory_layout(device: torch.device) -> torch.memory_format:
+    """Channels-last is what a GPU's convolutions want. On CPUs it measured slower."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
