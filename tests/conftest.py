@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,10 @@ from cisi_runtime.pictures.writing import write_picture
 from tests.support.networks import provenance, roughen
 from tests.support.shared import once, shared_folder
 
+# Read when PyTorch is imported, here and in the processes that tests start. The workers of a run share the cores: two
+# threads for a tiny network mostly wait for each other, and a training step then takes ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run; `make fuzz` draws new ones. No deadline: machines differ.
 settings.register_profile("suite", derandomize=True, deadline=None, database=None)
 settings.register_profile("fuzz", deadline=None, print_blob=True)
@@ -29,14 +34,9 @@ settings.load_profile("suite")
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """One thread for PyTorch and, unless a test asks for more, for ONNX Runtime.
-
-    Workers share the cores, and the threads of a tiny network only wait for each other.
-    """
+    """One thread for ONNX Runtime too, which does not read OMP_NUM_THREADS, unless a test asks for more."""
     import onnxruntime
-    import torch
 
-    torch.set_num_threads(1)
     options = onnxruntime.SessionOptions
     open_session = onnxruntime.InferenceSession.__init__
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from cisi_export.exporting import GraphOptions, export_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
@@ -21,6 +22,7 @@ from tests.support.networks import PHOTOS
 CHECKPOINT = SHIPPED_GRAPH.with_suffix(".pt")
 
 
+@pytest.mark.slow
 def test_the_graph_is_what_the_checkpoint_exports_to() -> None:
     result = export_graph(load_checkpoint(CHECKPOINT), GraphOptions())
     assert result.parity.failures == 0

@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from cisi_runtime.pictures.reading import read_picture
 from tests.support.networks import PHOTOS
+
+pytestmark = pytest.mark.slow
 
 
 def command(module: str, *arguments: object) -> str:

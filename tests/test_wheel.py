@@ -13,6 +13,8 @@ from PIL import Image
 from cisi_runtime.pictures.reading import read_picture
 from tests.support.networks import PHOTOS, ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

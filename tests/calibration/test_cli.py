@@ -1,6 +1,7 @@
 """`cisi-calibrate` and `cisi-export --int8` as their users meet them."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -59,6 +60,7 @@ def shipped(tmp_path: Path) -> Path:
     return tmp_path / SHIPPED_GRAPH.name
 
 
+@pytest.mark.slow
 def test_int8_for_cpus(command: Command, shipped: Path, dozen: Path) -> None:
     status, out, err = command(calibrate_main, shipped, "--data", dozen)
     assert status == 0, err
@@ -84,6 +86,7 @@ def test_int8_for_cpus(command: Command, shipped: Path, dozen: Path) -> None:
     assert report["images"] == 6
 
 
+@pytest.mark.slow
 def test_export_goes_all_the_way_to_tensorrt_int8(command: Command, dozen: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.int8.tensorrt.onnx"
     arguments = ["--ckpt", SHIPPED_GRAPH.with_suffix(".pt"), "--int8", "--calib", dozen, "--target", "tensorrt"]
@@ -98,6 +101,7 @@ def test_export_goes_all_the_way_to_tensorrt_int8(command: Command, dozen: Path,
     assert types == {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16}
 
 
+@pytest.mark.slow
 def test_a_budget_that_cannot_be_met(command: Command, tiny_graph: Path, dozen: Path, tmp_path: Path) -> None:
     for path in (tiny_graph, golden_path(tiny_graph)):
         shutil.copy(path, tmp_path)
@@ -110,14 +114,25 @@ def test_a_budget_that_cannot_be_met(command: Command, tiny_graph: Path, dozen: 
     assert sorted(tmp_path.iterdir()) == sorted([*before, graph.with_name("tiny.ranges.json")])
 
 
-def test_int8_of_untrained_weights_is_not_written(
-    command: Command, tiny_checkpoint_path: Path, dozen: Path, tmp_path: Path
+@pytest.mark.slow
+def test_int8_with_ranges_of_other_photographs_is_not_written(
+    command: Command, tiny_checkpoint_path: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "t.int8.cpu.onnx"
-    status, _, err = command(export_main, "--ckpt", tiny_checkpoint_path, "--int8", "--calib", dozen, "--out", out)
+    """Photographs of a tenth of the contrast: their ranges clip what the golden cases need, on every CPU."""
+    dim, out = tmp_path / "dim", tmp_path / "out"
+    for folder in (dim, out):
+        folder.mkdir()
+    rng = np.random.default_rng(8)
+    for number in range(12):
+        pixels = 115 + natural_picture(256, 256, rng) // 10
+        write_picture(dim / f"{number:02}.png", Picture(pixels))
+    arguments = ["--ckpt", tiny_checkpoint_path, "--int8", "--calib", dim, "--out", out / "t.onnx"]
+    status, table, err = command(export_main, *arguments)
     assert status == 1
     assert "comparisons failed" in err
-    assert not list(tmp_path.iterdir())
+    # Measured 27.9 dB where 35 dB are required, with VNNI and with AVX2 alone.
+    assert re.search(r"ONNX int8, as written +centre .* hole 35 dB FAIL", table)
+    assert not list(out.iterdir())
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.shared import TIMEOUT_S
 
+pytestmark = pytest.mark.slow
+
 
 def test_rehearsal(tiny_checkpoint_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench.jsonl"

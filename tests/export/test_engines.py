@@ -1,6 +1,6 @@
 """Engines of preset paper, built and audited without a GPU."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,9 @@ from cisi_runtime.errors import EngineError
 from cisi_train.checkpoint import load_checkpoint, save_checkpoint
 from cisi_train.network import Generator
 from tests.support.networks import provenance, roughen
+from tests.support.shared import shared_folder
+
+pytestmark = pytest.mark.slow
 
 Graphs = dict[str, Path]
 # Ampere, Ada and Blackwell: what people have.
@@ -38,7 +41,11 @@ ADA = BuildOptions(capabilities=("8.9",))
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
     """Preset paper, random weights, three precisions. What the ranges are changes no kernel: none were observed."""
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt_rtx: pip install 'cisi-net[rtx]'")
-    folder = tmp_path_factory.mktemp("paper")
+    folder = shared_folder(tmp_path_factory, "paper", write_graphs)
+    return {name: folder / f"{name}.onnx" for name in ("float32", "float16", "int8")}
+
+
+def write_graphs(folder: Path) -> None:
     torch.manual_seed(5)
     generator = Generator(PRESETS["paper"])
     roughen(generator)
@@ -53,34 +60,20 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
     models = {"float32": full, "float16": half, "int8": quantise(model, half, table, [])}
     for name, value in models.items():
         (folder / f"{name}.onnx").write_bytes(value.SerializeToString())
-    return {name: folder / f"{name}.onnx" for name in models}
-
-
-@pytest.fixture(scope="module")
-def audits(graphs: Graphs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], Audit]]:
-    """Engines of each precision for each kind of card, each with its sidecar."""
-    folder = tmp_path_factory.mktemp("engines")
-    found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CISI_CACHE", str(folder / "cache"))
-        for name, path in graphs.items():
-            for capability in SHOWN:
-                engine = folder / f"{name}.{capability}.engine"
-                made = make_engine(path, engine, BuildOptions(capabilities=(capability,)))
-                data, sidecar = load_engine(engine)
-                assert len(data) > path.stat().st_size // 2
-                assert sidecar == made.sidecar
-                assert (sidecar.contract.precision, sidecar.options.capabilities) == (name, (capability,))
-                found[name, capability] = sidecar.audit
-        yield found
 
 
 @pytest.mark.parametrize("capability", SHOWN)
 def test_every_convolution_is_what_was_asked(
-    audits: dict[tuple[str, str], Audit], capability: str, record_property: Callable[[str, object], None]
+    graphs: Graphs,
+    capability: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    half, int8 = audits["float16", capability], audits["int8", capability]
-    assert {item.built for item in audits["float32", capability].convolutions} == {"float32"}
+    monkeypatch.setenv("CISI_CACHE", str(tmp_path / "cache"))
+    audits = {name: built_for(path, capability, tmp_path / f"{name}.engine") for name, path in graphs.items()}
+    half, int8 = audits["float16"], audits["int8"]
+    assert {item.built for item in audits["float32"].convolutions} == {"float32"}
     assert {item.built for item in half.convolutions} == {"float16"}
     assert len(half.convolutions) == len(int8.convolutions) == 28
     assert half.mismatches == int8.mismatches == ()
@@ -90,6 +83,16 @@ def test_every_convolution_is_what_was_asked(
     versus = EngineComparison(half, int8)
     versus.check()
     record_property("shown", f"SM {capability}: {versus}")
+
+
+def built_for(graph: Path, capability: str, engine: Path) -> Audit:
+    """Build an engine for one kind of card, and read it back with its sidecar."""
+    made = make_engine(graph, engine, BuildOptions(capabilities=(capability,)))
+    data, sidecar = load_engine(engine)
+    assert len(data) > graph.stat().st_size // 2
+    assert sidecar == made.sidecar
+    assert (sidecar.contract.precision, sidecar.options.capabilities) == (graph.stem, (capability,))
+    return sidecar.audit
 
 
 def test_what_part_of_the_arithmetic_is_int8(graphs: Graphs) -> None:

@@ -27,6 +27,7 @@ def operators(path: Path) -> collections.Counter[str]:
     return collections.Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
+@pytest.mark.slow
 def test_every_graph_passes_its_golden_file(tiny_graphs: Graphs) -> None:
     for path in tiny_graphs.values():
         golden = load_golden(golden_path(path))
@@ -95,6 +96,7 @@ def test_the_contract_is_in_the_graph_and_nothing_of_the_machine(tiny_graph: Pat
     assert not (tiny_graph.parent / "tiny.onnx.data").exists()
 
 
+@pytest.mark.slow
 def test_same_checkpoint_same_bytes_from_another_process_and_folder(
     tiny_graph: Path, tiny_checkpoint_path: Path, tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_the_golden_file_is_the_networks_own_float64(tiny_checkpoint_path: Path,
         assert np.allclose(case.completed, stored.completed, rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_graph_of_one_size_by_the_command(tiny_checkpoint_path: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "t.pt"
     checkpoint.write_bytes(tiny_checkpoint_path.read_bytes())
@@ -136,6 +139,7 @@ def broken(network: object) -> None:
             module.conv.weight.data = weight.unflatten(0, (-1, 2, 2)).transpose(1, 2).reshape(weight.shape)
 
 
+@pytest.mark.slow
 def test_a_broken_rewrite_fails_and_nothing_is_written(
     tiny_checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

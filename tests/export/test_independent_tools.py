@@ -12,6 +12,8 @@ from cisi_runtime.engines.options import BuildOptions
 from cisi_train.checkpoint import load_checkpoint
 from tests.support.shared import TIMEOUT_S
 
+pytestmark = pytest.mark.slow
+
 ADA = BuildOptions(capabilities=("8.9",))
 Graphs = dict[tuple[str, str, str], Path]
 

@@ -45,6 +45,7 @@ def perturbed(path: Path, initialiser: str, to: Path) -> Path:
     return to
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [("float32", "cpu", "uint8"), ("float16", "tensorrt", "uint8")], ids=["fp32", "fp16"])
 def test_against_the_checkpoint(
     tiny_graphs: Graphs,
@@ -62,6 +63,7 @@ def test_against_the_checkpoint(
     assert report["first_bad_layer"] is None
 
 
+@pytest.mark.slow
 def test_the_first_bad_layer_is_named(
     tiny_graph: Path,
     tiny_checkpoint_path: Path,
@@ -80,6 +82,7 @@ def test_the_first_bad_layer_is_named(
     assert "comparisons failed" in captured.err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_layers_of_a_sound_float16_graph(tiny_graphs: Graphs, tiny_checkpoint_path: Path) -> None:
     path = tiny_graphs["float16", "tensorrt", "uint8"]
     right = float_graph(load_checkpoint(tiny_checkpoint_path), precision="float16", target="tensorrt", face="uint8")
@@ -119,6 +122,7 @@ def test_the_fold_of_the_check_is_that_of_the_definition() -> None:
         assert found == pytest.approx(wanted, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("face", ["uint8", "tensor"])
 def test_a_graph_of_one_size_and_batch(tiny_checkpoint_path: Path, tmp_path: Path, face: str) -> None:
     options = GraphOptions("float32", "cpu", face, size=(128, 192), batch=3)
@@ -134,6 +138,7 @@ def test_a_graph_of_one_size_and_batch(tiny_checkpoint_path: Path, tmp_path: Pat
     assert check_graph_parity(result.model.SerializeToString(), load_golden(tmp_path / "g.npz"))[0].passed
 
 
+@pytest.mark.slow
 def test_golden_cases_of_another_size_are_refused(tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
     model = float_graph(
         load_checkpoint(tiny_checkpoint_path), precision="float32", target="cpu", face="uint8", size=(128, 192)

@@ -8,6 +8,8 @@ import pytest
 from cisi_train.checkpoint import load_checkpoint
 from tests.support.planted_faults import FAULTS, Fault, Lab
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def lab(tiny_checkpoint_path: Path, tiny_graphs: dict[tuple[str, str, str], Path]) -> Lab:

@@ -162,6 +162,7 @@ def test_bad_input(
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_agreement_with_another_graph(photo_folder: Path, tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
     half, full = tiny_graphs["float16", "tensorrt", "uint8"], tiny_graphs["float32", "cpu", "uint8"]
     arguments = ["--data", str(photo_folder / "below"), "--size", "64", "--onnx", str(half), "--baseline", "mean"]

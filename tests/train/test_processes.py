@@ -11,6 +11,8 @@ import torch
 
 from tests.support.shared import TIMEOUT_S
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 
 # Runs under torchrun with two processes, and alone with twice the batch; writes the gradients of the first step.

@@ -91,6 +91,7 @@ def test_a_run_writes_all_that_it_promises(photo_folder: Path, tmp_path: Path) -
     assert (provenance.steps, provenance.preset) == (6, "tiny")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"perceptual": True, "l1_first": 0.6}])
 def test_a_resumed_run_is_the_uninterrupted_one(photo_folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -115,6 +116,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(photo_folder: Path, tmp_path: Pa
             assert (whole / name).read_bytes() == (parts / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_a_run_with_workers(photo_folder: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -157,9 +159,10 @@ def test_a_killed_run_writes_its_lost_steps_again(photo_folder: Path, tmp_path: 
     assert stats(tmp_path)[6]["lr"] > 0
 
 
+@pytest.mark.slow
 def test_tiny_overfits_one_picture(tmp_path: Path) -> None:
-    steps = 1000
-    trainer = Trainer(options(PHOTOS, tmp_path, steps=steps, batch=1, lr=2e-3, holes="centre", l1_first=1.0))
+    steps = 600
+    trainer = Trainer(options(PHOTOS, tmp_path, steps=steps, batch=1, lr=3e-3, holes="centre", l1_first=1.0))
     picture = held_out_pictures((PHOTOS / "yurt.jpg",), 64)
     hole = centre_hole(64, 64)
     pair = torch.from_numpy(np.stack([hole, hole])[None])
@@ -168,10 +171,11 @@ def test_tiny_overfits_one_picture(tmp_path: Path) -> None:
         trainer.train_step(*batch, progress=step / steps)
         trainer.state.step += 1
     completed = inpaint_pixels(trainer.state.averaged, picture[0], hole, torch.device("cpu"))
-    # 36.7 dB measured, after 66 s beside two other jobs.
+    # 36.2 dB measured.
     assert psnr_db(completed[hole].astype(np.float64) - picture[0][hole], 255.0) > 35.0
 
 
+@pytest.mark.slow
 def test_a_run_by_the_clock(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A clock that goes on by 50 ms whenever it is read.
     ticks = itertools.count()
@@ -225,6 +229,7 @@ def test_best_holds_the_averaged_weights(photo_folder: Path, tmp_path: Path, mon
     assert not torch.equal(best.weights[name], last.weights[name].half().float())
 
 
+@pytest.mark.slow
 def test_compiled_networks_train_alike(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = torch.nn.Module.compile
 

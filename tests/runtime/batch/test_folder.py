@@ -237,6 +237,7 @@ def test_what_killed_processes_leave_is_removed(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted(others)
 
 
+@pytest.mark.slow
 def test_killed_twenty_times_and_started_again(tmp_path: Path, tiny_graph: Path) -> None:
     photographs(tmp_path, 12, ".jpg")
     arguments = [tmp_path / "photos", "--mask", tmp_path / "masks", "--model", tiny_graph, "-o"]

@@ -47,6 +47,7 @@ def test_stages_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_graph_and_checkpoint_side_by_side(tmp_path: Path, tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
     plot = tmp_path / "bench.png"
     arguments = (tiny_graph, tiny_checkpoint_path, "--backend", "onnxruntime", "--backend", "torch", "--threads", "1,2")
@@ -69,6 +70,7 @@ def test_graph_and_checkpoint_side_by_side(tmp_path: Path, tiny_graph: Path, tin
         assert image.width > 500
 
 
+@pytest.mark.slow
 def test_the_tables_are_for_people(tiny_graph: Path) -> None:
     result = cisi_bench(tiny_graph, "--threads", "1,2", "--rounds", 3, "--size", 64, "--batch", "1")
     assert result.returncode == 0, result.stderr

@@ -1,8 +1,11 @@
 from pathlib import Path
 
+import pytest
 from benchmarks.soak import soak
 
 from cisi_runtime.inpainting.inpainter import Inpainter
+
+pytestmark = pytest.mark.slow
 
 
 def test_many_calls_from_four_threads(tiny_graph: Path) -> None:

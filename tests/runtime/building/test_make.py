@@ -82,6 +82,7 @@ def test_what_is_built_and_told(graph: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "tiny.engine", "tiny.engine.json"]
 
 
+@pytest.mark.slow
 def test_nothing_is_built_twice_and_nothing_stale_is_used(
     graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +324,7 @@ def test_bad_input(graph: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_ranges_move_out_of_each_others_way(graph: Path, tmp_path: Path) -> None:
     def profile(*arguments: str) -> str:
         result = build(graph, "-o", tmp_path / "x.engine", "--capability", "8.9", "--json", *arguments)
@@ -334,6 +336,7 @@ def test_ranges_move_out_of_each_others_way(graph: Path, tmp_path: Path) -> None
     assert profile("--size", "192x128") == "1x192x128"
 
 
+@pytest.mark.slow
 def test_a_graph_of_one_size(tiny_checkpoint_path: Path, tmp_path: Path) -> None:
     from cisi_export.cli_export import export
 

@@ -1,5 +1,6 @@
 """Every kind of file in one folder, through each command that reads folders: a right result or a clear error."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from cisi_runtime.pictures.masks import centre_hole
 from cisi_runtime.pictures.reading import check_picture, decode_picture, read_mask, read_picture
 from cisi_train.data import open_folder
 from cisi_train.evaluate import HoleSet, Metrics, baseline_method, evaluate
-from tests.support.shared import TIMEOUT_S
+from tests.support.shared import TIMEOUT_S, shared_folder
 from tests.support.torture import TORTURES, Torture, mask_of, write_torture_folder
 
 IN_THE_PHOTOGRAPH = [torture for torture in TORTURES if torture.mask is None]
@@ -22,16 +23,25 @@ IN_THE_PHOTOGRAPH = [torture for torture in TORTURES if torture.mask is None]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("torture")
-    write_torture_folder(folder)
-    return folder
+    return shared_folder(tmp_path_factory, "torture", write_torture_folder)
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path, tiny_graph: Path) -> subprocess.CompletedProcess[str]:
+def run(tmp_path_factory: pytest.TempPathFactory, folder: Path, tiny_graph: Path) -> subprocess.CompletedProcess[str]:
     """One run over all of it, which must end by itself."""
+
+    def run_all(results: Path) -> None:
+        result = cisi_run(folder, tiny_graph)
+        (results / "run.json").write_text(json.dumps([result.returncode, result.stdout, result.stderr]))
+
+    results = shared_folder(tmp_path_factory, "torture-run", run_all)
+    status, stdout, stderr = json.loads((results / "run.json").read_text())
+    return subprocess.CompletedProcess([], status, stdout, stderr)
+
+
+def cisi_run(folder: Path, graph: Path) -> subprocess.CompletedProcess[str]:
     program = "import cisi_runtime.cli.run as m; m.main()"
-    arguments = [folder / "photos", "--mask", folder / "masks", "-o", folder / "out", "--model", tiny_graph]
+    arguments = [folder / "photos", "--mask", folder / "masks", "-o", folder / "out", "--model", graph]
     command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
 
@@ -93,8 +103,7 @@ def test_a_second_run_skips_what_is_there(
     assert run.returncode == 1
     out = sorted((folder / "out").rglob("*"))
     times = [path.stat().st_mtime_ns for path in out]
-    arguments = [*run.args[:3], str(folder / "photos"), "--mask", str(folder / "masks"), "-o", str(folder / "out")]
-    again = subprocess.run([*arguments, "--model", str(tiny_graph)], capture_output=True, text=True, check=False)
+    again = cisi_run(folder, tiny_graph)
     assert again.returncode == 1
     good = sum(torture.error is None for torture in TORTURES)
     assert f"0 written, {good} there already, {len(TORTURES) - good} failed" in again.stdout
