@@ -3,6 +3,7 @@
 # make check  the same with the quick tests alone
 # make fuzz   property tests with new random examples for MINUTES (10)
 # make docs   the documentation as a site, in site/
+# make parity every parity check at full size
 # Each makes the environment .venv when it is missing or out of date.
 
 PYTHON ?= python3

@@ -127,7 +127,7 @@ def bench(
             for batch in map(int, batches.split(",")):
                 for row in _measure(methods, (batch, side, side), rounds, flop, peak, device):
                     lines.append(json.dumps(row))
-                    click.echo(_shown(row))
+                    click.echo(_format_row(row))
                     _write(out, lines)
         memory = round(torch.cuda.max_memory_reserved() / 2**20) if device.type == "cuda" else None
         lines.append(json.dumps({"peak_tflops": peak, "most_pytorch_mib": memory}))
@@ -302,7 +302,7 @@ def _cuda_calls(method: Method, sides: BatchSize) -> dict[str, float]:
     return profiled | {f"ours: {name}": count / rounds for name, count in counts.items()}
 
 
-def _shown(row: dict[str, Any]) -> str:
+def _format_row(row: dict[str, Any]) -> str:
     times = "  ".join(f"{name[:3]} {row[name]:>8.3f}" for name in row if name.endswith("_ms"))
     return (
         f"{row['method']:<34} {row['pixels_on']:<6} {row['batch']:>2} x {row['side']:>4}  {times} ms  "

@@ -45,11 +45,11 @@ class Soak:
 def soak(inpaint: Inpainter, calls: int, threads: int = 4) -> Soak:
     """Make calls from several threads at once, and compare each with the same call made alone before."""
     cases = [_case(number, *sizes) for number, sizes in enumerate(_CASES)]
-    alone = [_digest(inpaint(*case)) for case in cases]
+    expected = [_digest(inpaint(*case)) for case in cases]
     order = np.random.default_rng(0).integers(0, len(cases), calls)
 
     def work(numbers: npt.NDArray[np.int64]) -> int:
-        return sum(_digest(inpaint(*cases[number])) != alone[number] for number in numbers)
+        return sum(_digest(inpaint(*cases[number])) != expected[number] for number in numbers)
 
     start = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:

@@ -48,8 +48,8 @@ def write_mosaic(folder: Path, name: str, width: int, height: int, seed: int) ->
     hole = np.zeros((height, width), dtype=np.uint8)
     top, left = int(rng.integers(0, height - _HOLE)), int(rng.integers(0, width - _HOLE))
     hole[top : top + _HOLE, left : left + _HOLE] = 255
-    for place in ("photos", "masks"):
-        (folder / place).mkdir(parents=True, exist_ok=True)
+    for subfolder in ("photos", "masks"):
+        (folder / subfolder).mkdir(parents=True, exist_ok=True)
     mosaic.save(folder / "photos" / f"{name}.jpg", quality=92)
     Image.fromarray(hole).save(folder / "masks" / f"{name}.png")
 

@@ -135,8 +135,8 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "below").mkdir()
     rng = np.random.default_rng(5)
     for number in range(20):
-        place = folder / "below" if number % 3 == 0 else folder
-        write_picture(place / f"{number:02}.png", Picture(natural_picture(80, 96, rng)))
+        parent = folder / "below" if number % 3 == 0 else folder
+        write_picture(parent / f"{number:02}.png", Picture(natural_picture(80, 96, rng)))
     return folder
 
 
@@ -159,8 +159,8 @@ def picture() -> npt.NDArray[np.uint8]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Figures that tests recorded as "shown" stand at the end of every run."""
+    """Figures that tests recorded as "summary" stand at the end of every run."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
-            if name == "shown":
+            if name == "summary":
                 terminalreporter.write_line(str(value))

@@ -16,8 +16,8 @@ from tests.support.shared import TIMEOUT_S
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "Dockerfile").read_text()
 INSTRUCTIONS = [
-    (found[1], " ".join(found[2].split()))
-    for found in re.finditer(r"^([A-Z]+) (.*)$", TEXT.replace("\\\n", " "), re.MULTILINE)
+    (match[1], " ".join(match[2].split()))
+    for match in re.finditer(r"^([A-Z]+) (.*)$", TEXT.replace("\\\n", " "), re.MULTILINE)
 ]
 
 
@@ -32,9 +32,9 @@ def test_hadolint_finds_nothing() -> None:
 
 
 def test_what_is_copied_is_there_and_not_ignored() -> None:
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    not_ignored = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {source for name, rest in INSTRUCTIONS if name == "COPY" for source in rest.split()[:-1]}
-    assert copied == kept
+    assert copied == not_ignored
     assert all((ROOT / source).exists() for source in copied)
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["where"]
     assert copied >= set(packages)

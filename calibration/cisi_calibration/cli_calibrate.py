@@ -54,7 +54,14 @@ class CalibrateOptions:
 
 @dataclasses.dataclass(frozen=True)
 class _Inputs:
-    """What the options name, read and checked."""
+    """What the options name, read and checked.
+
+    model: the float32 graph.
+    golden: its golden file.
+    fp16_graph: for TensorRT; None for CPUs.
+    metric: LPIPS, None when it was not asked for.
+    photographs: the three sets.
+    """
 
     model: ModelProto
     golden: Golden
@@ -99,7 +106,7 @@ class _Inputs:
 @click.option("--out", type=PATH, help="INT8 graph; default: BEST.int8.TARGET.onnx beside GRAPH.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 def calibrate(**values: Any) -> None:
-    """Quantise GRAPH, the float32 graph of a network, and place INT8 where the picture survives it.
+    """Quantise GRAPH, a float32 graph, to INT8 wherever the quality budget allows it.
 
     Ranges are taken from photographs with holes as in training. Each convolution is measured in INT8 alone, and the
     fewest stay in float with which the whole graph keeps the budget. The result is checked on photographs that neither
@@ -184,7 +191,7 @@ def _read_inputs(options: CalibrateOptions) -> _Inputs:
 
 
 def _load_metric(lpips: str | None) -> Metric | None:
-    """LPIPS, by the package that knows PyTorch."""
+    """LPIPS, from the training package."""
     if lpips is None:
         return None
     from importlib.metadata import entry_points
@@ -209,8 +216,8 @@ def _calibrate(options: CalibrateOptions, inputs: _Inputs) -> Calibration:
 
 
 def _ranges(options: CalibrateOptions, inputs: _Inputs) -> RangeTable:
-    """The ranges of the table's file, or of the photographs, and then written to it at once: they outlive a search that
-    fails. A table that was named must fit; the one beside the graph is replaced when anything has changed."""
+    """The ranges in the table's file, else of the photographs. New ranges are saved at once, so that they survive a
+    failed search. A table given by --table must fit; the default one is replaced when anything has changed."""
     from cisi_calibration.table import observe
 
     table = _ranges_from_file(options, inputs) if options.table.exists() else None
@@ -245,7 +252,7 @@ def _ranges_from_file(options: CalibrateOptions, inputs: _Inputs) -> RangeTable 
         click.echo(f"{path}: is of other photographs: observing again", err=True)
         return None
     if not is_same:
-        click.echo(f"warning: {path}: is of other photographs; some may be among those that judge", err=True)
+        click.echo(f"warning: {path}: is of other photographs; search and verdict may use some", err=True)
     click.echo(f"ranges: from {path}", err=True)
     return table
 

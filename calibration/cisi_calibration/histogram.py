@@ -17,7 +17,7 @@ _SIDE = 2048
 _MIN_EXPONENT = -160
 # Fraction of all values that "percentile" keeps inside the range.
 _PERCENTILE = 0.9999
-# "mse" tries ends of a range from the outermost value down to this fraction of it, in so many steps.
+# "mse" searches range ends from the extreme value down to this fraction of it, in this many steps.
 _MSE_MIN, _MSE_STEPS = 0.3, 71
 # "entropy" works on fewer bins, because its search is quadratic in their number.
 _ENTROPY_SIDE, _ENTROPY_LEVELS = 512, 128

@@ -28,11 +28,11 @@ def insert_qdq_cpu(
 
     Q/DQ stands on inputs and outputs. Activations are uint8, weights int8 for each output channel (7 bits with
     `reduce_range`). A residual sum reads the dequantised tensor too, as ONNX Runtime's quantiser has it. Biases stay
-    float (`QuantizeBias=False`), and the kernels fuse all the same. The caller sets the contract.
+    float (`QuantizeBias=False`); the kernels still fuse. The caller sets the contract.
     """
-    chosen = {name: node for name, node in candidates(model, "cpu").items() if name not in kept_float}
+    quantised_nodes = {name: node for name, node in candidates(model, "cpu").items() if name not in kept_float}
     ranges: dict[str, TensorData] = {}
-    for name, node in chosen.items():
+    for name, node in quantised_nodes.items():
         for side, tensor in (("input", node.input[0]), ("output", node.output[0])):
             lowest, highest = table.ranges[f"{name} {side}"].uint8
             ranges[tensor] = TensorData(lowest=np.float32(lowest), highest=np.float32(highest))
@@ -44,7 +44,7 @@ def insert_qdq_cpu(
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
         tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
-        nodes_to_quantize=[node.name for node in chosen.values()],
+        nodes_to_quantize=[node.name for node in quantised_nodes.values()],
         nodes_to_exclude=[],
         op_types_to_quantize=["Conv"],
         extra_options={"QuantizeBias": False},
@@ -67,7 +67,9 @@ def insert_qdq_tensorrt(
     cast. Of the placements tried this gives the fewest kernels (TensorRT-RTX 1.7.1, preset paper, style encoder in INT8
     too: 87; without Q/DQ on outputs 106; with float16 scales or a cast before the norm 125; float16: 83).
     """
-    chosen = {node.name: name for name, node in candidates(fp16_graph, "tensorrt").items() if name not in kept_float}
+    quantised_names = {
+        node.name: name for name, node in candidates(fp16_graph, "tensorrt").items() if name not in kept_float
+    }
     copy = _copy(fp16_graph)
     graph = copy.graph
     readers: dict[str, list[NodeProto]] = {}
@@ -79,10 +81,10 @@ def insert_qdq_tensorrt(
     # Outputs of casts that are removed, and the tensors that replace them.
     replacements: dict[str, str] = {}
     for node in graph.node:
-        if node.name not in chosen:
+        if node.name not in quantised_names:
             nodes.append(node)
             continue
-        name = chosen[node.name]
+        name = quantised_names[node.name]
         output = node.output[0]
         float_input = f"{name}/input"
         nodes.append(helper.make_node("Cast", [node.input[0]], [float_input], f"{name}/cast", to=TensorProto.FLOAT))

@@ -67,7 +67,7 @@ class Calibration:
         lines.append(f"all {len(placement.per_layer)} in INT8: {placement.all_int8}")
         if placement.kept_float:
             quantised = len(placement.per_layer) - len(placement.kept_float)
-            lines.append(f"{quantised} in INT8: {placement.chosen}")
+            lines.append(f"{quantised} in INT8: {placement.final_loss}")
         lines.append(f"photographs that the search never saw: {self.unseen}")
         return "\n".join(lines)
 
@@ -103,8 +103,8 @@ def calibrate(
         return quantise(model, fp16_model, table, kept_float, reduce_range=options.reduce_range)
 
     names = list(candidates(fp16_model or model, "tensorrt" if fp16_model else "cpu"))
-    judge = QualityJudge(model, photographs.search, options.metric)
-    placement = find_placement(names, quantised, judge, options.budget_db)
+    quality = QualityJudge(model, photographs.search, options.metric)
+    placement = find_placement(names, quantised, quality, options.budget_db)
     result = quantised(placement.kept_float)
     unseen = QualityJudge(model, photographs.unseen, options.metric).loss(result)
     if not unseen.within(options.budget_db):

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from cisi_calibration.quality import Loss, QualityJudge
 from cisi_runtime.errors import ParityError
 
-# Smallest fraction of the candidates in INT8. With fewer, an INT8 graph is slower than it is worth.
+# Smallest fraction of the candidates in INT8. With fewer, INT8 gains too little speed.
 _MIN_INT8 = 0.5
 
 # Makes the graph with INT8 in all candidates but those named.
@@ -25,17 +25,17 @@ class Placement:
     per_layer: loss with this candidate alone in INT8.
     all_int8: loss with all candidates in INT8.
     kept_float: candidates that stay in float, the costliest first.
-    chosen: loss of the resulting graph.
+    final_loss: loss of the resulting graph.
     """
 
     per_layer: dict[str, Loss]
     all_int8: Loss
     kept_float: tuple[str, ...]
-    chosen: Loss
+    final_loss: Loss
 
 
-def find_placement(names: list[str], quantise: Quantise, judge: QualityJudge, budget_db: float) -> Placement:
-    """Keep the fewest candidates in float with which the whole graph keeps the budget on the judge's pictures.
+def find_placement(names: list[str], quantise: Quantise, quality: QualityJudge, budget_db: float) -> Placement:
+    """Find the fewest float candidates for which the graph keeps the budget on the search pictures.
 
     The noise of single layers nearly adds up. So candidates are taken out of INT8 in the order of what each costs
     alone, as few as it takes, by bisection. Then each of them, the cheapest first, is tried in INT8 once more.
@@ -43,39 +43,39 @@ def find_placement(names: list[str], quantise: Quantise, judge: QualityJudge, bu
     Raises ParityError when more than half of them would have to stay in float.
     """
     per_layer = {
-        name: judge.loss(quantise([other for other in names if other != name]))
+        name: quality.loss(quantise([other for other in names if other != name]))
         for name in tqdm(names, desc="each convolution alone in INT8", unit="layer", mininterval=1.0)
     }
     costliest = sorted(names, key=lambda name: per_layer[name].hole_psnr_db)
-    all_int8 = judge.loss(quantise([]))
+    all_int8 = quality.loss(quantise([]))
     if all_int8.within(budget_db):
         return Placement(per_layer, all_int8, (), all_int8)
-    count, chosen = _smallest_count(costliest, quantise, judge, budget_db, all_int8)
+    count, final_loss = _smallest_count(costliest, quantise, quality, budget_db, all_int8)
     kept_float = costliest[:count]
     for name in reversed(costliest[:count]):
         fewer = [other for other in kept_float if other != name]
-        loss = judge.loss(quantise(fewer))
+        loss = quality.loss(quantise(fewer))
         if loss.within(budget_db):
-            kept_float, chosen = fewer, loss
-    return Placement(per_layer, all_int8, tuple(kept_float), chosen)
+            kept_float, final_loss = fewer, loss
+    return Placement(per_layer, all_int8, tuple(kept_float), final_loss)
 
 
 def _smallest_count(
-    costliest: list[str], quantise: Quantise, judge: QualityJudge, budget_db: float, all_int8: Loss
+    costliest: list[str], quantise: Quantise, quality: QualityJudge, budget_db: float, all_int8: Loss
 ) -> tuple[int, Loss]:
     """How many of the costliest must stay in float, and the loss with that many, by bisection."""
     too_few, enough = 0, int(len(costliest) * (1.0 - _MIN_INT8))
-    chosen = judge.loss(quantise(costliest[:enough]))
-    if not chosen.within(budget_db):
+    loss_with_enough = quality.loss(quantise(costliest[:enough]))
+    if not loss_with_enough.within(budget_db):
         raise ParityError(
             f"the budget of {budget_db:g} dB cannot be met: with all {len(costliest)} candidates in INT8 {all_int8}; "
-            f"with the {enough} costliest in float {chosen}; with more of them in float INT8 is no gain"
+            f"with the {enough} costliest in float {loss_with_enough}; with more of them in float INT8 is no gain"
         )
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        loss = judge.loss(quantise(costliest[:middle]))
+        loss = quality.loss(quantise(costliest[:middle]))
         if loss.within(budget_db):
-            enough, chosen = middle, loss
+            enough, loss_with_enough = middle, loss
         else:
             too_few = middle
-    return enough, chosen
+    return enough, loss_with_enough

@@ -227,10 +227,10 @@ def _build_engine(graph: Path, flavour: str) -> None:
 
     info = read_graph(graph)
     with progress_bar() as progress:
-        made = make_engine(info, graph.with_suffix(".engine"), default_options(info, flavour), progress=progress)
-    for note in made.notes:
+        engine = make_engine(info, graph.with_suffix(".engine"), default_options(info, flavour), progress=progress)
+    for note in engine.notes:
         click.echo(note, err=True)
-    click.echo(made.summary())
+    click.echo(engine.summary())
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Which layer went wrong: the activations of a graph, layer by layer, against a graph that is known to be right."""
+"""Finds the first wrong layer: activations of a graph, layer by layer, against those of a reference graph."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def check_model(model: ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Without three messages that every export gives and that say nothing about ours."""
+    """Suppress three messages that every export prints and that do not matter here."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")  # "torchvision is not installed"
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -49,7 +49,7 @@ def compare_weights(model: ModelProto, weights: Mapping[str, npt.NDArray[Any]]) 
     stored, read_names = _stored(model), _read_names(model)
     comparisons: list[WeightComparison] = []
     used: set[str] = set()
-    steps = _most_steps(stored.values())
+    steps = _quantisation_steps(stored.values())
     for name, expected in deployed_weights(weights).items():
         last = name.rsplit(".", 1)[1]
         graph_name = next((key for key in _graph_names(name) if key in stored), None)
@@ -90,7 +90,7 @@ def _worst(kind: str, value: Array, step: Array | None, expected: Array, steps: 
     return worst if np.isfinite(worst) else float("inf")
 
 
-def _most_steps(stored: Iterable[tuple[str, Array, Array | None]]) -> int:
+def _quantisation_steps(stored: Iterable[tuple[str, Array, Array | None]]) -> int:
     quantised = [np.abs(value / step).max() for _, value, step in stored if step is not None and step.max() > 0.0]
     return _REDUCED_STEPS - 1 if quantised and max(quantised) < _REDUCED_STEPS + 0.5 else _STEPS
 

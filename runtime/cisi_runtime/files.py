@@ -25,7 +25,7 @@ _UMASK = _read_umask()
 
 
 def check_writable(path: Path) -> None:
-    """Raise OutputError when it is plain beforehand that `path` cannot be written. Creates nothing."""
+    """Raise OutputError if `path` clearly cannot be written. Creates nothing."""
     folder = path.parent
     try:
         if path.is_dir():
@@ -115,7 +115,7 @@ def make_folder(path: Path) -> None:
 def make_private_folder(path: Path) -> None:
     """Make a folder that only this user can enter (mode 0700). One that exists must be this user's, and is made so.
 
-    Raises OutputError when another user owns it: what lies in it could have been put there by them.
+    Raises OutputError when another user owns it: its contents could be theirs.
     """
     make_folder(path.parent)
     try:

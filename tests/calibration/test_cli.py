@@ -154,8 +154,8 @@ def test_bad_graphs_and_folders(command: Command, tiny: Path, dozen: Path, tmp_p
         write_picture(flat / f"{number}.png", Picture(np.full((64, 64, 3), colour)))
     text = tmp_path / "text.onnx"
     text.write_text("text")
-    alone = tmp_path / "alone.onnx"
-    shutil.copy(tiny, alone)
+    without_golden = tmp_path / "lonely.onnx"
+    shutil.copy(tiny, without_golden)
     swapped = tmp_path / "swapped.onnx"
     shutil.copy(tiny, swapped)
     shutil.copy(golden_path(SHIPPED_GRAPH), tmp_path / "swapped.golden.npz")
@@ -163,7 +163,7 @@ def test_bad_graphs_and_folders(command: Command, tiny: Path, dozen: Path, tmp_p
     cases: list[tuple[list[object], str]] = [
         ([tmp_path / "none.onnx", "--data", dozen], "error: GRAPH: "),
         ([text, "--data", dozen], "error: GRAPH: "),
-        ([alone, "--data", dozen], "alone.golden.npz: no such file"),
+        ([without_golden, "--data", dozen], "lonely.golden.npz: no such file"),
         ([tiny, "--data", empty], "error: --data: "),
         ([tiny, "--data", flat], "are of one colour"),
         ([tiny, "--data", dozen, "--target", "tensorrt"], "error: --fp16-graph: "),

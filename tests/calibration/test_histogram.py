@@ -88,14 +88,14 @@ def test_percentile_leaves_one_in_ten_thousand_outside(values: np.ndarray) -> No
 
 
 @pytest.mark.parametrize("values", [SIGNED, POSITIVE], ids=["signed", "positive"])
-def test_mse_has_the_least_error(values: np.ndarray) -> None:
+def test_mse_has_the_smallest_error(values: np.ndarray) -> None:
     low, high = asymmetric_range(seen(values), "mse")
-    own = square_error(values, low, high, 255)
-    assert own < 0.97 * square_error(values, min(values.min(), 0), values.max(), 255)
+    error = square_error(values, low, high, 255)
+    assert error < 0.97 * square_error(values, min(values.min(), 0), values.max(), 255)
     # No other range of a coarse grid is better by more than the bins' width explains.
     grid = np.linspace(0.3, 1, 15)
     ends = [(a, b) for a in grid * min(values.min(), 0) for b in grid * values.max()]
-    assert own <= 1.02 * min(square_error(values, a, b, 255) for a, b in ends)
+    assert error <= 1.02 * min(square_error(values, a, b, 255) for a, b in ends)
     peak = symmetric_range(seen(values), "mse")
     best = min(square_error(values, -p, p, 254) for p in np.linspace(0.3, 1, 60) * np.abs(values).max())
     assert square_error(values, -peak, peak, 254) <= 1.02 * best

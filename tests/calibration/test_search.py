@@ -12,15 +12,15 @@ from cisi_calibration.search import find_placement
 from cisi_runtime.errors import ParityError
 
 
-class AddingUp:
-    """Judges a "graph", the set of its INT8 layers, by the sum of their noise powers."""
+class AdditiveNoise:
+    """Evaluates a "graph", the set of its INT8 layers, by the sum of their noise powers."""
 
     def __init__(self, noise: dict[str, float], ssim_loss: dict[str, float] | None = None) -> None:
         self.noise, self.ssim_loss = noise, ssim_loss or {}
         self.calls = 0
 
-    def place(self, high: Collection[str]) -> Any:
-        return frozenset(self.noise) - frozenset(high)
+    def quantise(self, kept_float: Collection[str]) -> Any:
+        return frozenset(self.noise) - frozenset(kept_float)
 
     def loss(self, int8: Any) -> Loss:
         self.calls += 1
@@ -29,54 +29,57 @@ class AddingUp:
         return Loss(float(psnr), float(psnr), None, 0.0, sum(self.ssim_loss.get(name, 0.0) for name in int8))
 
 
-def search(judge: AddingUp, budget_db: float) -> Any:
-    return find_placement(list(judge.noise), judge.place, judge, budget_db)  # type: ignore[arg-type]
+def search(quality: AdditiveNoise, budget_db: float) -> Any:
+    return find_placement(list(quality.noise), quality.quantise, quality, budget_db)  # type: ignore[arg-type]
 
 
-def fewest(judge: AddingUp, budget_db: float) -> int:
-    names = list(judge.noise)
+def fewest(quality: AdditiveNoise, budget_db: float) -> int:
+    names = list(quality.noise)
     return next(
         count
         for count in range(len(names))
-        if any(judge.loss(judge.place(high)).within(budget_db) for high in itertools.combinations(names, count))
+        if any(
+            quality.loss(quality.quantise(kept_float)).within(budget_db)
+            for kept_float in itertools.combinations(names, count)
+        )
     )
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_fewest_layers_stay_high(seed: int) -> None:
+def test_the_fewest_layers_stay_in_float(seed: int) -> None:
     powers = 10 ** np.random.default_rng(seed).uniform(-7, -4, 10)
-    judge = AddingUp({f"layer {index}": float(power) for index, power in enumerate(powers)})
+    quality = AdditiveNoise({f"layer {index}": float(power) for index, power in enumerate(powers)})
     for budget in (30.0, 40.0, 45.0):
-        expected = fewest(judge, budget)
+        expected = fewest(quality, budget)
         if expected > 5:
             continue
-        found = search(judge, budget)
-        assert len(found.kept_float) == expected
-        assert found.chosen.within(budget)
-        assert found.chosen == judge.loss(judge.place(found.kept_float))
-        assert set(found.per_layer) == set(judge.noise)
+        placement = search(quality, budget)
+        assert len(placement.kept_float) == expected
+        assert placement.final_loss.within(budget)
+        assert placement.final_loss == quality.loss(quality.quantise(placement.kept_float))
+        assert set(placement.per_layer) == set(quality.noise)
 
 
 def test_all_in_int8_when_the_budget_allows_it() -> None:
-    judge = AddingUp(dict.fromkeys("abcd", 1e-6))
-    found = search(judge, 50.0)
-    assert found.kept_float == ()
-    assert found.chosen == found.all_int8
-    assert judge.calls == 5
+    quality = AdditiveNoise(dict.fromkeys("abcd", 1e-6))
+    placement = search(quality, 50.0)
+    assert placement.kept_float == ()
+    assert placement.final_loss == placement.all_int8
+    assert quality.calls == 5
 
 
-def test_the_costliest_layer_is_the_one_that_stays_high() -> None:
-    found = search(AddingUp({"a": 1e-6, "b": 1e-3, "c": 1e-6, "d": 1e-6}), 50.0)
-    assert found.kept_float == ("b",)
-    assert found.per_layer["b"].hole_psnr_db == pytest.approx(30.0)
+def test_the_costliest_layer_is_the_one_that_stays_in_float() -> None:
+    placement = search(AdditiveNoise({"a": 1e-6, "b": 1e-3, "c": 1e-6, "d": 1e-6}), 50.0)
+    assert placement.kept_float == ("b",)
+    assert placement.per_layer["b"].hole_psnr_db == pytest.approx(30.0)
 
 
 def test_what_is_lost_against_the_photographs_counts_too() -> None:
-    judge = AddingUp({"a": 1e-6, "b": 2e-6, "c": 1e-6, "d": 1e-6}, ssim_loss={"a": 0.009})
-    assert search(judge, 35.0).kept_float == ("a",)
+    quality = AdditiveNoise({"a": 1e-6, "b": 2e-6, "c": 1e-6, "d": 1e-6}, ssim_loss={"a": 0.009})
+    assert search(quality, 35.0).kept_float == ("a",)
 
 
 def test_a_budget_that_cannot_be_met() -> None:
-    judge = AddingUp(dict.fromkeys("abcdefgh", 1e-3))
+    quality = AdditiveNoise(dict.fromkeys("abcdefgh", 1e-3))
     with pytest.raises(ParityError, match="the budget of 40 dB cannot be met: with all 8 candidates in INT8 hole PSNR"):
-        search(judge, 40.0)
+        search(quality, 40.0)

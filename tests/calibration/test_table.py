@@ -139,9 +139,9 @@ def test_flat_pictures_take_no_place_from_others(tmp_path: Path) -> None:
     for number in range(64):
         pixels = rng.integers(0, 256, (8, 8, 3)).repeat(8, axis=0).repeat(8, axis=1) if number < 14 else number
         write_picture(tmp_path / f"{number:02}.png", Picture(np.broadcast_to(pixels, (64, 64, 3)).astype(np.uint8)))
-    chosen = choose_photographs(tmp_path, 100)
-    assert [len(part) for part in (chosen.ranges, chosen.search, chosen.unseen)] == [8, 3, 3]
-    assert any(warning.startswith("50 pictures are of one colour") for warning in chosen.warnings)
+    photographs = choose_photographs(tmp_path, 100)
+    assert [len(part) for part in (photographs.ranges, photographs.search, photographs.unseen)] == [8, 3, 3]
+    assert any(warning.startswith("50 pictures are of one colour") for warning in photographs.warnings)
 
 
 def test_other_contents_are_other_photographs(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_pictures_that_are_too_alike_and_flat_ones(tmp_path: Path) -> None:
         noisy = np.clip(scene + rng.integers(-2, 3, scene.shape), 0, 255).astype(np.uint8)
         write_picture(tmp_path / f"{number:02}.png", Picture(noisy))
     write_picture(tmp_path / "flat.png", Picture(np.zeros((64, 64, 3), dtype=np.uint8)))
-    chosen = choose_photographs(tmp_path, 100)
-    assert any("too alike" in warning for warning in chosen.warnings)
-    assert any("one colour and were left out" in warning and "flat.png" in warning for warning in chosen.warnings)
-    assert tmp_path / "flat.png" not in (*chosen.ranges, *chosen.search, *chosen.unseen)
+    photographs = choose_photographs(tmp_path, 100)
+    assert any("too alike" in warning for warning in photographs.warnings)
+    assert any("one colour and were left out" in warning and "flat.png" in warning for warning in photographs.warnings)
+    assert tmp_path / "flat.png" not in (*photographs.ranges, *photographs.search, *photographs.unseen)

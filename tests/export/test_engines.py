@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 Graphs = dict[str, Path]
 # Ampere, Ada and Blackwell: what people have.
-SHOWN = ("8.6", "8.9", "12.0")
+CAPABILITIES_TESTED = ("8.6", "8.9", "12.0")
 ADA = BuildOptions(capabilities=("8.9",))
 
 
@@ -53,16 +53,16 @@ def write_graphs(folder: Path) -> None:
     save_checkpoint(folder / "paper.pt", contract, generator.state_dict(), configuration={})
     checkpoint = load_checkpoint(folder / "paper.pt")
     model = float_graph(checkpoint, precision="float32", target="cpu", face="uint8")
-    half = float_graph(checkpoint, precision="float16", target="tensorrt", face="uint8")
+    fp16_graph = float_graph(checkpoint, precision="float16", target="tensorrt", face="uint8")
     ranges = dict.fromkeys(observed_tensors(model), Range((-2.0, 2.0), 2.0))
     table = RangeTable(checkpoint.contract.weights_sha256, "none", 0, "", ranges)
     full = float_graph(checkpoint, precision="float32", target="tensorrt", face="uint8")
-    models = {"float32": full, "float16": half, "int8": quantise(model, half, table, [])}
+    models = {"float32": full, "float16": fp16_graph, "int8": quantise(model, fp16_graph, table, [])}
     for name, value in models.items():
         (folder / f"{name}.onnx").write_bytes(value.SerializeToString())
 
 
-@pytest.mark.parametrize("capability", SHOWN)
+@pytest.mark.parametrize("capability", CAPABILITIES_TESTED)
 def test_every_convolution_is_what_was_asked(
     graphs: Graphs,
     capability: str,
@@ -71,21 +71,21 @@ def test_every_convolution_is_what_was_asked(
     record_property: Callable[[str, object], None],
 ) -> None:
     monkeypatch.setenv("CISI_CACHE", str(tmp_path / "cache"))
-    audits = {name: built_for(path, capability, tmp_path / f"{name}.engine") for name, path in graphs.items()}
-    half, int8 = audits["float16"], audits["int8"]
+    audits = {name: audit_of(path, capability, tmp_path / f"{name}.engine") for name, path in graphs.items()}
+    float16, int8 = audits["float16"], audits["int8"]
     assert {item.built for item in audits["float32"].convolutions} == {"float32"}
-    assert {item.built for item in half.convolutions} == {"float16"}
-    assert len(half.convolutions) == len(int8.convolutions) == 28
-    assert half.mismatches == int8.mismatches == ()
+    assert {item.built for item in float16.convolutions} == {"float16"}
+    assert len(float16.convolutions) == len(int8.convolutions) == 28
+    assert float16.mismatches == int8.mismatches == ()
     assert sum(item.built == "int8" for item in int8.convolutions) == 21
     assert sum(item.built == "float16" for item in int8.convolutions) == 7
-    # An INT8 engine with more kernels than the float16 one has lost.
-    versus = EngineComparison(half, int8)
-    versus.check()
-    record_property("shown", f"SM {capability}: {versus}")
+    # An INT8 engine with more kernels than the float16 one is no gain.
+    comparison = EngineComparison(float16, int8)
+    comparison.check()
+    record_property("summary", f"SM {capability}: {comparison}")
 
 
-def built_for(graph: Path, capability: str, engine: Path) -> Audit:
+def audit_of(graph: Path, capability: str, engine: Path) -> Audit:
     """Build an engine for one kind of card, and read it back with its sidecar."""
     made = make_engine(graph, engine, BuildOptions(capabilities=(capability,)))
     data, sidecar = load_engine(engine)
@@ -105,23 +105,23 @@ def test_what_part_of_the_arithmetic_is_int8(graphs: Graphs) -> None:
 
 
 def test_style_in_int8_takes_more_kernels(graphs: Graphs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why it stays high: the measurement behind the rule."""
+    """Why the style encoder stays in float16."""
     import cisi_calibration.convolutions as rule
 
     monkeypatch.setattr(rule, "_STYLE", "no such module")
-    half = onnx.load(graphs["float16"])
-    assert len(candidates(half, "tensorrt")) == 25
+    fp16_graph = onnx.load(graphs["float16"])
+    assert len(candidates(fp16_graph, "tensorrt")) == 25
     checkpoint = load_checkpoint(graphs["float16"].with_name("paper.pt"))
     model = float_graph(checkpoint, precision="float32", target="cpu", face="uint8")
     ranges = dict.fromkeys(observed_tensors(model), Range((-2.0, 2.0), 2.0))
     table = RangeTable(checkpoint.contract.weights_sha256, "none", 0, "", ranges)
     path = tmp_path / "all.onnx"
-    path.write_bytes(quantise(model, half, table, []).SerializeToString())
+    path.write_bytes(quantise(model, fp16_graph, table, []).SerializeToString())
     everything = build_engine(path, ADA).audit
     assert everything.mismatches == ()
-    half_audit = build_engine(graphs["float16"], ADA).audit
-    with pytest.raises(EngineError, match="more kernels than in float16: INT8 has lost"):
-        EngineComparison(half_audit, everything).check()
+    float16_audit = build_engine(graphs["float16"], ADA).audit
+    with pytest.raises(EngineError, match="more kernels than float16: INT8 is no gain"):
+        EngineComparison(float16_audit, everything).check()
 
 
 def test_the_audit_finds_convolutions_that_are_not_what_was_asked(graphs: Graphs, tmp_path: Path) -> None:
@@ -141,17 +141,17 @@ def test_the_audit_finds_convolutions_that_are_not_what_was_asked(graphs: Graphs
             model.graph.initializer.append(onnx.numpy_helper.from_array(weight, f"{node.name}/float"))
             node.input[1] = f"{node.name}/float"
             stripped.append(node.name)
-    (tmp_path / "half.onnx").write_bytes(model.SerializeToString())
-    audit = build_engine(tmp_path / "half.onnx", ADA).audit
+    (tmp_path / "stripped.onnx").write_bytes(model.SerializeToString())
+    audit = build_engine(tmp_path / "stripped.onnx", ADA).audit
     types = {item.name: item.built for item in audit.convolutions}
     wrong = [item.name for item in asked if types[item.name] != item.asked]
     assert wrong == stripped
     assert {types[name] for name in stripped} == {"float32"}
     assert [fault.split()[0] for fault in audit.faults("int8")] == stripped
     with pytest.raises(EngineError, match="audit failed: 10 of 28 convolutions are not what int8 asks for") as error:
-        make_engine(tmp_path / "half.onnx", tmp_path / "half.engine", ADA, use_cache=False)
+        make_engine(tmp_path / "stripped.onnx", tmp_path / "stripped.engine", ADA, use_cache=False)
     assert all(name in str(error.value) for name in stripped)
-    assert [path.name for path in tmp_path.iterdir()] == ["half.onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["stripped.onnx"]
 
 
 def test_an_audit_by_hand() -> None:

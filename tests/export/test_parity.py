@@ -95,7 +95,7 @@ def test_layers_of_a_sound_float16_graph(tiny_graphs: Graphs, tiny_checkpoint_pa
     assert len(found.layers) > 50
 
 
-def test_initialisers_that_are_lost_or_new(tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
+def test_weights_that_are_lost_or_new(tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
     model = onnx.load(tiny_graph)
     weights = {name: value.numpy() for name, value in load_checkpoint(tiny_checkpoint_path).weights.items()}
     assert all(item.passed for item in compare_weights(model, weights))

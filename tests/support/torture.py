@@ -16,8 +16,11 @@ ORIENTATION = 0x0112
 
 @dataclasses.dataclass(frozen=True)
 class Torture:
-    """A file below `photos`, its mask below `masks`; error: words of the message, None where it must be inpainted.
+    """A file below `photos`, and its mask below `masks`.
 
+    name: path below `photos`. write: makes the file.
+    error: words of the message, None where it must be inpainted.
+    mask: makes the mask, None for the usual one.
     lossless: every known pixel of the result is the photograph's.
     """
 

@@ -84,12 +84,12 @@ def test_foreign_files(tmp_path: Path, tiny_checkpoint_path: Path) -> None:
 
 
 def test_truncated_and_damaged_files(tmp_path: Path, tiny_checkpoint_path: Path) -> None:
-    whole = tiny_checkpoint_path.read_bytes()
-    (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    data = tiny_checkpoint_path.read_bytes()
+    (tmp_path / "cut.pt").write_bytes(data[: len(data) // 2])
     with pytest.raises(CheckpointError, match=r"cut.pt"):
         load_checkpoint(tmp_path / "cut.pt")
-    damaged = bytearray(whole)
-    damaged[len(whole) // 2] ^= 0xFF
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 0xFF
     (tmp_path / "damaged.pt").write_bytes(damaged)
     with pytest.raises(CheckpointError, match=r"damaged.pt: (cannot be read|the weights are not those)"):
         load_checkpoint(tmp_path / "damaged.pt")

@@ -124,8 +124,8 @@ def test_scene_categories_in_the_layouts_of_places365(tmp_path: Path) -> None:
     names = ["train/field-wild/1.jpg", "data_256/f/field/cultivated/2.jpg", "data_256/v/valley/3.jpg"]
     names += ["train/battlefield/4.jpg", "train/field_road/5.jpg", "train/synagogue-outdoor/6.jpg"]
     paths = [tmp_path / name for name in names]
-    chosen = of_categories(tmp_path, paths, ["field", "valley"])
-    assert {path.name for path in chosen} == {"1.jpg", "2.jpg", "3.jpg"}
+    selected = of_categories(tmp_path, paths, ["field", "valley"])
+    assert {path.name for path in selected} == {"1.jpg", "2.jpg", "3.jpg"}
     assert [path.name for path in of_categories(tmp_path, paths, ["synagogue"])] == ["6.jpg"]
     with pytest.raises(DataError, match="no pictures of category butte, tundra, expected folders of these names"):
         of_categories(tmp_path, paths, ["butte", "field", "tundra"])

@@ -34,10 +34,10 @@ def test_a_head_weighs_its_layer() -> None:
     a, b = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     assert metric.of_pixels(a, b) == 0.0  # heads of zeros
     metric.heads[2].fill_(0.5)
-    one = metric.of_pixels(a, b)
+    distance = metric.of_pixels(a, b)
     metric.heads[2].fill_(1.0)
-    assert metric.of_pixels(a, b) == pytest.approx(2 * one, rel=1e-6)
-    assert one > 0
+    assert metric.of_pixels(a, b) == pytest.approx(2 * distance, rel=1e-6)
+    assert distance > 0
 
 
 def test_bad_files(tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ def test_small_pictures_of_the_same_names(photos: Path, tmp_path: Path, monkeypa
     assert [p.relative_to(photos) for p in before.training] == [p.relative_to(out) for p in after.training]
     assert read_picture(out / "below" / "1.jpg").size == (80, 96)
     assert read_picture(out / "0.jpg").size == (70, 90)  # smaller already
-    kept = out / "2.jpg"
-    kept.write_bytes(b"kept")
+    existing = out / "2.jpg"
+    existing.write_bytes(b"existing")
     run(monkeypatch, "--data", photos, "--out", out, "--short-side", 80)
-    assert kept.read_bytes() == b"kept"
+    assert existing.read_bytes() == b"existing"
 
 
 def test_bad_input(

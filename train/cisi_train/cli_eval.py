@@ -58,7 +58,7 @@ class EvalOptions:
 @click.option("--size", type=click.IntRange(64), default=256, show_default=True, help="Side of the pictures.")
 @click.option("--lpips", help="LPIPS too: a file of its weights, or `fetch` for the published ones.")
 @click.option("--against", type=PATH, help="Also PSNR over the hole against this graph's result.")
-@click.option("--style", is_flag=True, help="Instead: whether the checkpoints' style codes are alive.")
+@click.option("--style", is_flag=True, help="Instead: how much the checkpoints' style codes vary.")
 @click.option("--sheet", type=PATH, help="Picture of original, input and results side by side.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line for each method and folder instead of the table.")
 def evaluate(**values: Any) -> None:

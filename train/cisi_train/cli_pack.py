@@ -40,7 +40,7 @@ def pack(data: Path, out: Path, short_side: int) -> None:
     size = sum(file.stat().st_size for file in out.rglob("*.jpg")) if out.is_dir() else 0
     click.echo(f"{out}: {len(targets) - len(unreadable)} pictures, {size / 2**20:.1f} MiB")
     if existing:
-        click.echo(f"{existing} of them were there already and are as they were, whatever their size", err=True)
+        click.echo(f"{existing} of them existed already and were left unchanged, whatever their size", err=True)
     for line in unreadable:
         click.echo(f"left out: {line}", err=True)
     if unreadable:

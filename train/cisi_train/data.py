@@ -110,8 +110,8 @@ def of_categories(folder: Path, paths: Sequence[Path], categories: Sequence[str]
 
 def _listed_categories(folder: Path) -> dict[str, tuple[str, ...]]:
     """Parts of the category name (`field`, `wild`) by file name, from Places365's own lists."""
-    for place in (folder, *folder.resolve().parents):
-        index, names = place / "places365_val.txt", place / "categories_places365.txt"
+    for parent in (folder, *folder.resolve().parents):
+        index, names = parent / "places365_val.txt", parent / "categories_places365.txt"
         if index.is_file() and names.is_file():
             by_number = {number: name for name, number in _pairs(names)}
             try:

@@ -1,4 +1,4 @@
-"""What a training run tells: statistics, TensorBoard, progress, quality on held-out pictures, a picture sheet."""
+"""Reports of a training run: statistics, TensorBoard, progress, held-out quality, a picture sheet."""
 
 from __future__ import annotations
 

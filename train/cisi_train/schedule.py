@@ -7,7 +7,7 @@ import time
 
 # Last fraction of a run, over which the learning rate falls linearly to zero.
 _ANNEALED_FRACTION = 0.3
-# First steps, over which it rises: Adam's first steps have full length, whatever the gradient.
+# Warm-up steps: Adam's first steps have full length, whatever the gradient.
 _WARM_UP_STEPS = 50
 
 

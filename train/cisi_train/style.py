@@ -23,8 +23,8 @@ class StyleReport:
     pictures: their number.
     spread: standard deviation of the codes of complete pictures, mean over the code's dimensions.
     between: mean `|s_a - s_b|` of each picture and the next.
-    within: mean `|s_corrupt - s_complete|` of each picture. When it is small against `between`, the code tells which
-        picture it is, with or without the hole.
+    within: mean `|s_corrupt - s_complete|` of each picture. When it is small relative to `between`, the code
+        identifies the picture, with or without the hole.
     swap_levels: mean change of the hole's pixels, in grey levels of 255, when each picture is rendered in the next
         one's style.
     """

@@ -13,7 +13,7 @@ from cisi_runtime.contract import METADATA_KEY, Contract
 from cisi_runtime.errors import ContractError, GraphError
 
 CPU_PROVIDER = "CPUExecutionProvider"
-# 3 = errors only. Warnings of the graph optimiser mean nothing to people who run a graph.
+# 3 = errors only. Warnings of the graph optimiser are for its developers.
 LOG_ERRORS_ONLY = 3
 # ONNX Runtime's exceptions share no base class but Exception.
 ORT_ERRORS = (
@@ -101,7 +101,7 @@ def open_session(graph: Path | bytes, *, threads: int, optimise: bool) -> onnxru
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's exception says, without the lines that only its developers read."""
+    """The first line of a library's exception."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

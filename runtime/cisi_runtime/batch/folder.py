@@ -46,7 +46,7 @@ def run_jobs(
 ) -> Iterator[tuple[Job, JobResult | CisiError]]:
     """Each job with its result, or the error that ended it, in the order in which they end.
 
-    Each of `workers` threads takes one photograph after the other from file to file, with one thread for its network.
+    Each of `workers` threads processes one photograph at a time, with one thread for the network.
     Decoding, running and encoding of different photographs overlap, and no more threads work than there are cores. When
     the caller leaves early, running jobs are finished and no others begun.
     """

@@ -25,7 +25,7 @@ from cisi_runtime.parity.golden import golden_path, load_golden
 from cisi_runtime.pictures.masks import centre_hole
 from cisi_runtime.pictures.reading import read_mask, read_picture
 
-# Seconds between two measurements. Threads of the first one wait awake for more work, and come to rest meanwhile.
+# Seconds between two measurements. The threads of the first one spin for a while before they sleep.
 _REST_S = 0.02
 _WARM_UP_ROUNDS = 2
 
@@ -48,7 +48,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """Of something that was done many times.
+    """Latency of a repeated call.
 
     p50, p95, p99, minimum: in milliseconds.
     per_second: pictures.
@@ -85,6 +85,9 @@ class ColdStart:
 class PhotographRow:
     """A photograph from file to file.
 
+    setting: artifact, backend and threads.
+    latency: of the whole photograph.
+    cold_start: of a fresh process.
     stages: median of each, in milliseconds.
     quality_db: PSNR over the hole against the golden file's reference, mean of its natural cases; None without them.
     """
@@ -150,8 +153,8 @@ def bench_network(settings: Sequence[Setting], batches: Sequence[int], size: int
 
 
 def interleaved(calls: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """Milliseconds of each call. The calls take turns in every round, so that a disturbance meets all of them. Two
-    rounds before that warm up and do not count."""
+    """Milliseconds of each call. The calls are interleaved, so that a disturbance affects all of them. Two
+    warm-up rounds do not count."""
     times: list[list[float]] = [[] for _ in calls]
     for number in range(rounds + _WARM_UP_ROUNDS):
         for call, call_times in zip(calls, times, strict=True):

@@ -1,4 +1,4 @@
-"""Whether an INT8 graph gives an engine worth having: both engines are built and compared. Needs no GPU."""
+"""Compares the engines of a float16 and an INT8 graph: precision and kernel count. Needs no GPU."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class EngineComparison:
             first = mismatches[0]
             raise EngineError(f"{self}; {first.name} was asked to be {first.asked} and is {first.built}")
         if self.int8.kernels > self.float16.kernels:
-            raise EngineError(f"{self}; more kernels than in float16: INT8 has lost")
+            raise EngineError(f"{self}; more kernels than float16: INT8 is no gain")
 
 
 def compare_engines(fp16_graph: bytes, int8_graph: bytes, *, capability: str) -> EngineComparison:

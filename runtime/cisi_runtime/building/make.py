@@ -60,9 +60,9 @@ def build(graph: Path | str, out: Path | str | None = None, options: BuildOption
 def default_options(info: GraphInfo, flavour: str | None = None) -> BuildOptions:
     """Options for a graph: the flavour that is installed, every capability that it knows, the widest profile that the
     graph allows. Raises EngineError when no flavour is installed, or both are and none is asked for."""
-    chosen = choose_flavour(flavour)
-    capabilities = CAPABILITIES if chosen == "tensorrt-rtx" else ()
-    return BuildOptions(chosen, capabilities, Profile().limited(info.fixed.sides))
+    installed_flavour = choose_flavour(flavour)
+    capabilities = CAPABILITIES if installed_flavour == "tensorrt-rtx" else ()
+    return BuildOptions(installed_flavour, capabilities, Profile().limited(info.fixed.sides))
 
 
 def make_engine(
@@ -91,9 +91,9 @@ def make_engine(
     if entry is not None:
         engine, sidecar = entry[0], dataclasses.replace(entry[1], graph=order.path.name)
     else:
-        built = build_engine(order.path, options, timing_cache=timing_file, progress=progress)
-        built.audit.check(info.contract.precision)
-        engine, sidecar, timing_cache = built.engine, _sidecar(built, order), built.timing_cache
+        new_engine = build_engine(order.path, options, timing_cache=timing_file, progress=progress)
+        new_engine.audit.check(info.contract.precision)
+        engine, sidecar, timing_cache = new_engine.engine, _sidecar(new_engine, order), new_engine.timing_cache
         if use_cache:
             # Before anything else can go wrong: the build may have taken minutes.
             try:
@@ -110,7 +110,12 @@ def make_engine(
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-    """What is to be built, and for which GPU (None: for none in particular)."""
+    """What is to be built.
+
+    info: the graph. path: its file. graph_sha256: of its bytes.
+    options: of the engine.
+    gpu: the GPU to build for, None for none in particular.
+    """
 
     info: GraphInfo
     path: Path
@@ -156,42 +161,39 @@ def _gpu_to_build_for(options: BuildOptions) -> Gpu | None:
         ) from error
 
 
-def _sidecar(built: BuiltEngine, order: _Order) -> Sidecar:
+def _sidecar(new_engine: BuiltEngine, order: _Order) -> Sidecar:
     return Sidecar(
         contract=order.info.contract,
         graph=order.path.name,
         graph_sha256=order.graph_sha256,
         fixed=order.info.fixed.sides,
-        engine_sha256=file_sha256(built.engine),
-        engine_bytes=len(built.engine),
+        engine_sha256=file_sha256(new_engine.engine),
+        engine_bytes=len(new_engine.engine),
         options=order.options,
-        version=built.version,
+        version=new_engine.version,
         gpu=order.gpu.name if order.gpu else "",
         capability=order.gpu.capability if order.gpu else "",
-        audit=built.audit,
-        seconds=round(built.seconds, 3),
+        audit=new_engine.audit,
+        seconds=round(new_engine.seconds, 3),
         parity=None,
     )
 
 
 def _parity(engine: bytes, sidecar: Sidecar, graph: Path, notes: list[str]) -> str | None:
-    """The verdict on the golden cases that the engine takes; None, with the reason in `notes`, when this machine cannot
-    tell."""
+    """Verdict on the golden cases that the engine takes. None, with the reason in `notes`, if it cannot run here."""
     from cisi_runtime.backends.tensorrt import TensorRtBackend
 
     try:
         check_gpu(sidecar, find_gpu())
     except (CudaError, EngineError) as error:
         notes.append(
-            f"the engine itself was not compared with the network; the same command on its card does that: {error}"
+            f"the engine was not compared with the network; run this command on a machine with its GPU: {error}"
         )
         return None
     with TensorRtBackend(engine, sidecar) as backend:
         comparisons = check_engine_parity(backend, load_golden(golden_path(graph)), tf32=sidecar.options.tf32)
         if not comparisons:
-            notes.append(
-                f"the engine itself was not compared: no golden case is of a size that it takes ({backend.fixed})"
-            )
+            notes.append(f"the engine was not compared: it takes the size of no golden case ({backend.fixed})")
             return None
     failed = [item for item in comparisons if not item.passed]
     if failed:

@@ -48,22 +48,22 @@ def _build(graph: bytes, options: BuildOptions, timing_cache: bytes, out: Binary
                 self.errors.append(message)
 
     class Progress(trt.IProgressMonitor):  # type: ignore[name-defined,misc]
-        """Tells the parent which phases are open and how far the innermost one is."""
+        """Reports to the parent which phases are open and how far the innermost one is."""
 
         def __init__(self) -> None:
             super().__init__()
             self._open: dict[str, int] = {}
-            self._told = 0.0
+            self._last_report = 0.0
 
         def phase_start(self, phase: str, _parent: str | None, steps: int) -> None:
             self._open[phase] = steps
 
         def step_complete(self, phase: str, step: int) -> bool:
             now = time.monotonic()
-            if now - self._told > _INTERVAL_S:
-                self._told = now
+            if now - self._last_report > _INTERVAL_S:
+                self._last_report = now
                 name = " / ".join(list(self._open)[:_MAX_DEPTH])
-                _tell(out, {"phase": name, "step": step + 1, "steps": self._open.get(phase, 0)})
+                _send(out, {"phase": name, "step": step + 1, "steps": self._open.get(phase, 0)})
             return True
 
         def phase_finish(self, phase: str) -> None:
@@ -137,7 +137,7 @@ def _asked(network: Any, trt: Any) -> dict[str, str]:
     return asked
 
 
-def _tell(out: BinaryIO, message: dict[str, Any]) -> None:
+def _send(out: BinaryIO, message: dict[str, Any]) -> None:
     out.write(json.dumps(message).encode() + b"\n")
     out.flush()
 
@@ -174,7 +174,7 @@ def main() -> None:
     except EngineError as error:
         sys.exit(str(error))
     result = {"audit": dataclasses.asdict(audit), "version": version}
-    _tell(out, result | {"engine": len(engine), "timing_cache": len(timing_cache)})
+    _send(out, result | {"engine": len(engine), "timing_cache": len(timing_cache)})
     out.write(engine)
     out.write(timing_cache)
     out.flush()

@@ -131,7 +131,7 @@ def _settings(options: BenchOptions) -> list[Setting]:
 
 
 def _job(folder: Path, options: BenchOptions) -> Job:
-    """The photograph that was named, or one of noise that is as smooth as photographs are."""
+    """The photograph of --image, or generated noise that is as smooth as photographs."""
     from cisi_runtime.batch.job import Job
 
     if options.image is not None:

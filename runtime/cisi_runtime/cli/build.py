@@ -75,8 +75,8 @@ def build(graph: Path, out: Path | None, **values: Any) -> None:
     from cisi_runtime.building.progress import progress_bar
 
     with error_prefix("GRAPH"), progress_bar() as progress:
-        made = make_engine(info, command.out, options, use_cache=not command.no_cache, progress=progress)
-    _print(command, made)
+        engine = make_engine(info, command.out, options, use_cache=not command.no_cache, progress=progress)
+    _print(command, engine)
 
 
 def _build_options(command: BuildCommand) -> tuple[GraphInfo, BuildOptions]:
@@ -161,10 +161,10 @@ def _sidewise(choose: Callable[[int, int], int], a: Size, b: Size) -> Size:
     return Size(*(choose(*pair) for pair in zip(a.sides, b.sides, strict=True)))
 
 
-def _print(command: BuildCommand, made: MadeEngine) -> None:
-    for note in made.notes:
+def _print(command: BuildCommand, engine: MadeEngine) -> None:
+    for note in engine.notes:
         click.echo(note, err=True)
-    sidecar = made.sidecar
+    sidecar = engine.sidecar
     if command.as_json:
         click.echo(json.dumps(dataclasses.asdict(sidecar)))
         return
@@ -174,7 +174,7 @@ def _print(command: BuildCommand, made: MadeEngine) -> None:
         is_free = None in sidecar.fixed
         click.echo(sidecar.audit.table())
         click.echo(trtexec_line(command.graph, command.out, sidecar.options, sidecar.contract, is_free=is_free))
-    click.echo(made.summary())
+    click.echo(engine.summary())
 
 
 def main() -> None:

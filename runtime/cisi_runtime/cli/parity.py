@@ -123,7 +123,7 @@ def _check_graph(options: ParityOptions) -> _Checked:
 
 
 def _check_against_checkpoint(options: ParityOptions, ckpt: Path) -> _Checked:
-    """By the package that knows PyTorch."""
+    """Runs in the export package."""
     from cisi_runtime.backends.graph import read_graph
 
     with error_prefix("ARTIFACT"):

@@ -204,6 +204,9 @@ class _FolderReport:
     output: folder of the results.
     existing: results that were there before.
     faults: a line for each photograph that failed.
+    written: number of results written.
+    without_hole: number of photographs without a hole.
+    largest_change: largest change of a known pixel, in grey levels, and the photograph's name.
     """
 
     output: Path

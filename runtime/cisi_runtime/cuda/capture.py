@@ -1,4 +1,4 @@
-"""What streams are told: to wait for each other, and to have a stretch of work captured once and launched as one."""
+"""Stream synchronisation, and capture of work into a CUDA graph that is launched as one."""
 
 from __future__ import annotations
 

@@ -81,8 +81,8 @@ def find_gpu(number: int = 0) -> Gpu:
     call("cuInit", 0)
     device = call("cuDeviceGet", number)
     name = call("cuDeviceGetName", 256, device)
-    numbers = [f"CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{part}" for part in ("MAJOR", "MINOR")]
-    major, minor = (call("cuDeviceGetAttribute", constant("CUdevice_attribute", one), device) for one in numbers)
+    attributes = [f"CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{part}" for part in ("MAJOR", "MINOR")]
+    major, minor = (call("cuDeviceGetAttribute", constant("CUdevice_attribute", item), device) for item in attributes)
     version = call("cuDriverGetVersion")
     text = name.split(b"\0")[0].decode()
     return Gpu(text, f"{major}.{minor}", f"{version // 1000}.{version % 1000 // 10}")

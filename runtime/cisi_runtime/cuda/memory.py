@@ -19,7 +19,7 @@ import numpy.typing as npt
 from cisi_runtime.cuda.driver import call, handle, use_primary_context
 from cisi_runtime.errors import CudaError
 
-# A stream that does not wait for the default stream, nor it for this one.
+# A stream that does not synchronise with the default stream.
 _NON_BLOCKING = 1
 
 

@@ -1,4 +1,4 @@
-"""What an engine was asked to be and what it is, from TensorRT's network and its detailed build log."""
+"""Requested and built precision of an engine, from TensorRT's network and its detailed build log."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _ALLOWED = {"float32": ("float32",), "float16": ("float16",), "int8": ("int8", "
 
 @dataclasses.dataclass(frozen=True)
 class AuditedConvolution:
-    """What one convolution was asked to be, and what it is.
+    """Requested and built precision of one convolution.
 
     name: of the layer, which is that of the ONNX node.
     asked: "int8" when it reads a dequantised tensor, else the type of its input.

@@ -1,5 +1,4 @@
-"""What stands beside an engine, in `ENGINE.json`. The engine file itself stays plain, so that other tools can read
-it."""
+"""The sidecar of an engine, `ENGINE.json`. The engine file itself gets no header, so other tools can read it."""
 
 from __future__ import annotations
 

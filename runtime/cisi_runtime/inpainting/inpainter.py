@@ -140,7 +140,7 @@ def run_in_stages(backend: Backend, images: UInt8Array, masks: BoolArray, timer:
 
 
 class _WindowView:
-    """A window as the network sees it: at most `side` pixels long, with nothing left of what is under the hole."""
+    """A window as the network sees it: at most `side` pixels long, with the content under the hole removed."""
 
     def __init__(self, image: UInt8Array, hole_mask: BoolArray, side: int) -> None:
         self._image, self._hole_mask = image, hole_mask

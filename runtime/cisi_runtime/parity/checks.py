@@ -44,13 +44,13 @@ def graph_variants(graph: Path | bytes | GraphInfo) -> Iterator[list[tuple[str, 
     Raises ContractError and GraphError, also for a graph that holds float16 where onnx is not installed.
     """
     info = read_graph(graph)
-    runnable = cpu_runnable(info)
+    cpu_graph = cpu_runnable(info)
     emulated = " emulated" if info.contract.holds_float16 else ""
     with contextlib.ExitStack() as stack:
         yield [
             (
                 f"ONNX {info.contract.precision}{emulated}, {form}",
-                stack.enter_context(OnnxRuntimeBackend(runnable, optimise=form == "optimised")),
+                stack.enter_context(OnnxRuntimeBackend(cpu_graph, optimise=form == "optimised")),
             )
             for form in ("as written", "optimised")
         ]
@@ -93,8 +93,8 @@ def check_engine_file_parity(path: Path, golden: Golden) -> list[Comparison]:
 
 
 def cpu_runnable(graph: Path | bytes | GraphInfo) -> bytes:
-    """A graph that ONNX Runtime's CPU kernels run as it is meant: the graph itself, or, where it holds float16, its
-    emulation in float32, because they would silently run it in float32.
+    """A graph that ONNX Runtime's CPU kernels run correctly: the graph itself, or, where it holds float16, its
+    emulation, because those kernels would silently run it in float32.
 
     The emulation needs onnx. It is found through the entry point of the export package. Raises GraphError without it.
     """

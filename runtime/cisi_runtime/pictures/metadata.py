@@ -64,8 +64,8 @@ def clean_exif(exif: bytes, orientation: int | None = None) -> bytes:
             values = {
                 tag: struct.unpack_from(f"{order}I", block, at + 8)[0] for tag, at in _entries(block, order, second)
             }
-            for place, size in _THUMBNAILS:
-                offset, length = values.get(place, 0), values.get(size, 0)
+            for offset_tag, length_tag in _THUMBNAILS:
+                offset, length = values.get(offset_tag, 0), values.get(length_tag, 0)
                 length = max(0, min(length, len(block) - offset))
                 block[offset : offset + length] = bytes(length)
             struct.pack_into(f"{order}I", block, link, 0)
@@ -158,13 +158,13 @@ def png_chunks(data: bytes) -> tuple[bytes, ...]:
         if name == b"IEND":
             break
         (checksum,) = struct.unpack_from(">I", chunk[-4:].rjust(4, b"\0"))
-        is_whole = len(chunk) == 12 + length and checksum == zlib.crc32(chunk[4:-4])
+        is_complete = len(chunk) == 12 + length and checksum == zlib.crc32(chunk[4:-4])
         if name == b"eXIf":
             chunk = _png_chunk(name, clean_exif(chunk[8:-4]))
         elif name == b"iTXt" and chunk[8:].startswith(b"XML:com.adobe.xmp\0\0"):  # not compressed
             chunk = _png_chunk(name, clean_xmp(chunk[8:-4]))
         is_ancillary, is_safe_to_copy = name[0] & 0x20, name[3] & 0x20
-        if is_whole and is_ancillary and (is_safe_to_copy or name in _PNG_KEPT):
+        if is_complete and is_ancillary and (is_safe_to_copy or name in _PNG_KEPT):
             chunks.append(chunk)
         at += 12 + length
     return tuple(chunks)

@@ -52,7 +52,7 @@ _OTHER_METADATA = {
     b"cHRM": "chromaticities",
     b"cICP": "colour coding",
 }
-# Two pictures are compared in strips of so many rows: a few MB, however large they are.
+# Rows per strip when two pictures are compared. This bounds memory to a few MB.
 _ROWS = 256
 
 

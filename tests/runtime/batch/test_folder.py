@@ -245,7 +245,7 @@ def test_killed_twenty_times_and_started_again(tmp_path: Path, tiny_graph: Path)
     files = {path.relative_to(tmp_path / "reference"): path for path in (tmp_path / "reference").rglob("*.jpg")}
     assert len(files) == 12
     out, rng = tmp_path / "out", random.Random(0)
-    found: list[int] = []
+    statuses: list[int] = []
     for round_number in range(20):
         command = [*PROGRAM, *map(str, arguments), str(out), *(["--overwrite"] if round_number % 2 else [])]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
@@ -253,11 +253,11 @@ def test_killed_twenty_times_and_started_again(tmp_path: Path, tiny_graph: Path)
             process.stderr.readline()  # the network is loaded: from here on files are written
             time.sleep(rng.uniform(0, 0.15))
             process.kill()
-        found.append(process.returncode)
+        statuses.append(process.returncode)
         for path in out.rglob("*.jpg"):  # what has its name is whole
             if not path.name.startswith("."):
                 assert path.read_bytes() == files[path.relative_to(out)].read_bytes()
-    assert found.count(-signal.SIGKILL) >= 15  # the others were done before they could be killed
+    assert statuses.count(-signal.SIGKILL) >= 15  # the others were done before they could be killed
     assert cisi_run(*arguments, out).returncode == 0
     assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == set(files)
     for name, path in files.items():

@@ -29,7 +29,7 @@ def test_calls_take_turns_and_the_first_rounds_do_not_count() -> None:
     order: list[str] = []
     times = interleaved([lambda: order.append("a"), lambda: order.append("b")], 3)
     assert order == ["a", "b"] * 5
-    assert [len(own) for own in times] == [3, 3]
+    assert [len(values) for values in times] == [3, 3]
 
 
 def test_stages_add_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ def test_everything_is_freed(found: dict[str, Any]) -> None:
     assert found["freed by PyCUDA"] == {"cuMemFree": 3, "cuMemFreeHost": 3, "cuStreamDestroy": 1}
 
 
-@pytest.mark.skipif(has_gpu(), reason="tells what happens without a GPU; this machine has one")
+@pytest.mark.skipif(has_gpu(), reason="tests what happens without a GPU; this machine has one")
 def test_without_a_driver() -> None:
     pytest.importorskip("cuda.bindings", reason="needs cuda-bindings: pip install 'cisi-net[rtx]'")
     with pytest.raises(CudaError, match="cuInit: the NVIDIA driver is not installed, or too old"):

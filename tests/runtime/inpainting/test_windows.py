@@ -14,11 +14,11 @@ def drawn(height: int, width: int, draw: str, *box: int) -> np.ndarray:
 
 
 def covered(shape: tuple[int, int], windows: list) -> np.ndarray:
-    found = np.zeros(shape, dtype=bool)
+    mask = np.zeros(shape, dtype=bool)
     for window in windows:
         top, left, bottom, right = window.fill
-        found[top:bottom, left:right] = True
-    return found
+        mask[top:bottom, left:right] = True
+    return mask
 
 
 @settings(max_examples=60, deadline=None)

@@ -70,11 +70,11 @@ def test_each(folder: Path, run: subprocess.CompletedProcess[str], torture: Tort
     hole = read_mask(mask_of(folder, torture), before.size)
     if not hole.any():
         assert out.read_bytes() == photo.read_bytes()
-    with Image.open(photo) as one, Image.open(out) as two:
-        assert ("JPEG" if one.format == "MPO" else one.format) == two.format
-        assert one.size == two.size  # as it is stored
-        kept = {"1": "L", "P": two.mode if two.mode in ("RGB", "RGBA") else "RGB"}
-        assert two.mode == kept.get(one.mode, one.mode)
+    with Image.open(photo) as source, Image.open(out) as result:
+        assert ("JPEG" if source.format == "MPO" else source.format) == result.format
+        assert source.size == result.size  # as it is stored
+        expected_modes = {"1": "L", "P": result.mode if result.mode in ("RGB", "RGBA") else "RGB"}
+        assert result.mode == expected_modes.get(source.mode, source.mode)
     assert after.size == before.size
     change = np.abs(after.rgb.astype(int) - before.rgb)
     if torture.lossless:
@@ -111,6 +111,7 @@ def test_a_second_run_skips_what_is_there(
     assert [path.stat().st_mtime_ns for path in out] == times
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_the_readers_of_other_commands(folder: Path) -> None:
     readable = set()
     for torture in IN_THE_PHOTOGRAPH:

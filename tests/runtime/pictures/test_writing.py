@@ -88,6 +88,7 @@ def test_the_largest_change_of_a_known_pixel() -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_jpeg_keeps_every_segment_and_no_thumbnail(picture: Pixels) -> None:
     iptc = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + struct.pack(">I", 8) + b"headline"
     shown = b"8BIM\x04\x0c\0\0" + struct.pack(">I", len(THUMBNAIL)) + THUMBNAIL
@@ -308,6 +309,7 @@ def test_tags_of_tiff_files(picture: Pixels) -> None:
             assert "dpi" not in converted.info or target == "JPEG"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_damaged_metadata_is_no_crash(picture: Pixels) -> None:
     image = Image.fromarray(picture)
     for exif in (b"Exif\0\0garbage that is none", b"Exif\0\0" + bytes(40), b"Exif\0\0II*\0\xff\xff\xff\xff"):

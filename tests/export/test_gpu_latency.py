@@ -34,7 +34,7 @@ def test_a_gpu_is_asked_for(tiny_checkpoint_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
-        pytest.skip("tells what happens without a GPU; this machine has one")
+        pytest.skip("tests what happens without a GPU; this machine has one")
     program = [sys.executable, "-m", "benchmarks.gpu_latency", "--ckpt", str(tiny_checkpoint_path)]
     result = subprocess.run(program, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert result.returncode == 2

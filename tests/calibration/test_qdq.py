@@ -23,7 +23,7 @@ from cisi_runtime.parity.compare import compare_backend
 from cisi_runtime.parity.golden import golden_path, load_golden
 from cisi_train.checkpoint import load_checkpoint
 
-HIGH = "decoder.up.1.conv"
+KEPT_FLOAT = "decoder.up.1.conv"
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,8 @@ def table(models: tuple[onnx.ModelProto, onnx.ModelProto], photo_folder: Path) -
 def placed(models: tuple[onnx.ModelProto, onnx.ModelProto], table: RangeTable) -> dict[str, onnx.ModelProto]:
     model, half = models
     return {
-        "cpu": quantise(model, None, table, [HIGH]),
-        "tensorrt": quantise(model, half, table, [HIGH]),
+        "cpu": quantise(model, None, table, [KEPT_FLOAT]),
+        "tensorrt": quantise(model, half, table, [KEPT_FLOAT]),
         "reduced": quantise(model, None, table, [], reduce_range=True),
     }
 
@@ -73,9 +73,9 @@ def test_weights_are_int8_for_each_channel_and_biases_float(
     model = placed[target]
     check_model(model)
     stored, producers = parts(model)
-    chosen = int8_convolutions(model)
-    assert len(chosen) == count
-    for node in chosen:
+    quantised_nodes = int8_convolutions(model)
+    assert len(quantised_nodes) == count
+    for node in quantised_nodes:
         weight = producers[node.input[1]]
         assert stored[weight.input[0]].data_type == onnx.TensorProto.INT8
         assert list(stored[weight.input[1]].dims) == [stored[weight.input[0]].dims[0]]
@@ -85,7 +85,7 @@ def test_weights_are_int8_for_each_channel_and_biases_float(
             assert stored[node.input[2]].data_type == onnx.TensorProto.FLOAT
     largest = max(
         np.abs(onnx.numpy_helper.to_array(stored[producers[node.input[1]].input[0]]).astype(int)).max()
-        for node in chosen
+        for node in quantised_nodes
     )
     assert largest == (64 if target == "reduced" else 127) or (target == "reduced" and largest == 63)
     activations = [n for n in model.graph.node if n.op_type == "QuantizeLinear"]

@@ -30,8 +30,8 @@ def test_from_photographs_to_an_inpainted_photograph(photo_folder: Path, tmp_pat
     assert "FAIL" not in table
     out = tmp_path / "out.png"
     photo, mask = PHOTOS / "beetle.jpg", PHOTOS / "beetle.mask.png"
-    told = command("cisi_runtime.cli.run", photo, "--mask", mask, "-o", out, "--model", run / "best.onnx")
-    assert told.startswith(f"{out}: 299x299")
+    stdout = command("cisi_runtime.cli.run", photo, "--mask", mask, "-o", out, "--model", run / "best.onnx")
+    assert stdout.startswith(f"{out}: 299x299")
     hole = np.asarray(Image.open(mask))
     before, after = read_picture(photo).rgb, read_picture(out).rgb
     assert np.array_equal(after[~hole], before[~hole])
