@@ -23,10 +23,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # The two exports run side by side, a thread each. Their whole tables go to files; what matters is printed.
 demo: $(INSTALLED)
-	mkdir -p demo
-	$(MAKE) --no-print-directory --silent -j2 demo/small.fp16.txt demo/small.txt
-	@tail -n 5 demo/small.txt
-	@tail -n 5 demo/small.fp16.txt
+	@mkdir -p demo
+	@$(MAKE) --no-print-directory --silent -j2 demo/small.fp16.txt demo/small.txt
+	@tail -n 5 demo/small.txt | head -n 4
+	@tail -n 5 demo/small.fp16.txt | head -n 4
 	@$(BIN)/cisi-run $(PHOTO).jpg --mask $(PHOTO).mask.png --model demo/small.onnx \
 		-o demo/balloon.png --sheet demo/balloon.sheet.png
 	@echo "All comparisons: demo/small.txt, demo/small.fp16.txt. Original, input, result: demo/balloon.sheet.png"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,9 @@ from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.writing import write_picture
 from tests.support.networks import provenance, roughen
 from tests.support.shared import once, shared_folder
+
+# Runs a command's main function in this process, with arguments: exit status, stdout, stderr.
+RunMain = Callable[..., tuple[int, str, str]]
 
 # Read when PyTorch is imported, here and in the processes that tests start. The workers of a run share the cores: two
 # threads for a tiny network mostly wait for each other, and a training step then takes ten times as long.
@@ -138,6 +142,21 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parent = folder / "below" if number % 3 == 0 else folder
         write_picture(parent / f"{number:02}.png", Picture(natural_picture(80, 96, rng)))
     return folder
+
+
+@pytest.fixture
+def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunMain:
+    def run(main: Callable[[], None], *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["cisi", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

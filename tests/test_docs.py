@@ -147,9 +147,9 @@ def test_files_that_are_named_exist() -> None:
     for page in PAGES:
         for path in named.findall(prose(page)):
             assert (ROOT / path).exists(), f"{page.name}: {path}"
-    rooms = [*re.findall(r"\bcisi_\w+/\w+(?:/\w+)*\.py", (ROOT / "docs/architecture.md").read_text())]
-    assert rooms
-    for path in rooms:
+    files = [*re.findall(r"\bcisi_\w+/\w+(?:/\w+)*\.py", (ROOT / "docs/architecture.md").read_text())]
+    assert files
+    for path in files:
         assert list(ROOT.glob(f"*/{path}")), path
     for path in re.findall(r" {2,}((?:\w+/)+\w+\.py)", (ROOT / "docs/architecture.md").read_text()):
         assert (ROOT / "runtime/cisi_runtime" / path).exists() or list(ROOT.glob(f"*/{path}")), path

@@ -19,8 +19,9 @@ ALLOWED = {
 }
 # The libraries that a package must not import anywhere, also not inside a function.
 FORBIDDEN = {"runtime": {"torch", "onnx"}, "calibration": {"torch"}}
-# Rooms of `cisi_runtime` from the ground up: a room imports itself and rooms of lower floors. See docs/architecture.md.
-FLOORS = (
+# The layers of `cisi_runtime`, lowest first: a package imports itself and packages of lower layers. See
+# docs/architecture.md.
+LAYERS = (
     {"errors", "codec", "metrics"},
     {"files", "architecture", "face", "strict_json", "cuda"},
     {"contract"},
@@ -50,46 +51,46 @@ def imported(path: Path) -> set[str]:
     return {name.split(".")[0] for name in imported_modules(path)}
 
 
-def modules_of(room: str) -> dict[str, Path]:
+def modules_of(package: str) -> dict[str, Path]:
     """The files of a package by their module names."""
-    files = {path.relative_to(ROOT / room).with_suffix(""): path for path in (ROOT / room).rglob("*.py")}
+    files = {path.relative_to(ROOT / package).with_suffix(""): path for path in (ROOT / package).rglob("*.py")}
     return {".".join(name.parts).removesuffix(".__init__"): path for name, path in files.items()}
 
 
-@pytest.mark.parametrize("room", ALLOWED)
-def test_only_the_packages_that_the_design_names(room: str) -> None:
-    files = list((ROOT / room).rglob("*.py"))
+@pytest.mark.parametrize("package", ALLOWED)
+def test_only_the_packages_that_the_design_names(package: str) -> None:
+    files = list((ROOT / package).rglob("*.py"))
     assert files
     for path in files:
-        ours = {name for name in imported(path) if name.startswith("cisi_")} - {f"cisi_{room}"}
-        assert ours <= ALLOWED[room], path
-        assert not imported(path) & FORBIDDEN.get(room, set()), path
+        ours = {name for name in imported(path) if name.startswith("cisi_")} - {f"cisi_{package}"}
+        assert ours <= ALLOWED[package], path
+        assert not imported(path) & FORBIDDEN.get(package, set()), path
 
 
 def test_no_room_imports_upwards() -> None:
-    floor_of = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    layer_of = {package: number for number, packages in enumerate(LAYERS) for package in packages}
     modules = modules_of("runtime")
     for module, path in modules.items():
         if module == "cisi_runtime":
-            continue  # the roof: what the package offers
-        room = module.split(".")[1]
+            continue  # what the package offers
+        package = module.split(".")[1]
         for name in imported_modules(path) & set(modules):
             other = name.split(".")[1] if "." in name else "cisi_runtime"
-            if other != room:
-                assert floor_of.get(other, len(FLOORS)) < floor_of[room], f"{module} imports {name}"
+            if other != package:
+                assert layer_of.get(other, len(LAYERS)) < layer_of[package], f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("room", ALLOWED)
-def test_no_files_import_each_other_in_a_circle(room: str) -> None:
-    modules = modules_of(room)
+@pytest.mark.parametrize("package", ALLOWED)
+def test_no_files_import_each_other_in_a_cycle(package: str) -> None:
+    modules = modules_of(package)
     graph = {name: imported_modules(path) & set(modules) - {name} for name, path in modules.items()}
-    roof = f"cisi_{room}"
-    graph = {name: others - {roof} for name, others in graph.items()}
+    top = f"cisi_{package}"
+    graph = {name: others - {top} for name, others in graph.items()}
     assert len(list(TopologicalSorter(graph).static_order())) == len(modules)
 
 
 def test_no_two_modules_have_one_name() -> None:
-    names = [path.stem for room in ALLOWED for path in modules_of(room).values()]
+    names = [path.stem for package in ALLOWED for path in modules_of(package).values()]
     repeated = {name for name in names if names.count(name) > 1} - {"__init__"}
     assert not repeated
 

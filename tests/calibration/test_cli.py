@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,25 +20,7 @@ from cisi_runtime.parity.cpu_check import check_on_this_cpu
 from cisi_runtime.parity.golden import golden_path
 from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.writing import write_picture
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command's main function: exit status, stdout, stderr."""
-
-    def run(main: Callable[[], None], *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cisi", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            status = int(stopped.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+from tests.conftest import RunMain
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +41,8 @@ def shipped(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_int8_for_cpus(command: Command, shipped: Path, dozen: Path) -> None:
-    status, out, err = command(calibrate_main, shipped, "--data", dozen)
+def test_int8_for_cpus(run_main: RunMain, shipped: Path, dozen: Path) -> None:
+    status, out, err = run_main(calibrate_main, shipped, "--data", dozen)
     assert status == 0, err
     assert "ranges of 6 pictures: the largest activations are rare" in err
     graph = shipped.with_name("small.int8.cpu.onnx")
@@ -76,7 +56,7 @@ def test_int8_for_cpus(command: Command, shipped: Path, dozen: Path) -> None:
     before = graph.read_bytes()
     table = shipped.with_name("small.ranges.json")
     table_before = table.read_bytes()
-    status, out, err = command(calibrate_main, shipped, "--data", dozen, "--json")
+    status, out, err = run_main(calibrate_main, shipped, "--data", dozen, "--json")
     assert status == 0
     assert f"ranges: from {table}" in err
     assert (graph.read_bytes(), table.read_bytes()) == (before, table_before)
@@ -87,10 +67,10 @@ def test_int8_for_cpus(command: Command, shipped: Path, dozen: Path) -> None:
 
 
 @pytest.mark.slow
-def test_export_goes_all_the_way_to_tensorrt_int8(command: Command, dozen: Path, tmp_path: Path) -> None:
+def test_export_goes_all_the_way_to_tensorrt_int8(run_main: RunMain, dozen: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.int8.tensorrt.onnx"
     arguments = ["--ckpt", SHIPPED_GRAPH.with_suffix(".pt"), "--int8", "--calib", dozen, "--target", "tensorrt"]
-    status, report, err = command(export_main, *arguments, "--out", out, "--size", "256", "--batch", "1")
+    status, report, err = run_main(export_main, *arguments, "--out", out, "--size", "256", "--batch", "1")
     assert status == 0, err
     contract = read_graph(out).contract
     assert (contract.precision, contract.target) == ("int8", "tensorrt")
@@ -102,12 +82,12 @@ def test_export_goes_all_the_way_to_tensorrt_int8(command: Command, dozen: Path,
 
 
 @pytest.mark.slow
-def test_a_budget_that_cannot_be_met(command: Command, tiny_graph: Path, dozen: Path, tmp_path: Path) -> None:
+def test_a_budget_that_cannot_be_met(run_main: RunMain, tiny_graph: Path, dozen: Path, tmp_path: Path) -> None:
     for path in (tiny_graph, golden_path(tiny_graph)):
         shutil.copy(path, tmp_path)
     graph = tmp_path / tiny_graph.name
     before = sorted(tmp_path.iterdir())
-    status, _, err = command(calibrate_main, graph, "--data", dozen, "--budget-db", 60)
+    status, _, err = run_main(calibrate_main, graph, "--data", dozen, "--budget-db", 60)
     assert status == 1
     assert "error: the budget of 60 dB cannot be met: with all 25 candidates in INT8 hole PSNR" in err
     # The ranges took longest, and are good for another try.
@@ -116,7 +96,7 @@ def test_a_budget_that_cannot_be_met(command: Command, tiny_graph: Path, dozen: 
 
 @pytest.mark.slow
 def test_int8_with_ranges_of_other_photographs_is_not_written(
-    command: Command, tiny_checkpoint_path: Path, tmp_path: Path
+    run_main: RunMain, tiny_checkpoint_path: Path, tmp_path: Path
 ) -> None:
     """Photographs of a tenth of the contrast: their ranges clip what the golden cases need, on every CPU."""
     dim, out = tmp_path / "dim", tmp_path / "out"
@@ -127,7 +107,7 @@ def test_int8_with_ranges_of_other_photographs_is_not_written(
         pixels = 115 + natural_picture(256, 256, rng) // 10
         write_picture(dim / f"{number:02}.png", Picture(pixels))
     arguments = ["--ckpt", tiny_checkpoint_path, "--int8", "--calib", dim, "--out", out / "t.onnx"]
-    status, table, err = command(export_main, *arguments)
+    status, table, err = run_main(export_main, *arguments)
     assert status == 1
     assert "comparisons failed" in err
     # Measured 27.9 dB where 35 dB are required, with VNNI and with AVX2 alone.
@@ -144,7 +124,7 @@ def tiny(tiny_graph: Path, tmp_path: Path) -> Path:
     return folder / tiny_graph.name
 
 
-def test_bad_graphs_and_folders(command: Command, tiny: Path, dozen: Path, tmp_path: Path) -> None:
+def test_bad_graphs_and_folders(run_main: RunMain, tiny: Path, dozen: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     flat = tmp_path / "flat"
@@ -178,7 +158,7 @@ def test_bad_graphs_and_folders(command: Command, tiny: Path, dozen: Path, tmp_p
         ([tiny, "--data", dozen, "--out", tmp_path / "none" / "t.onnx"], "error: --out: "),
     ]
     for arguments, message in cases:
-        status, out, err = command(calibrate_main, *arguments)
+        status, out, err = run_main(calibrate_main, *arguments)
         assert (status, out) == (1, ""), arguments
         assert message in err, err
         assert err.count("error: ") == 1
@@ -198,13 +178,13 @@ def test_bad_graphs_and_folders(command: Command, tiny: Path, dozen: Path, tmp_p
         (["--images", "0"], "--images"),
     ],
 )
-def test_wrong_usage(command: Command, tiny: Path, dozen: Path, arguments: list[str], message: str) -> None:
-    status, _, err = command(calibrate_main, tiny, "--data", dozen, *arguments)
+def test_wrong_usage(run_main: RunMain, tiny: Path, dozen: Path, arguments: list[str], message: str) -> None:
+    status, _, err = run_main(calibrate_main, tiny, "--data", dozen, *arguments)
     assert status == 2
     assert message in err
 
 
-def test_a_graph_that_is_quantised_already(command: Command, shipped: Path, dozen: Path, tiny: Path) -> None:
+def test_a_graph_that_is_quantised_already(run_main: RunMain, shipped: Path, dozen: Path, tiny: Path) -> None:
     from cisi_calibration.photographs import choose_photographs
     from cisi_calibration.quantisation import quantise
     from cisi_calibration.table import observe
@@ -213,24 +193,24 @@ def test_a_graph_that_is_quantised_already(command: Command, shipped: Path, doze
     table = observe(model, choose_photographs(dozen, 1), "minmax")
     quantised = tiny.with_name("tiny.int8.cpu.onnx")
     quantised.write_bytes(quantise(model, None, table, []).SerializeToString())
-    status, _, err = command(calibrate_main, quantised, "--data", dozen)
+    status, _, err = run_main(calibrate_main, quantised, "--data", dozen)
     assert status == 1
     assert f"error: GRAPH: {quantised}: is quantised or optimised already" in err
     # A table of this network for another one.
     table.save(tiny.with_name("t.json"))
-    status, _, err = command(calibrate_main, shipped, "--data", dozen, "--table", tiny.with_name("t.json"))
+    status, _, err = run_main(calibrate_main, shipped, "--data", dozen, "--table", tiny.with_name("t.json"))
     assert status == 1
     assert "error: --table: " in err
     assert "was made for another graph" in err
-    status, _, err = command(calibrate_main, tiny, "--data", dozen, "--table", tiny.with_name("t.json"))
+    status, _, err = run_main(calibrate_main, tiny, "--data", dozen, "--table", tiny.with_name("t.json"))
     assert status == 1
     assert "is of method minmax, expected mse as --method says" in err
 
 
 def test_a_bad_calibration_folder_names_the_option_of_export(
-    command: Command, tiny_checkpoint_path: Path, tmp_path: Path
+    run_main: RunMain, tiny_checkpoint_path: Path, tmp_path: Path
 ) -> None:
     write_picture(tmp_path / "one.png", Picture(np.zeros((64, 64, 3), dtype=np.uint8)))
-    status, _, err = command(export_main, "--ckpt", tiny_checkpoint_path, "--int8", "--calib", tmp_path)
+    status, _, err = run_main(export_main, "--ckpt", tiny_checkpoint_path, "--int8", "--calib", tmp_path)
     assert status == 1
     assert "error: --calib: " in err

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cisi_export import inference_graph
-from cisi_export.cli_export import export
+from cisi_export.cli_export import export, main
 from cisi_export.golden_cases import make_golden
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.cli.command import run_command
@@ -19,6 +19,7 @@ from cisi_runtime.parity.checks import check_graph_parity
 from cisi_runtime.parity.compare import compare_backend
 from cisi_runtime.parity.golden import golden_path, load_golden
 from cisi_train.checkpoint import load_checkpoint
+from tests.conftest import RunMain
 
 Graphs = dict[tuple[str, str, str], Path]
 
@@ -192,18 +193,15 @@ def test_options_that_do_not_go_together(arguments: list[str], message: str) -> 
 def test_bad_input(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_main: RunMain,
     arguments: list[str],
     status: int,
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.pt").write_text("hello")
-    monkeypatch.setattr(sys, "argv", ["cisi-export", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        run_command(export, "cisi-export")
-    assert stopped.value.code == status
-    errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 1
-    assert message in errors[0]
+    actual_status, _, errors = run_main(main, *arguments)
+    assert actual_status == status
+    assert len(errors.splitlines()) == 1
+    assert message in errors
     assert [path.name for path in tmp_path.iterdir()] == ["text.pt"]

@@ -22,6 +22,7 @@ from cisi_runtime.parity.compare import case_inputs
 from cisi_runtime.parity.golden import golden_path, load_golden, save_golden
 from cisi_runtime.pictures.reading import read_picture
 from cisi_train.checkpoint import load_checkpoint
+from tests.conftest import RunMain
 
 Graphs = dict[tuple[str, str, str], Path]
 
@@ -166,7 +167,7 @@ def test_the_sheet(tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_bad_input(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_main: RunMain,
     arguments: list[str],
     status: int,
     message: str,
@@ -174,8 +175,9 @@ def test_bad_input(
     monkeypatch.chdir(tmp_path)
     for name in ("text.onnx", "text.txt"):
         (tmp_path / name).write_text("hello")
-    assert run(monkeypatch, *arguments) == status
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    actual_status, _, errors = run_main(main, *arguments)
+    assert actual_status == status
+    assert message in errors.splitlines()[-1]
 
 
 def test_a_golden_file_of_other_weights(

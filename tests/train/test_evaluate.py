@@ -22,6 +22,7 @@ from cisi_train.evaluate import (
     pictures_of,
 )
 from cisi_train.style import style_report
+from tests.conftest import RunMain
 from tests.support.networks import SHARED_DATA
 
 # The centre-hole baselines that the data folder states: L1 %, PSNR dB, SSIM.
@@ -149,17 +150,15 @@ def test_bad_input(
     photo_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_main: RunMain,
     arguments: list[str],
     status: int,
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["cisi-eval", "--data", str(photo_folder), *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == status
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    actual_status, _, errors = run_main(main, "--data", photo_folder, *arguments)
+    assert actual_status == status
+    assert message in errors.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from cisi_train.train_options import TrainOptions
 from cisi_train.trainer import Trainer as FolderTrainer
 from cisi_train.training_state import TrainingState
 from cisi_train.vgg import VggFeatures
+from tests.conftest import RunMain
 from tests.support.networks import PHOTOS
 from tests.support.shared import TIMEOUT_S
 
@@ -396,7 +397,7 @@ def test_bad_input(
     photo_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_main: RunMain,
     arguments: list[str],
     status: int,
     message: str,
@@ -404,10 +405,8 @@ def test_bad_input(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    plain = ["--data", str(photo_folder), "--out", "run", "--preset", "tiny", "--steps", "2", "--no-perceptual"]
-    monkeypatch.setattr("sys.argv", ["cisi-train", *plain, *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == status
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    plain = ["--data", photo_folder, "--out", "run", "--preset", "tiny", "--steps", "2", "--no-perceptual"]
+    actual_status, _, errors = run_main(main, *plain, *arguments)
+    assert actual_status == status
+    assert message in errors.splitlines()[-1]
     assert not list(tmp_path.rglob("*.pt"))

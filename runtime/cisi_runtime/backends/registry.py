@@ -39,7 +39,7 @@ def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tupl
     if path.suffix == ".pt":
         if backend not in ("auto", "torch"):
             raise GraphError(f"{path}: is a checkpoint, and {backend} does not take it: cisi-export --ckpt {path}")
-        return _open_checkpoint(path, threads), f"torch on the CPU: {path.name} is a checkpoint"
+        return _open_checkpoint(path, threads), f"{path.name}: torch on the CPU, which runs checkpoints"
     if backend == "torch":
         raise GraphError(f"{path}: is not a checkpoint, and torch takes only .pt files")
     if is_engine(path):
@@ -48,21 +48,21 @@ def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tupl
         from cisi_runtime.backends.tensorrt import TensorRtBackend
 
         engine = TensorRtBackend.open(path)
-        return engine, f"{engine.name}: {path.name} is an engine"
+        return engine, f"{path.name}: {engine.name}, which runs engines"
     if backend == "tensorrt":
         raise GraphError(f"{path}: is a graph; TensorRT runs engines: cisi-build {path}")
-    reason = "it was asked for" if backend != "auto" else f"{path.name} is a graph"
+    reason = "as asked" if backend != "auto" else "the default for graphs"
     if backend == "openvino":
         from cisi_runtime.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(path, threads=threads), f"openvino on the CPU: {reason}"
+        return OpenVinoBackend(path, threads=threads), f"{path.name}: openvino on the CPU, {reason}"
     if backend == "onnxruntime-cuda":
         from cisi_runtime.backends.ort_cuda import OnnxRuntimeCudaBackend
 
-        return OnnxRuntimeCudaBackend(path), f"onnxruntime on the GPU: {reason}"
+        return OnnxRuntimeCudaBackend(path), f"{path.name}: onnxruntime on the GPU, {reason}"
     from cisi_runtime.backends.ort import OnnxRuntimeBackend
 
-    return OnnxRuntimeBackend(path, threads=threads), f"onnxruntime on the CPU: {reason}"
+    return OnnxRuntimeBackend(path, threads=threads), f"{path.name}: onnxruntime on the CPU, {reason}"
 
 
 def _open_checkpoint(path: Path, threads: int) -> Backend:

@@ -191,7 +191,7 @@ def test_from_threads(tiny_graph: Path, backend: str) -> None:
     if backend == "openvino":
         pytest.importorskip("openvino", reason="needs openvino: pip install 'cisi-net[openvino]'")
     inpaint = Inpainter(tiny_graph, backend, threads=1)
-    assert inpaint.backend_reason == f"{backend} on the CPU: it was asked for"
+    assert inpaint.backend_reason == f"{tiny_graph.name}: {backend} on the CPU, as asked"
     inpaint.warmup([(64, 64)])
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (64 + 20 * n, 90, 3), dtype=np.uint8) for n in range(4)]
@@ -230,7 +230,7 @@ def test_backends_that_do_not_take_the_file(tiny_graph: Path, make: Callable[[Pa
 
 def test_arrays_of_another_kind(tiny_graph: Path) -> None:
     inpaint = Inpainter(tiny_graph)
-    assert inpaint.backend_reason == f"onnxruntime on the CPU: {tiny_graph.name} is a graph"
+    assert inpaint.backend_reason == f"{tiny_graph.name}: onnxruntime on the CPU, the default for graphs"
     image, hole = np.zeros((64, 64, 3), dtype=np.uint8), np.zeros((64, 64), dtype=np.bool_)
     with pytest.raises(ValueError, match=r"image: expected uint8 \[H, W, 3\], got float64"):
         inpaint(image.astype(float), hole)  # type: ignore[arg-type]
