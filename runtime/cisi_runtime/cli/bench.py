@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cisi_runtime.backends.registry import BACKENDS
 from cisi_runtime.cli.command import PATH, run_command
 from cisi_runtime.errors import GraphError, error_prefix
 
@@ -48,7 +49,7 @@ class BenchOptions:
     "--backend",
     "backends",
     multiple=True,
-    type=click.Choice(["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "torch"]),
+    type=click.Choice(BACKENDS),
     help="May be given several times; each artifact runs in those that take it.  [default: auto]",
 )
 @click.option("--threads", default="0", help="Numbers, such as 1,2; 0: the backend's own choice.  [default: 0]")

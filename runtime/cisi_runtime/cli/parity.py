@@ -63,12 +63,7 @@ def parity(artifact: Path | None, **values: Any) -> None:
 
     options = ParityOptions(artifact or SHIPPED_GRAPH, **values)
     _check_usage(options)
-    if is_engine(options.artifact):
-        checked = _check_engine(options)
-    elif options.ckpt is not None:
-        checked = _check_against_checkpoint(options, options.ckpt)
-    else:
-        checked = _check_graph(options)
+    checked = _check_file(options) if options.ckpt is None else _check_against_checkpoint(options, options.ckpt)
     _print(options, checked)
     if options.sheet is not None:
         _write_sheet(options, checked.golden)
@@ -96,30 +91,16 @@ def _check_usage(options: ParityOptions) -> None:
         raise click.UsageError("--ckpt and --sheet are for graphs; an engine is compared with its golden file")
 
 
-def _check_engine(options: ParityOptions) -> _Checked:
-    from cisi_runtime.engines.sidecar import load_sidecar
-    from cisi_runtime.parity.checks import check_engine_file_parity
-    from cisi_runtime.parity.compare import ParityReport
-    from cisi_runtime.parity.golden import golden_path, load_golden
+def _check_file(options: ParityOptions) -> _Checked:
+    from cisi_runtime.parity.checks import check_file_parity, golden_path_of
+    from cisi_runtime.parity.golden import load_golden
 
-    engine = options.artifact
     with error_prefix("ARTIFACT"):
-        sidecar = load_sidecar(engine)
+        golden_file = options.golden or golden_path_of(options.artifact)
     with error_prefix("--golden"):
-        golden = load_golden(options.golden or golden_path(engine.with_name(sidecar.graph)))
+        golden = load_golden(golden_file)
     with error_prefix("ARTIFACT"):
-        return _Checked(golden, ParityReport(check_engine_file_parity(engine, golden)))
-
-
-def _check_graph(options: ParityOptions) -> _Checked:
-    from cisi_runtime.parity.checks import check_graph_parity
-    from cisi_runtime.parity.compare import ParityReport
-    from cisi_runtime.parity.golden import golden_path, load_golden
-
-    with error_prefix("--golden"):
-        golden = load_golden(options.golden or golden_path(options.artifact))
-    with error_prefix("ARTIFACT"):
-        return _Checked(golden, ParityReport(check_graph_parity(options.artifact, golden)))
+        return _Checked(golden, check_file_parity(options.artifact, golden))
 
 
 def _check_against_checkpoint(options: ParityOptions, ckpt: Path) -> _Checked:

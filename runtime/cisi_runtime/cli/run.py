@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cisi_runtime.backends.registry import BACKENDS
 from cisi_runtime.cli.command import PATH, run_command
 from cisi_runtime.errors import error_prefix
 
@@ -56,7 +57,7 @@ class RunOptions:
 @click.option("--model", type=PATH, help="Graph, engine or checkpoint; default: the graph that ships.")
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "torch"]),
+    type=click.Choice(BACKENDS),
     default="auto",
     show_default=True,
     help="auto: onnxruntime for a graph, tensorrt for an engine, torch for a checkpoint.",

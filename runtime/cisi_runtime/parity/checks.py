@@ -31,10 +31,19 @@ def check_parity(artifact: Path | str = SHIPPED_GRAPH, golden: Path | str | None
     path = Path(artifact)
     if not path.is_file():
         raise GraphError(f"{path}: no such file")
-    if is_engine(path):
-        graph = path.with_name(load_sidecar(path).graph)
-        return ParityReport(check_engine_file_parity(path, load_golden(Path(golden or golden_path(graph)))))
-    return ParityReport(check_graph_parity(path, load_golden(Path(golden or golden_path(path)))))
+    return check_file_parity(path, load_golden(Path(golden or golden_path_of(path))))
+
+
+def golden_path_of(artifact: Path) -> Path:
+    """Where the golden file of a graph lies, or that of the graph that an engine was built from. Raises EngineError for
+    an engine without its sidecar."""
+    return golden_path(artifact.with_name(load_sidecar(artifact).graph) if is_engine(artifact) else artifact)
+
+
+def check_file_parity(artifact: Path, golden: Golden) -> ParityReport:
+    """A graph or an engine on golden cases. Raises as `check_parity`."""
+    check = check_engine_file_parity if is_engine(artifact) else check_graph_parity
+    return ParityReport(check(artifact, golden))
 
 
 @contextlib.contextmanager
