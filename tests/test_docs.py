@@ -180,8 +180,8 @@ def click_command(module: str, attribute: str | None = None) -> click.Command:
         command = getattr(loaded, attribute)
         assert isinstance(command, click.Command)
         return command
-    (found,) = {id(c): c for c in vars(loaded).values() if isinstance(c, click.Command)}.values()
-    return found
+    (command,) = {id(c): c for c in vars(loaded).values() if isinstance(c, click.Command)}.values()
+    return command
 
 
 def check_click(command: click.Command, arguments: list[str]) -> None:

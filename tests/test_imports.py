@@ -67,7 +67,7 @@ def test_only_the_packages_that_the_design_names(package: str) -> None:
         assert not imported(path) & FORBIDDEN.get(package, set()), path
 
 
-def test_no_room_imports_upwards() -> None:
+def test_no_layer_imports_upwards() -> None:
     layer_of = {package: number for number, packages in enumerate(LAYERS) for package in packages}
     modules = modules_of("runtime")
     for module, path in modules.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantType
@@ -71,45 +71,13 @@ def insert_qdq_tensorrt(
         node.name: name for name, node in candidates(fp16_graph, "tensorrt").items() if name not in kept_float
     }
     copy = _copy(fp16_graph)
-    graph = copy.graph
-    readers: dict[str, list[NodeProto]] = {}
-    for node in graph.node:
-        for tensor in node.input:
-            readers.setdefault(tensor, []).append(node)
-    stored: dict[str, npt.NDArray[Any]] = {"int8_zero": np.zeros((), dtype=np.int8)}
-    nodes: list[NodeProto] = []
-    # Outputs of casts that are removed, and the tensors that replace them.
-    replacements: dict[str, str] = {}
-    for node in graph.node:
-        if node.name not in quantised_names:
-            nodes.append(node)
-            continue
-        name = quantised_names[node.name]
-        output = node.output[0]
-        float_input = f"{name}/input"
-        nodes.append(helper.make_node("Cast", [node.input[0]], [float_input], f"{name}/cast", to=TensorProto.FLOAT))
-        quantised = _quantise(nodes, stored, float_input, table.ranges[f"{name} input"].int8)
-        node.input[0] = quantised
-        node.input[1] = _quantise_weight(nodes, stored, node.input[1], weights[f"{name}.weight"])
-        if len(node.input) == 3:
-            stored[node.input[2]] = weights[f"{name}.bias"].astype(np.float32)
-        node.output[0] = f"{name}/output"
-        nodes.append(node)
-        if all(reader.op_type == "Cast" for reader in readers[output]):
-            result = _quantise(nodes, stored, node.output[0], table.ranges[f"{name} output"].int8)
-            replacements |= {reader.output[0]: result for reader in readers[output]}
+    rewrite = _TensorRtRewrite(copy.graph, weights, table)
+    for node in copy.graph.node:
+        if node.name in quantised_names:
+            rewrite.quantise_convolution(node, quantised_names[node.name])
         else:
-            nodes.append(helper.make_node("Cast", [node.output[0]], [output], f"{name}/half", to=TensorProto.FLOAT16))
-    del graph.node[:]
-    graph.node.extend(node for node in nodes if node.output[0] not in replacements)
-    for node in graph.node:
-        node.input[:] = [replacements.get(tensor, tensor) for tensor in node.input]
-    used = {tensor for node in graph.node for tensor in node.input}
-    unchanged = [item for item in graph.initializer if item.name in used and item.name not in stored]
-    del graph.initializer[:]
-    graph.initializer.extend(unchanged)
-    graph.initializer.extend(numpy_helper.from_array(array, tensor) for tensor, array in stored.items())
-    del graph.value_info[:]
+            rewrite.nodes.append(node)
+    rewrite.replace_graph()
     return copy
 
 
@@ -123,26 +91,75 @@ def float_weights(model: ModelProto) -> dict[str, npt.NDArray[Any]]:
     return weights
 
 
-def _quantise(nodes: list[NodeProto], stored: dict[str, npt.NDArray[Any]], tensor: str, peak: float) -> str:
-    scale = f"{tensor}_scale"
-    stored[scale] = np.array(max(peak, _SMALLEST) / _LEVELS, dtype=np.float32)
-    ends = [f"{tensor}_quantised", f"{tensor}_dequantised"]
-    nodes.append(helper.make_node("QuantizeLinear", [tensor, scale, "int8_zero"], [ends[0]], f"{tensor}/q"))
-    nodes.append(helper.make_node("DequantizeLinear", [ends[0], scale, "int8_zero"], [ends[1]], f"{tensor}/dq"))
-    return ends[1]
+class _TensorRtRewrite:
+    """New nodes and stored tensors for a float16 graph, collected convolution by convolution.
 
+    nodes: of the new graph, in order.
+    stored: its new tensors, by name.
+    replacements: outputs of casts that are removed, and the tensors that replace them.
+    """
 
-def _quantise_weight(
-    nodes: list[NodeProto], stored: dict[str, npt.NDArray[Any]], tensor: str, weight: npt.NDArray[Any]
-) -> str:
-    largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    scale = (np.maximum(largest, _SMALLEST) / _LEVELS).astype(np.float32)
-    steps = np.rint(weight.astype(np.float64) / scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1)))
-    names = [f"{tensor}_quantized", f"{tensor}_scale", f"{tensor}_zero_point"]
-    stored[names[0]] = np.clip(steps, -_LEVELS, _LEVELS).astype(np.int8)
-    stored[names[1]], stored[names[2]] = scale, np.zeros(len(scale), dtype=np.int8)
-    nodes.append(helper.make_node("DequantizeLinear", names, [f"{tensor}_dequantised"], f"{tensor}/dq", axis=0))
-    return f"{tensor}_dequantised"
+    def __init__(self, graph: GraphProto, weights: dict[str, npt.NDArray[Any]], table: RangeTable) -> None:
+        self._graph, self._weights, self._table = graph, weights, table
+        self._readers: dict[str, list[NodeProto]] = {}
+        for node in graph.node:
+            for tensor in node.input:
+                self._readers.setdefault(tensor, []).append(node)
+        self.nodes: list[NodeProto] = []
+        self.stored: dict[str, npt.NDArray[Any]] = {"int8_zero": np.zeros((), dtype=np.int8)}
+        self.replacements: dict[str, str] = {}
+
+    def quantise_convolution(self, node: NodeProto, name: str) -> None:
+        """Add a convolution with Q/DQ on its input, its weights, and in front of a norm its output."""
+        output = node.output[0]
+        float_input = f"{name}/input"
+        self._add("Cast", [node.input[0]], float_input, f"{name}/cast", to=TensorProto.FLOAT)
+        node.input[0] = self._quantise(float_input, self._table.ranges[f"{name} input"].int8)
+        node.input[1] = self._quantise_weight(node.input[1], self._weights[f"{name}.weight"])
+        if len(node.input) == 3:
+            self.stored[node.input[2]] = self._weights[f"{name}.bias"].astype(np.float32)
+        node.output[0] = f"{name}/output"
+        self.nodes.append(node)
+        if all(reader.op_type == "Cast" for reader in self._readers[output]):
+            result = self._quantise(node.output[0], self._table.ranges[f"{name} output"].int8)
+            self.replacements |= {reader.output[0]: result for reader in self._readers[output]}
+        else:
+            self._add("Cast", [node.output[0]], output, f"{name}/half", to=TensorProto.FLOAT16)
+
+    def replace_graph(self) -> None:
+        """Put the new nodes and tensors in place of the graph's."""
+        graph = self._graph
+        nodes = [node for node in self.nodes if node.output[0] not in self.replacements]
+        del graph.node[:]
+        graph.node.extend(nodes)
+        for node in graph.node:
+            node.input[:] = [self.replacements.get(tensor, tensor) for tensor in node.input]
+        used = {tensor for node in graph.node for tensor in node.input}
+        unchanged = [item for item in graph.initializer if item.name in used and item.name not in self.stored]
+        del graph.initializer[:]
+        graph.initializer.extend(unchanged)
+        graph.initializer.extend(numpy_helper.from_array(array, tensor) for tensor, array in self.stored.items())
+        del graph.value_info[:]
+
+    def _add(self, operator: str, inputs: list[str], output: str, name: str, **attributes: Any) -> None:
+        self.nodes.append(helper.make_node(operator, inputs, [output], name, **attributes))
+
+    def _quantise(self, tensor: str, peak: float) -> str:
+        scale, quantised, dequantised = (f"{tensor}_{part}" for part in ("scale", "quantised", "dequantised"))
+        self.stored[scale] = np.array(max(peak, _SMALLEST) / _LEVELS, dtype=np.float32)
+        self._add("QuantizeLinear", [tensor, scale, "int8_zero"], quantised, f"{tensor}/q")
+        self._add("DequantizeLinear", [quantised, scale, "int8_zero"], dequantised, f"{tensor}/dq")
+        return dequantised
+
+    def _quantise_weight(self, tensor: str, weight: npt.NDArray[Any]) -> str:
+        largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+        scale = (np.maximum(largest, _SMALLEST) / _LEVELS).astype(np.float32)
+        steps = np.rint(weight.astype(np.float64) / scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1)))
+        names = [f"{tensor}_quantized", f"{tensor}_scale", f"{tensor}_zero_point"]
+        self.stored[names[0]] = np.clip(steps, -_LEVELS, _LEVELS).astype(np.int8)
+        self.stored[names[1]], self.stored[names[2]] = scale, np.zeros(len(scale), dtype=np.int8)
+        self._add("DequantizeLinear", names, f"{tensor}_dequantised", f"{tensor}/dq", axis=0)
+        return f"{tensor}_dequantised"
 
 
 def _copy(model: ModelProto) -> ModelProto:
