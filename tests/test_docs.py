@@ -56,7 +56,12 @@ NOT_CHECKED = {
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A fenced block. line: where it begins. reason: why it is not run, from the comment above it; None: it runs."""
+    """A fenced block.
+
+    page: its file. line: where it begins.
+    language: as the fence names it. text: what is inside.
+    reason: why it is not run, from the comment above it; None: it runs.
+    """
 
     page: Path
     line: int
