@@ -1,7 +1,9 @@
 """From file to file, whatever the size, the mode, the format and the mask."""
 
 import io
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cisi_runtime.backends.ort import OnnxRuntimeBackend
+from cisi_runtime.batch import job as job_module
 from cisi_runtime.batch.job import Job, run_job
+from cisi_runtime.inpainting import inpainter as inpainter_module
 from cisi_runtime.inpainting.inpainter import Inpainter
+from cisi_runtime.inpainting.timing import StageTimer
 from cisi_runtime.pictures.reading import read_picture
 
 MODES = {"png": ("1", "L", "LA", "P", "RGB", "RGBA"), "tif": ("L", "LA", "RGB", "RGBA"), "webp": ("RGB", "RGBA")}
@@ -63,3 +69,46 @@ def test_any_file(
         results.append(after.rgb)
     if mode != "P":  # quantising spreads what is under the hole over all of the picture
         assert np.array_equal(*results)
+
+
+def test_each_piece_of_work_counts_for_its_stage(
+    tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that only these pieces move on, by different powers of two: none is left out or counted twice."""
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+
+    def takes(owner: Any, name: str, seconds: float) -> None:
+        original = getattr(owner, name)
+
+        def slow(*args: Any, **kwargs: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, slow)
+
+    for number, (owner, name) in enumerate(
+        [
+            *((job_module, name) for name in ("decode_picture", "decode_mask", "encode_picture", "largest_change")),
+            *((job_module, "_write"), (inpainter_module, "plan_windows"), (OnnxRuntimeBackend, "run")),
+            (inpainter_module._WindowView, "finish"),
+        ]
+    ):
+        takes(owner, name, 2.0**number)
+    hole = np.zeros((80, 96), dtype=np.uint8)
+    hole[20:50, 30:60] = 255
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    pixels = np.random.default_rng(2).integers(0, 256, (80, 96, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.jpg")
+    timer = StageTimer()
+    with Inpainter(tiny_graph, threads=1) as inpaint:
+        job = Job(tmp_path / "photo.jpg", tmp_path / "mask.png", tmp_path / "out.jpg")
+        result = run_job(job, lambda: inpaint, timer=timer)
+    seconds = {stage: milliseconds / 1000.0 for stage, milliseconds in timer.milliseconds.items()}
+    assert seconds == {
+        **{"decode": 1 + 2, "prepare": 32, "copy in": 0, "run": 64, "copy out": 0, "finish": 128},
+        **{"encode": 4 + 16, "check": 8},
+    }
+    assert sum(seconds.values()) == now
+    assert result.milliseconds == 1000.0 * (32 + 64 + 128)
