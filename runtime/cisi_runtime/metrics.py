@@ -54,6 +54,21 @@ def hole_quality(completed: UInt8Array, truth: UInt8Array, hole_mask: BoolArray)
     return Quality(float(np.abs(difference).mean() / 2.55), psnr_db(difference, 255.0), similarity)
 
 
+def sharpness(completed: UInt8Array, hole_mask: BoolArray, around: BoolArray) -> float:
+    """Mean gradient inside the hole over that of the known pixels around it: 1 where a fill is as sharp as its
+    surroundings.
+
+    completed: uint8 `[H, W, 3]`. hole_mask: bool `[H, W]`. around: bool `[H, W]`, known pixels to compare with.
+    Gradients that cross the edge of either count for neither. NaN where one of them is empty, or `around` is flat.
+    """
+    grey = completed.mean(axis=2)
+    gradient = np.hypot(np.diff(grey, axis=1)[:-1], np.diff(grey, axis=0)[:, :-1])
+    within, outside = (mask[:-1, :-1] & mask[1:, :-1] & mask[:-1, 1:] for mask in (hole_mask, around))
+    if not within.any() or not outside.any() or not gradient[outside].any():
+        return float("nan")
+    return float(gradient[within].mean() / gradient[outside].mean())
+
+
 def ssim_map(a: UInt8Array, b: UInt8Array) -> npt.NDArray[np.float64]:
     """SSIM of every whole 7x7 window, `[H, W, 3]` to `[H-6, W-6, 3]`."""
     x, y = a.astype(np.float64), b.astype(np.float64)

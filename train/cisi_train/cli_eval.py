@@ -20,8 +20,8 @@ _BASELINES = ("mean", "telea", "ns")
 _SHEET_ROWS = 6
 # Added to the name of a graph that holds float16. Its time says nothing.
 _EMULATED = " (emulated)"
-# Added to the name of what is evaluated as cisi-run uses it.
-_AS_RUN = " (blended)"
+# Added to the name of what is evaluated as cisi-run uses it, without detail and with it.
+_AS_RUN = (" (blended)", " (detail)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +62,11 @@ class EvalOptions:
 @click.option("--sheet", type=PATH, help="Picture of original, input and results side by side.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line for each method and folder instead of the table.")
 def evaluate(**values: Any) -> None:
-    """Measure L1, PSNR and SSIM over the hole, LPIPS, and time.
+    """Measure L1, PSNR, SSIM and sharpness over the hole, LPIPS, and time.
 
     Pictures are resized to short side --size and cropped to a square at the centre. --data, --ckpt, --onnx, --run and
-    --baseline can be given several times. --ckpt and --onnx measure the network alone; with --run the fill is also
-    blended into what is around the hole.
+    --baseline can be given several times. --ckpt and --onnx measure the network alone. --run measures what cisi-run
+    makes of it, without detail and with it. Sharpness is the mean gradient in the hole over that around it.
     """
     options = EvalOptions(**values)
     _check_usage(options)
@@ -137,7 +137,8 @@ def _methods(options: EvalOptions) -> list[tuple[str, Method]]:
             methods.append((name, evaluation.graph_method(path)))
     for path in options.run:
         with error_prefix("--run"):
-            methods.append((path.name + _AS_RUN, evaluation.run_method(path)))
+            names = (path.name + suffix for suffix in _AS_RUN)
+            methods += zip(names, evaluation.run_methods(path), strict=True)
     return methods
 
 
@@ -182,13 +183,14 @@ def _table(results: list[Evaluation]) -> str:
     has_against = any(result.against_db is not None for result in results)
     lines = [
         f"{'data':<{data_width}}  {'holes':<15}  {'method':<{name_width}}  {'n':>4}  {'L1':>7}  {'PSNR':>8}  "
-        f"{'SSIM':>5}  {'LPIPS':>5}  {'median':>8}{'  against' if has_against else ''}"
+        f"{'SSIM':>5}  {'sharp':>5}  {'LPIPS':>5}  {'median':>8}{'  against' if has_against else ''}"
     ]
     for result in results:
         lpips = "-" if result.lpips is None else f"{result.lpips:.3f}"
         lines.append(
             f"{result.data:<{data_width}}  {result.holes:<15}  {result.method:<{name_width}}  {result.pictures:>4}  "
-            f"{result.l1_percent:>5.2f} %  {result.psnr_db:>5.2f} dB  {result.ssim:>5.3f}  {lpips:>5}  "
+            f"{result.l1_percent:>5.2f} %  {result.psnr_db:>5.2f} dB  {result.ssim:>5.3f}  "
+            f"{result.sharpness:>5.2f}  {lpips:>5}  "
             + (f"{result.milliseconds:>5.0f} ms" if result.milliseconds is not None else f"{'-':>8}")
             + ("" if result.against_db is None else f"  {result.against_db:>4.1f} dB")
         )

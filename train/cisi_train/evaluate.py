@@ -20,10 +20,10 @@ from cisi_runtime.backends.registry import is_engine, open_backend
 from cisi_runtime.errors import DataError
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.single_pass import SinglePassInpainter
-from cisi_runtime.metrics import agreement_db, hole_quality
+from cisi_runtime.metrics import agreement_db, hole_quality, sharpness
 from cisi_runtime.parity.checks import cpu_runnable
 from cisi_runtime.parity.cpu_check import check_on_this_cpu
-from cisi_runtime.pictures.masks import centre_hole, random_hole, strokes_of_area
+from cisi_runtime.pictures.masks import centre_hole, dilated, random_hole, strokes_of_area
 from cisi_runtime.pictures.picture import SUFFIXES
 from cisi_runtime.pictures.reading import find_pictures
 from cisi_runtime.pictures.resizing import read_square
@@ -39,6 +39,8 @@ Method = Callable[[UInt8Array, BoolArray], UInt8Array]
 
 # Radius of OpenCV's methods in pixels, as in the published comparisons of these data sets.
 _RADIUS = 5
+# Pixels around a hole whose sharpness it is compared with.
+_AROUND = 32
 # Area of stroke masks, as fractions of the picture.
 _BRACKETS = ((0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))
 
@@ -67,6 +69,7 @@ class Evaluation:
     pictures: their number.
     l1_percent: over the hole, in percent of 255.
     psnr_db, ssim: over the hole.
+    sharpness: mean gradient in the hole over that within 32 pixels of it.
     lpips: of the whole completed picture; None if not asked for.
     milliseconds: median for one picture, from pixels to pixels; None for an emulation, whose time says nothing.
     against_db: PSNR over the hole against the result of another method; None if not asked for.
@@ -79,6 +82,7 @@ class Evaluation:
     l1_percent: float
     psnr_db: float
     ssim: float
+    sharpness: float
     lpips: float | None
     milliseconds: float | None
     against_db: float | None = None
@@ -121,13 +125,16 @@ def evaluate(name: str, method: Method, folder: Path, holes: HoleSet, metrics: M
         start = time.perf_counter()
         completed = method(truth, hole_mask)
         milliseconds = 1000.0 * (time.perf_counter() - start)
-        figures.append((*dataclasses.astuple(hole_quality(completed, truth, hole_mask)), milliseconds))
+        around = dilated(hole_mask, _AROUND) & ~hole_mask
+        quality = dataclasses.astuple(hole_quality(completed, truth, hole_mask))
+        figures.append((*quality, sharpness(completed, hole_mask, around), milliseconds))
         if metrics.lpips is not None:
             distances.append(metrics.lpips.of_pixels(completed, truth))
         if metrics.against is not None:
             agreements.append(agreement_db(completed, metrics.against(truth, hole_mask), hole_mask))
     columns = np.array(figures).T
     l1_percent, psnr, ssim = (float(column.mean()) for column in columns[:3])
+    *_, sharp, milliseconds_of_each = columns
     return Evaluation(
         data=label,
         holes=holes.name,
@@ -136,8 +143,9 @@ def evaluate(name: str, method: Method, folder: Path, holes: HoleSet, metrics: M
         l1_percent=l1_percent,
         psnr_db=psnr,
         ssim=ssim,
+        sharpness=float(np.nanmean(sharp)) if np.isfinite(sharp).any() else float("nan"),
         lpips=float(np.mean(distances)) if distances else None,
-        milliseconds=float(np.median(columns[3])),
+        milliseconds=float(np.median(milliseconds_of_each)),
         against_db=float(np.mean(agreements)) if agreements else None,
     )
 
@@ -182,14 +190,12 @@ def graph_method(path: Path) -> Method:
     return SinglePassInpainter(backend)
 
 
-def run_method(path: Path) -> Method:
-    """A graph, engine or checkpoint as `cisi-run` uses it: in windows, blended into what is around the hole.
-
-    Raises as `graph_method`.
-    """
+def run_methods(path: Path) -> tuple[Method, Method]:
+    """A graph, engine or checkpoint in windows, blended into what is around the hole: as `cisi-run --no-detail` uses
+    it, and as `cisi-run` does. Raises as `graph_method`."""
     inpainter = Inpainter(path)
     _warn_unless_checked(inpainter.backend, path)
-    return inpainter
+    return Inpainter(inpainter.backend, detail=False), inpainter
 
 
 def baseline_method(name: str) -> Method:

@@ -68,6 +68,7 @@ class JobResult:
     milliseconds: of the inpainting itself.
     change: largest change of a known pixel, in grey levels.
     report: for people, what there is to know about the result.
+    notes: for people who want to know more.
     """
 
     picture: Picture
@@ -76,6 +77,7 @@ class JobResult:
     milliseconds: float
     change: int
     report: str
+    notes: tuple[str, ...] = ()
 
 
 def run_job(
@@ -121,7 +123,8 @@ def run_job(
     completed = dataclasses.replace(picture, rgb=inpaint(picture.rgb, hole_mask, timer))
     milliseconds = 1000.0 * (time.perf_counter() - start)
     change = _write_completed(job, completed, output_format, hole_mask, timer)
-    return JobResult(picture, hole_mask, completed, milliseconds, change, _report(picture, output_format, change))
+    report = _report(picture, output_format, change)
+    return JobResult(picture, hole_mask, completed, milliseconds, change, report, tuple(timer.notes))
 
 
 def refuse_original(job: Job, output: Path) -> None:

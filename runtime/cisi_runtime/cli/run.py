@@ -36,6 +36,8 @@ class RunOptions:
     threads: int
     max_megapixels: float | None
     sheet: Path | None
+    no_detail: bool
+    verbose: bool
 
     def job_options(self) -> JobOptions:
         """How photographs are read."""
@@ -66,7 +68,9 @@ class RunOptions:
 @click.option(
     "--max-megapixels", type=click.FloatRange(0, min_open=True), help="Refuse larger pictures.  [default: 80]"
 )
-@click.option("--sheet", type=PATH, help="Also write original, input and result side by side.")
+@click.option("--no-detail", is_flag=True, help="The network's smooth fill, without texture from around the hole.")
+@click.option("--sheet", type=PATH, help="Also write original, hole, network's fill and result side by side.")
+@click.option("--verbose", is_flag=True, help="Also say where a hole got no detail, and why.")
 def run(**values: Any) -> None:
     """Inpaint IMAGE where the mask is white (128 and above).
 
@@ -129,9 +133,11 @@ def _run_photograph(options: RunOptions) -> None:
             return opened
 
         result = run_job(job, inpainter, options.job_options())
-    _write_sheet(options, result)
+    _write_sheet(options, result, loading.result()[0])
     height, width = result.picture.size
     took = f", {result.milliseconds:.0f} ms" if result.milliseconds else ""
+    for note in result.notes if options.verbose else ():
+        click.echo(f"{job.image}: {note}", err=True)
     line = f"{width}x{height}, hole {result.hole_mask.mean():.1%}{took}, {result.report}"
     click.echo(f"{job.output}: {line}", err=job.output == PIPE)
 
@@ -148,16 +154,20 @@ def _check_sheet(options: RunOptions, job: Job) -> None:
             refuse_original(job, options.sheet)
 
 
-def _write_sheet(options: RunOptions, result: JobResult) -> None:
+def _write_sheet(options: RunOptions, result: JobResult, inpainter: Inpainter) -> None:
     if options.sheet is None:
         return
+    from cisi_runtime.inpainting.inpainter import Inpainter
     from cisi_runtime.pictures.picture import Picture
     from cisi_runtime.pictures.sheet import picture_sheet, show_hole
     from cisi_runtime.pictures.writing import write_picture
 
     before, after = result.picture.rgb, result.completed.rgb
     with error_prefix("--sheet"):
-        sheet = picture_sheet([[before, show_hole(before, result.hole_mask), after]])
+        row = [before, show_hole(before, result.hole_mask), after]
+        if not options.no_detail:
+            row.insert(2, Inpainter(inpainter.backend, detail=False)(before, result.hole_mask))
+        sheet = picture_sheet([row])
         write_picture(options.sheet, Picture(sheet))
 
 
@@ -176,7 +186,7 @@ def _run_folder(options: RunOptions) -> None:
     remove_left_over(options.output)
     pending = jobs if options.overwrite else [job for job in jobs if not job.output.exists()]
     workers = options.threads or available_cores()
-    report = _FolderReport(options.output, existing=len(jobs) - len(pending), faults=faults)
+    report = _FolderReport(options.output, existing=len(jobs) - len(pending), faults=faults, verbose=options.verbose)
     if pending:
         inpainter = _open_for_folder(options, workers)
         job_options = options.job_options()
@@ -205,6 +215,7 @@ class _FolderReport:
     output: folder of the results.
     existing: results that were there before.
     faults: a line for each photograph that failed.
+    verbose: whether notes are printed.
     written: number of results written.
     without_hole: number of photographs without a hole.
     largest_change: largest change of a known pixel, in grey levels, and the photograph's name.
@@ -213,6 +224,7 @@ class _FolderReport:
     output: Path
     existing: int
     faults: list[str]
+    verbose: bool
     written: int = 0
     without_hole: int = 0
     largest_change: tuple[int, str] = (0, "")
@@ -229,6 +241,8 @@ class _FolderReport:
         self.written += 1
         self.without_hole += not result.hole_mask.any()
         self.largest_change = max(self.largest_change, (result.change, str(job.output)))
+        for note in result.notes if self.verbose else ():
+            tqdm.write(f"{job.image}: {note}", file=sys.stderr)
         if ", not kept: " in result.report:
             tqdm.write(f"{job.output}: {result.report}", file=sys.stderr)
 
@@ -252,7 +266,7 @@ def _open(options: RunOptions, threads: int) -> tuple[Inpainter, str | None]:
 
     model = options.model or SHIPPED_GRAPH
     with error_prefix("--model"):
-        inpainter = Inpainter(model, options.backend, threads=threads)
+        inpainter = Inpainter(model, options.backend, threads=threads, detail=not options.no_detail)
         return inpainter, check_on_this_cpu(inpainter.backend, model)
 
 

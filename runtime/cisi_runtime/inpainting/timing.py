@@ -1,4 +1,4 @@
-"""How long each stage of a photograph takes, from file to file."""
+"""How long each stage of a photograph takes, from file to file, and what is worth a note on the way."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import time
 from collections.abc import Iterator
 
 # In the order in which a photograph passes through them.
-#   decode: read photograph and mask.          copy out: from the layout of the graph's face.
-#   prepare: plan windows, scale, pad.         finish: enlarge, blend, composite.
-#   copy in: to the layout of the graph's face.  encode: write the file.
+#   decode: read photograph and mask.
+#   prepare: plan windows, scale, pad.
+#   copy in, copy out: to and from the layout of the graph's face.
 #   run: the network. On a GPU the copies between host and device are part of it.
+#   finish: enlarge, blend, composite.
+#   detail: texture from the known region.
+#   encode: write the file.
 #   check: decode the result of a lossy format again, to see what it did to known pixels.
-STAGES = ("decode", "prepare", "copy in", "run", "copy out", "finish", "encode", "check")
+STAGES = ("decode", "prepare", "copy in", "run", "copy out", "finish", "detail", "encode", "check")
 
 
 class StageTimer:
-    """`with timer("run"): ...` adds to the milliseconds of a stage of one photograph. For one thread."""
+    """`with timer("run"): ...` adds to the milliseconds of a stage of one photograph. For one thread.
+
+    notes: for people who want to know more, such as why a hole got no detail.
+    """
 
     def __init__(self) -> None:
+        self.notes: list[str] = []
         self.milliseconds = dict.fromkeys(STAGES, 0.0)
 
     @contextlib.contextmanager
