@@ -15,14 +15,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from cisi_runtime.inpainting.blocks import any_in_blocks, reduced
-from cisi_runtime.inpainting.patch_level import PatchLevel, smooth_mean
+from cisi_runtime.inpainting.patch_level import PatchLevel
 from cisi_runtime.inpainting.patch_match import Matcher, Offsets, candidates_from_coarser, parents
 from cisi_runtime.inpainting.patch_vote import render, vote
 from cisi_runtime.pictures.masks import dilated, hole_box
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float32]
 
 # Patches are matched where the longer side is below this, and at half of that. Matching at 256 pixels too took twice
 # the time and was no better.
@@ -33,12 +32,11 @@ _ROUNDS = (4, 2)
 _MIN_SOURCES = 40
 # Holes are filled by detail where they hold a square of twice this and one pixels of the fine level.
 _MIN_RADIUS = 2
-# Coarse differences from the guide are taken back by this much; over boxes of this radius, in pixels of a picture of
-# 192 to 383 pixels.
-_RESTORED = 0.7
-_RESTORE_RADIUS = 3
-# Detail that is this many grey levels away from its surroundings is halved; less is hardly changed.
-_HALVED_AT = 40.0
+# Detail that is this far from the guide, as the distance of two colours in grey levels, is halved; much less is hardly
+# changed. Without it LPIPS is lower still, and PSNR 0.7 dB.
+_HALVED_AT = 45.0
+# Rows that are softened at a time.
+_STRIP = 256
 
 
 class DetailOutcome(enum.Enum):
@@ -74,7 +72,7 @@ def add_detail(
     if offsets is None:
         return guided, DetailOutcome.NO_SOURCES
     rendered = render(guided, target, offsets, factor)
-    return _limited(rendered, guided, target, max(1, factor // 2)), DetailOutcome.ADDED
+    return _softened(rendered, guided, target), DetailOutcome.ADDED
 
 
 def _match(guided: UInt8Array, unknown: BoolArray, target: BoolArray, factor: int) -> Offsets | None:
@@ -122,40 +120,20 @@ def _enlarged(estimate: UInt8Array, level: PatchLevel) -> UInt8Array:
     return result
 
 
-def _limited(rendered: UInt8Array, guided: UInt8Array, target: BoolArray, factor: int) -> UInt8Array:
-    """The rendered picture with the guide's coarse colours, and with what stands out most from them softened.
+def _softened(rendered: UInt8Array, guided: UInt8Array, target: BoolArray) -> UInt8Array:
+    """The rendered picture, nearer to the guide where they differ much.
 
-    The patches are right about texture and often wrong about where an edge is. The guide is smooth and right on
-    average. Coarse is measured at `1 / factor` of the size.
+    The patches are right about texture and often wrong about where an edge is; the guide is smooth and right on
+    average.
     """
-    box = _whole_blocks(hole_box(target, (2 * _RESTORE_RADIUS + 2) * factor), factor)
-    hole = target[box]
-    everything = np.ones(tuple(-(-side // factor) for side in hole.shape), dtype=np.bool_)
-    coarse, guide = (
-        smooth_mean(reduced(picture[box], hole, factor)[0], everything, _RESTORE_RADIUS)
-        for picture in (rendered, guided)
-    )
-    shift = _RESTORED * (guide - coarse)
     result = rendered.copy()
-    for band in range(3):  # one by one: for a large hole each takes as much memory as the picture
-        before = rendered[box][..., band]
-        base = _plane(coarse[..., band], hole.shape)
-        detail = before - base
-        detail /= np.float32(1.0) + np.abs(detail) / np.float32(_HALVED_AT)
-        detail += base
-        detail += _plane(shift[..., band], hole.shape)
-        limited = np.rint(np.clip(detail, 0.0, 255.0)).astype(np.uint8)
-        result[box][..., band] = np.where(hole, limited, before)
+    rows, columns = hole_box(target, 0)
+    for start in range(rows.start, rows.stop, _STRIP):  # strips bound the memory
+        strip = slice(start, min(start + _STRIP, rows.stop)), columns
+        guide = guided[strip].astype(np.float32)
+        detail = rendered[strip] - guide
+        length = np.sqrt(np.square(detail).sum(axis=2, keepdims=True))
+        softened = guide + detail / (np.float32(1.0) + length / np.float32(_HALVED_AT))
+        hole = target[strip]
+        result[strip][hole] = np.rint(softened[hole]).astype(np.uint8)
     return result
-
-
-def _whole_blocks(box: tuple[slice, slice], factor: int) -> tuple[slice, slice]:
-    """The box with its beginnings moved to those of blocks."""
-    rows, columns = (slice(side.start // factor * factor, side.stop) for side in box)
-    return rows, columns
-
-
-def _plane(small: npt.NDArray[np.float64], shape: tuple[int, ...]) -> FloatArray:
-    """One band enlarged to `[H, W]`."""
-    height, width = shape
-    return np.asarray(Image.fromarray(small.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))

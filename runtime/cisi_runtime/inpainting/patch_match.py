@@ -21,14 +21,19 @@ from cisi_runtime.inpainting.patch_level import (
 FloatArray = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.intp]
 
-# Source patches that the exhaustive search of a level looks at. On a set of 78 photographs more were not better: 4,000
-# at the finer level lower LPIPS less than 1,000 do, because neighbouring cells find the same source less often.
+# Source patches that the exhaustive search of a level looks at. More were not better: 4,000 at the finer level lowered
+# LPIPS less than 1,000 did, because neighbouring cells find the same source less often.
 _MAX_SOURCES = 1024
 # Patches compared at a time. Small enough for the processor's cache, and for OpenBLAS to stay in this thread.
 _CHUNK = 12
-# A neighbour's offset may be worse by this fraction when all eight neighbours have it.
-_COHERENCE = 0.8
-_SWEEPS = 2
+# A cell's cost falls by this fraction when all eight neighbours share its offset.
+_COHERENCE = 0.95
+# Added to every squared distance (one of 100,000 is 40 grey levels in each pixel), so that a shared offset also wins
+# against a perfect match. Without it cells agree on one small source that matches its own copies, and tile the hole.
+_TOLERANCE = 100_000.0
+# Times that offsets spread to neighbours, after the first search and after each later one.
+_FIRST_SWEEPS, _SWEEPS = 8, 4
+_DISCOUNTS = (1.0 - _COHERENCE / 8 * np.arange(9)).astype(np.float32)
 # An offset that leads out of every picture.
 _NOWHERE = 1 << 20
 
@@ -61,8 +66,11 @@ class Matcher:
 
     def by_guide(self) -> Offsets:
         """The sources whose colours are nearest to the guide's, whatever they look like."""
-        nearest = self._sample[_nearest(self._guide, guide_part(self._features[self._sample]))]
-        return self._offsets(nearest, np.ones(len(nearest), np.float32))
+        features = guide_part(self._features)
+        best = self._sample[_nearest(self._guide, features[self._sample])]
+        for _ in range(_FIRST_SWEEPS):
+            best, _ = self._coherent(self._guide, features, best)
+        return self._offsets(best, np.ones(len(best), np.float32))
 
     def best(self, estimate: UInt8Array, texture: FloatArray, candidates: Sequence[Offsets]) -> Offsets:
         """The nearest sources to the present estimate.
@@ -73,18 +81,21 @@ class Matcher:
         look = look_of(estimate)[self._rows, self._columns]
         wanted = np.concatenate([look, self._guide, texture_features(texture[self._cells])], axis=1)
         best = self._sample[_nearest(wanted, self._features[self._sample])]
-        distance = self._distance(wanted, best)
+        distance = _distance(wanted, self._features, best)
         for offsets in candidates:
             found = self._source(offsets.down[self._cells], offsets.right[self._cells])
-            its_distance = self._distance(wanted, found)
+            its_distance = _distance(wanted, self._features, found)
             better = its_distance < distance
             best, distance = np.where(better, found, best), np.where(better, its_distance, distance)
         for _ in range(_SWEEPS):
-            best, distance = self._coherent(wanted, best)
+            best, distance = self._coherent(wanted, self._features, best)
         return self._offsets(best, _weight(distance))
 
-    def _coherent(self, wanted: FloatArray, best: IndexArray) -> tuple[IndexArray, FloatArray]:
-        """Each cell takes its own offset or that of a neighbour; one that several of them share may be worse."""
+    def _coherent(self, wanted: FloatArray, features: FloatArray, best: IndexArray) -> tuple[IndexArray, FloatArray]:
+        """Each cell takes its own offset or that of a neighbour; one that several of them share may be worse.
+
+        Returns the sources and their squared distances.
+        """
         offsets = self._offsets(best, np.ones(len(best), np.float32))
         rows, columns = self._cells
         down = shifted(offsets.down, _NOWHERE)[:, rows, columns]
@@ -93,9 +104,9 @@ class Matcher:
         chosen, distance = best, lowest
         for number in range(len(down)):
             found = self._source(down[number], right[number])
-            its_distance = self._distance(wanted, found)
+            its_distance = _distance(wanted, features, found)
             agreeing = ((down[1:] == down[number]) & (right[1:] == right[number])).sum(axis=0)
-            cost = its_distance * (np.float32(1.0) - np.float32(_COHERENCE / 8) * agreeing.astype(np.float32))
+            cost = (its_distance + np.float32(_TOLERANCE)) * _DISCOUNTS[agreeing]
             better = cost < lowest
             lowest = np.where(better, cost, lowest)
             chosen, distance = np.where(better, found, chosen), np.where(better, its_distance, distance)
@@ -108,11 +119,6 @@ class Matcher:
         is_inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < self._width)
         places = np.where(is_inside, rows * self._width + columns, 0)
         return np.where(is_inside & self._is_source[places], places, -1)
-
-    def _distance(self, wanted: FloatArray, places: IndexArray) -> FloatArray:
-        """Squared distances; infinite where there is no source. Sums of whole numbers below 2**24, so exact."""
-        difference = self._features[places] - wanted
-        return np.where(places >= 0, np.einsum("nf,nf->n", difference, difference), np.float32(np.inf))
 
     def _offsets(self, places: IndexArray, weights: FloatArray) -> Offsets:
         down, right = (np.full(self._level.active.shape, _NOWHERE, np.intp) for _ in range(2))
@@ -138,6 +144,13 @@ def parents(cells: int, limit: int) -> IndexArray:
     """For each of a level's cells along an axis the cell of the next coarser level that it lies in."""
     padding = 2  # cells of `PAD`
     return np.clip((np.arange(cells) - padding) // 2 + padding, 0, limit - 1)
+
+
+def _distance(wanted: FloatArray, features: FloatArray, places: IndexArray) -> FloatArray:
+    """Squared distances of `[N, F]` to the features `[M, F]` at these places; infinite where a place is -1. Sums of
+    whole numbers below 2**24, so exact."""
+    difference = features[places] - wanted
+    return np.where(places >= 0, np.einsum("nf,nf->n", difference, difference), np.float32(np.inf))
 
 
 def _nearest(wanted: FloatArray, features: FloatArray) -> IndexArray:
