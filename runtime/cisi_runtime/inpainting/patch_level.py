@@ -29,9 +29,7 @@ PAD = 2 * CELL
 _BLUR = 2
 # Features are distances in grey levels times this. See `_MAX_TEXTURE`.
 _SCALE = 0.5
-# A guide that is off by one grey level counts as much as a patch that is off by this in each pixel.
-_GUIDE_WEIGHT = 1.0
-# The same for the mean absolute gradient.
+# A mean absolute gradient that is off by one grey level counts as much as a patch that is off by this in each pixel.
 _TEXTURE_WEIGHT = 1.5
 # Larger mean gradients, in grey levels, count as this. With it the squared length of a feature vector is below 5.5
 # million, and |half of it - a product of two vectors| below 2**23, up to where float32 holds every half.
@@ -39,7 +37,7 @@ _MAX_TEXTURE = 100.0
 # Three orthogonal directions of colour: grey, red against blue, green against both; and their lengths, inverted.
 _NORMS = np.array([1 / 3, 1 / 2, 1 / 6]) ** 0.5
 # Features of a patch: grey of its nine cells and two colours; of its guide: three colours; of its texture: two.
-_LOOK, _GUIDE = slice(0, 11), slice(11, 14)
+GUIDE = slice(11, 14)
 FEATURES = 16
 
 
@@ -51,6 +49,7 @@ class PatchLevel:
 
     Attributes, with H' and W' padded and `[h, w]` the cells:
     picture `[H', W', 3]`, target `[H', W']`;
+    has_target `[h, w]`: cells that hold a pixel to be filled;
     active `[h, w]`: cells whose patch holds a pixel to be filled;
     is_source `[H', W']`: centres of patches that are known altogether.
     """
@@ -62,8 +61,9 @@ class PatchLevel:
         self.target = np.pad(target, edges)
         self._known = np.pad(~unknown, edges)
         cells = (self.target.shape[0] // CELL, self.target.shape[1] // CELL)
-        has_target = np.logical_or.reduce(self.target.reshape(cells[0], CELL, cells[1], CELL), axis=(1, 3))
-        self.active: BoolArray = np.any(shifted(has_target, False), axis=0)
+        tiles = self.target.reshape(cells[0], CELL, cells[1], CELL)
+        self.has_target: BoolArray = np.logical_or.reduce(tiles, axis=(1, 3))
+        self.active: BoolArray = np.any(shifted(self.has_target, False), axis=0)
         self.active[[0, -1]] = False  # their patches would leave the padded picture
         self.active[:, [0, -1]] = False
         self.is_source = _box_sum(self._known[..., None], RADIUS)[..., 0] == PATCH**2
@@ -86,22 +86,21 @@ class PatchLevel:
         smooth = smooth_mean(gradients, known, _BLUR) / 3.0
         return np.minimum(smooth, _MAX_TEXTURE).astype(np.float32)
 
-    def source_features(self) -> FloatArray:
-        """`[H' * W', FEATURES]`: the features of every patch by its centre. Meant for patches that are sources."""
+    def source_features(self, guide_weight: float) -> FloatArray:
+        """`[H' * W', FEATURES]`: the features of every patch by its centre. Meant for patches that are sources.
+
+        guide_weight: at most 1. A guide that is off by one grey level counts as much as a patch that is off by this in
+        each pixel.
+        """
         colours = np.stack(_opponent_colours(self.picture), axis=2)
         known_colours = smooth_mean(colours, self._known, _BLUR)
-        parts = (look_of(self.picture), _guide(known_colours), texture_features(self.texture))
+        parts = (look_of(self.picture), _guide(known_colours, guide_weight), texture_features(self.texture))
         return np.concatenate(parts, axis=2).reshape(-1, FEATURES)
 
-    def guide_features(self) -> FloatArray:
+    def guide_features(self, guide_weight: float) -> FloatArray:
         """`[H', W', 3]`: the colours of the picture, the guide's in the hole, as features."""
         colours = np.stack(_opponent_colours(self.picture), axis=2)
-        return _guide(smooth_mean(colours, np.ones_like(self._known), _BLUR))
-
-
-def guide_part(features: FloatArray) -> FloatArray:
-    """The features `[N, FEATURES]` of patches that a guide can be compared with, `[N, 3]`."""
-    return features[:, _GUIDE]
+        return _guide(smooth_mean(colours, np.ones_like(self._known), _BLUR), guide_weight)
 
 
 def look_of(picture: UInt8Array) -> FloatArray:
@@ -146,8 +145,8 @@ def shifted(grid: npt.NDArray[_Item], outside: int) -> npt.NDArray[_Item]:
     return np.stack([padded[i : i + height, j : j + width] for i, j in places])
 
 
-def _guide(colours: npt.NDArray[np.float64]) -> FloatArray:
-    guide: FloatArray = np.rint(colours * (_NORMS * (_SCALE * PATCH * _GUIDE_WEIGHT))).astype(np.float32)
+def _guide(colours: npt.NDArray[np.float64], weight: float) -> FloatArray:
+    guide: FloatArray = np.rint(colours * (_NORMS * (_SCALE * PATCH * weight))).astype(np.float32)
     return guide
 
 

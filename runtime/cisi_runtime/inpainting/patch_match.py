@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from cisi_runtime.inpainting.patch_level import (
     CELL,
+    FEATURES,
+    GUIDE,
+    BoolArray,
     PatchLevel,
     UInt8Array,
-    guide_part,
     look_of,
     shifted,
     texture_features,
@@ -28,11 +30,8 @@ _MAX_SOURCES = 1024
 _CHUNK = 12
 # A cell's cost falls by this fraction when all eight neighbours share its offset.
 _COHERENCE = 0.95
-# Added to every squared distance (one of 100,000 is 40 grey levels in each pixel), so that a shared offset also wins
-# against a perfect match. Without it cells agree on one small source that matches its own copies, and tile the hole.
-_TOLERANCE = 100_000.0
-# Times that offsets spread to neighbours, after the first search and after each later one.
-_FIRST_SWEEPS, _SWEEPS = 8, 4
+# Times that offsets spread to neighbours after each search.
+_SWEEPS = 4
 _DISCOUNTS = (1.0 - _COHERENCE / 8 * np.arange(9)).astype(np.float32)
 # An offset that leads out of every picture.
 _NOWHERE = 1 << 20
@@ -43,89 +42,138 @@ class Offsets:
     """Where each cell takes its pixels from.
 
     down, right: `[h, w]`, from the centre of a cell to that of its source patch, in pixels of the level.
-    weight: `[h, w]` in [0, 1], how well the source suits; 0 for cells that are not active.
+    weight: `[h, w]` in [0, 1], how well the source suits; 0 for cells that have none.
     """
 
     down: IndexArray
     right: IndexArray
     weight: FloatArray
 
+    @classmethod
+    def none(cls, cells: tuple[int, ...]) -> Offsets:
+        """For `[h, w]` cells without a source."""
+        nowhere = np.full(cells, _NOWHERE, np.intp)
+        return cls(nowhere, nowhere, np.zeros(cells, np.float32))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What some cells look for.
+
+    cells: their rows and columns. features: `[N, FEATURES]`. mask: which of them count, 0 or 1, `[N, FEATURES]`; None:
+    all.
+    """
+
+    cells: tuple[IndexArray, IndexArray]
+    features: FloatArray
+    mask: FloatArray | None = None
+
+    def distance(self, features: FloatArray, places: IndexArray) -> FloatArray:
+        """Squared distances to the features at these places; infinite where a place is -1. Sums of whole numbers below
+        2**24, so exact."""
+        difference = features[places] - self.features
+        if self.mask is not None:
+            difference *= self.mask
+        return np.where(places >= 0, np.einsum("nf,nf->n", difference, difference), np.float32(np.inf))
+
 
 class Matcher:
-    """Finds sources for the active cells of a level."""
+    """Finds sources for the active cells of a level.
 
-    def __init__(self, level: PatchLevel) -> None:
+    guide_weight: see `PatchLevel.source_features`.
+    tolerance: added to every squared distance (100,000 is 40 grey levels in each pixel), so that an offset that
+    neighbours share also wins against a perfect match. Without it cells agree on one small source that matches its own
+    copies, and tile the hole with it.
+    """
+
+    def __init__(self, level: PatchLevel, guide_weight: float, tolerance: float) -> None:
+        self._tolerance = np.float32(tolerance)
         self._level = level
         self._width = level.target.shape[1]
-        self._features = level.source_features()
+        self._features = level.source_features(guide_weight)
         self._is_source = level.is_source.ravel()
         self._sample = _spread(np.flatnonzero(self._is_source), _MAX_SOURCES)
-        self._cells = np.nonzero(level.active)
-        self._rows, self._columns = (CELL * cells + CELL // 2 for cells in self._cells)
-        self._guide = level.guide_features()[self._rows, self._columns]
+        self._guide = level.guide_features(guide_weight)
 
-    def by_guide(self) -> Offsets:
-        """The sources whose colours are nearest to the guide's, whatever they look like."""
-        features = guide_part(self._features)
-        best = self._sample[_nearest(self._guide, features[self._sample])]
-        for _ in range(_FIRST_SWEEPS):
-            best, _ = self._coherent(self._guide, features, best)
-        return self._offsets(best, np.ones(len(best), np.float32))
+    def extend(self, offsets: Offsets, ring: BoolArray, filled: BoolArray, estimate: UInt8Array) -> Offsets:
+        """Sources for the cells of a ring `[h, w]` too, by the guide and by what is known or filled of their patches.
+
+        filled: `[h, w]`, cells that are. estimate: uint8 `[H', W', 3]`.
+        """
+        cells: tuple[IndexArray, IndexArray] = np.nonzero(ring)
+        mask: FloatArray = np.zeros((len(cells[0]), FEATURES), np.float32)
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(filled, 1), (3, 3))
+        mask[:, :9] = around[cells].reshape(-1, 9)
+        mask[:, GUIDE] = 1.0
+        texture: FloatArray = np.zeros((*ring.shape, 2), np.float32)
+        wanted = dataclasses.replace(self._wanted(cells, estimate, texture), mask=mask)
+        best = self._sample[_nearest(wanted.features, self._features[self._sample], mask)]
+        for _ in range(_SWEEPS):
+            best, _ = self._coherent(wanted, best, offsets)
+        return self._with(offsets, cells, best, np.ones(len(best), np.float32))
 
     def best(self, estimate: UInt8Array, texture: FloatArray, candidates: Sequence[Offsets]) -> Offsets:
-        """The nearest sources to the present estimate.
+        """The nearest sources to the present estimate, for all active cells.
 
         estimate: uint8 `[H', W', 3]`. texture: `[h, w, 2]`, the gradients expected in each cell. candidates: offsets
         from elsewhere, tried beside the exhaustive search.
         """
-        look = look_of(estimate)[self._rows, self._columns]
-        wanted = np.concatenate([look, self._guide, texture_features(texture[self._cells])], axis=1)
-        best = self._sample[_nearest(wanted, self._features[self._sample])]
-        distance = _distance(wanted, self._features, best)
+        cells: tuple[IndexArray, IndexArray] = np.nonzero(self._level.active)
+        wanted = self._wanted(cells, estimate, texture)
+        best = self._sample[_nearest(wanted.features, self._features[self._sample])]
+        distance = wanted.distance(self._features, best)
         for offsets in candidates:
-            found = self._source(offsets.down[self._cells], offsets.right[self._cells])
-            its_distance = _distance(wanted, self._features, found)
+            found = self._source(wanted.cells, offsets.down[wanted.cells], offsets.right[wanted.cells])
+            its_distance = wanted.distance(self._features, found)
             better = its_distance < distance
             best, distance = np.where(better, found, best), np.where(better, its_distance, distance)
+        nothing = Offsets.none(texture.shape[:2])
         for _ in range(_SWEEPS):
-            best, distance = self._coherent(wanted, self._features, best)
-        return self._offsets(best, _weight(distance))
+            best, distance = self._coherent(wanted, best, nothing)
+        return self._with(nothing, wanted.cells, best, _weight(distance))
 
-    def _coherent(self, wanted: FloatArray, features: FloatArray, best: IndexArray) -> tuple[IndexArray, FloatArray]:
+    def _wanted(self, cells: tuple[IndexArray, IndexArray], estimate: UInt8Array, texture: FloatArray) -> _Wanted:
+        y, x = (CELL * numbers + CELL // 2 for numbers in cells)
+        parts = look_of(estimate)[y, x], self._guide[y, x], texture_features(texture[cells])
+        return _Wanted(cells, np.concatenate(parts, axis=1))
+
+    def _coherent(self, wanted: _Wanted, best: IndexArray, others: Offsets) -> tuple[IndexArray, FloatArray]:
         """Each cell takes its own offset or that of a neighbour; one that several of them share may be worse.
 
-        Returns the sources and their squared distances.
+        others: offsets of the other cells. Returns the sources and their squared distances.
         """
-        offsets = self._offsets(best, np.ones(len(best), np.float32))
-        rows, columns = self._cells
+        offsets = self._with(others, wanted.cells, best, np.ones(len(best), np.float32))
+        rows, columns = wanted.cells
         down = shifted(offsets.down, _NOWHERE)[:, rows, columns]
         right = shifted(offsets.right, _NOWHERE)[:, rows, columns]
         lowest = np.full(len(best), np.inf, np.float32)
         chosen, distance = best, lowest
         for number in range(len(down)):
-            found = self._source(down[number], right[number])
-            its_distance = _distance(wanted, features, found)
+            found = self._source(wanted.cells, down[number], right[number])
+            its_distance = wanted.distance(self._features, found)
             agreeing = ((down[1:] == down[number]) & (right[1:] == right[number])).sum(axis=0)
-            cost = (its_distance + np.float32(_TOLERANCE)) * _DISCOUNTS[agreeing]
+            cost = (its_distance + self._tolerance) * _DISCOUNTS[agreeing]
             better = cost < lowest
             lowest = np.where(better, cost, lowest)
             chosen, distance = np.where(better, found, chosen), np.where(better, its_distance, distance)
         return chosen, distance
 
-    def _source(self, down: IndexArray, right: IndexArray) -> IndexArray:
+    def _source(self, cells: tuple[IndexArray, IndexArray], down: IndexArray, right: IndexArray) -> IndexArray:
         """The centres of the patches that offsets lead to, as places in the raveled picture; -1 for none."""
-        rows, columns = self._rows + down, self._columns + right
+        rows, columns = CELL * cells[0] + CELL // 2 + down, CELL * cells[1] + CELL // 2 + right
         height = len(self._is_source) // self._width
         is_inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < self._width)
         places = np.where(is_inside, rows * self._width + columns, 0)
         return np.where(is_inside & self._is_source[places], places, -1)
 
-    def _offsets(self, places: IndexArray, weights: FloatArray) -> Offsets:
-        down, right = (np.full(self._level.active.shape, _NOWHERE, np.intp) for _ in range(2))
-        weight: FloatArray = np.zeros(self._level.active.shape, np.float32)
-        down[self._cells] = places // self._width - self._rows
-        right[self._cells] = places % self._width - self._columns
-        weight[self._cells] = weights
+    def _with(
+        self, others: Offsets, cells: tuple[IndexArray, IndexArray], places: IndexArray, weights: FloatArray
+    ) -> Offsets:
+        """The offsets of other cells, and those of these cells to the places of their sources."""
+        down, right, weight = others.down.copy(), others.right.copy(), others.weight.copy()
+        down[cells] = places // self._width - (CELL * cells[0] + CELL // 2)
+        right[cells] = places % self._width - (CELL * cells[1] + CELL // 2)
+        weight[cells] = weights
         return Offsets(down, right, weight)
 
 
@@ -146,19 +194,16 @@ def parents(cells: int, limit: int) -> IndexArray:
     return np.clip((np.arange(cells) - padding) // 2 + padding, 0, limit - 1)
 
 
-def _distance(wanted: FloatArray, features: FloatArray, places: IndexArray) -> FloatArray:
-    """Squared distances of `[N, F]` to the features `[M, F]` at these places; infinite where a place is -1. Sums of
-    whole numbers below 2**24, so exact."""
-    difference = features[places] - wanted
-    return np.where(places >= 0, np.einsum("nf,nf->n", difference, difference), np.float32(np.inf))
-
-
-def _nearest(wanted: FloatArray, features: FloatArray) -> IndexArray:
-    """For each of `[N, F]` the number of the nearest of `[M, F]`; the first of equals."""
-    # |a - b|^2 / 2 without |a|^2 / 2, as one product: [a, 1] . [-b, |b|^2 / 2].
-    half_lengths = np.einsum("nf,nf->n", features, features) * np.float32(0.5)
-    columns = np.concatenate([-features, half_lengths[:, None]], axis=1).T.copy()
-    rows = np.concatenate([wanted, np.ones((len(wanted), 1), np.float32)], axis=1)
+def _nearest(wanted: FloatArray, features: FloatArray, mask: FloatArray | None = None) -> IndexArray:
+    """For each of `[N, F]` the number of the nearest of `[M, F]`; the first of equals. mask: see `_Wanted`."""
+    # |a - b|^2 / 2 without |a|^2 / 2, as one product.
+    halves = features * features * np.float32(0.5)
+    if mask is None:
+        rows = np.concatenate([wanted, np.ones((len(wanted), 1), np.float32)], axis=1)
+        columns = np.concatenate([-features, halves.sum(axis=1, keepdims=True)], axis=1)
+    else:
+        rows, columns = np.concatenate([wanted * mask, mask], axis=1), np.concatenate([-features, halves], axis=1)
+    columns = columns.T.copy()
     result: IndexArray = np.empty(len(rows), np.intp)
     for start in range(0, len(rows), _CHUNK):
         result[start : start + _CHUNK] = (rows[start : start + _CHUNK] @ columns).argmin(axis=1)

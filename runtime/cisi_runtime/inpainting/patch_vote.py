@@ -25,7 +25,7 @@ def vote(level: PatchLevel, offsets: Offsets, estimate: UInt8Array) -> tuple[UIn
 
     Returns it, and the mean gradients of the sources of each cell, `[h, w, 2]`.
     """
-    rows, columns = np.nonzero(level.active)
+    rows, columns = np.nonzero(offsets.weight)
     width = level.target.shape[1]
     centres = (CELL * rows + CELL // 2 + offsets.down[rows, columns]) * width
     centres += CELL * columns + CELL // 2 + offsets.right[rows, columns]

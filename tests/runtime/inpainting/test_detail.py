@@ -58,15 +58,14 @@ def test_two_textures_keep_their_straight_border() -> None:
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_a_periodic_texture_goes_on_in_its_period(axis: int) -> None:
+@pytest.mark.parametrize("period", [20, 24, 32])
+def test_a_periodic_texture_goes_on_in_its_period(axis: int, period: int) -> None:
     """The guide is flat. What is around the hole says where the stripes go."""
-    stripes = np.where(np.arange(256) % 12 < 6, 90, 160).astype(np.uint8)
+    stripes = np.where(np.arange(256) % period < period // 2, 90, 160).astype(np.uint8)
     image = np.broadcast_to(np.expand_dims(stripes, (1 - axis, 2)), (256, 256, 3)).copy()
-    fill = np.full_like(image, 125)
-    completed = with_detail(image, fill)
-    found = completed[HOLE][:, 0].astype(float) - 125
-    wanted = image[HOLE][:, 0].astype(float) - 125
-    assert np.corrcoef(found, wanted)[0, 1] > 0.9
+    completed = with_detail(image, np.full_like(image, 125))
+    found, wanted = (picture[HOLE][:, 0].astype(float) for picture in (completed, image))
+    assert np.corrcoef(found, wanted)[0, 1] > 0.9  # measured 0.95 to 1
 
 
 def test_no_source_patch_holds_an_unknown_pixel() -> None:
@@ -78,8 +77,8 @@ def test_no_source_patch_holds_an_unknown_pixel() -> None:
     target = np.zeros_like(unknown)
     target[40:90, 30:80] = True
     level = PatchLevel(image, unknown, target)
-    matcher = Matcher(level)
-    offsets = matcher.best(level.picture, np.zeros((*level.active.shape, 2), np.float32), [matcher.by_guide()])
+    matcher = Matcher(level, 1.0, 1000.0)
+    offsets = matcher.best(level.picture, np.zeros((*level.active.shape, 2), np.float32), [])
     padded = np.pad(
         unknown,
         [(PAD, side - length - PAD) for side, length in zip(level.target.shape, unknown.shape, strict=True)],
@@ -205,7 +204,7 @@ def test_sums_of_features_are_exact() -> None:
     image = rng.choice(np.array([0, 255], np.uint8), (96, 96, 3))
     image[:48, :48], image[48:, :48] = 255, (255, 0, 0)
     hole = centre_hole(96, 96)
-    features = Matcher(PatchLevel(image, hole, hole))._features
+    features = Matcher(PatchLevel(image, hole, hole), 1.0, 0.0)._features
     assert np.array_equal(features, np.rint(features))
     longest = np.square(features.astype(np.float64)).sum(axis=1).max()
     assert 1.5 * longest < 2**23
