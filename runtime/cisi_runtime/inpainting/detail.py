@@ -27,9 +27,9 @@ FloatArray = npt.NDArray[np.float32]
 # Patches are matched where the longer side is below this, and at half of that. Matching at 256 pixels too took twice
 # the time and was no better.
 _MATCH_SIDE = 192
-# Of the coarse and of the fine level: rounds of matching and averaging after the first sources (more lower LPIPS by
-# 0.001 each), and what `Matcher` takes. The coarse level follows the guide, the fine one the patches: with a weight of 1
-# there too, the edges of stripes came out double.
+# Of the coarse and of the fine level: rounds of matching and averaging after the first sources, and what `Matcher`
+# takes. The coarse level follows the guide, the fine one the patches: with a weight of 1 there too, the edges of
+# stripes came out double.
 _ROUNDS = (0, 2)
 _GUIDE_WEIGHTS = (1.0, 0.5)
 _TOLERANCES = (200_000.0, 50_000.0)

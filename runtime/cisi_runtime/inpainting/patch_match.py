@@ -64,7 +64,7 @@ class _Wanted:
     all.
     """
 
-    cells: tuple[IndexArray, IndexArray]
+    cells: tuple[IndexArray, ...]
     features: FloatArray
     mask: FloatArray | None = None
 
@@ -100,7 +100,7 @@ class Matcher:
 
         filled: `[h, w]`, cells that are. estimate: uint8 `[H', W', 3]`.
         """
-        cells: tuple[IndexArray, IndexArray] = np.nonzero(ring)
+        cells: tuple[IndexArray, ...] = np.nonzero(ring)
         mask: FloatArray = np.zeros((len(cells[0]), FEATURES), np.float32)
         around = np.lib.stride_tricks.sliding_window_view(np.pad(filled, 1), (3, 3))
         mask[:, :9] = around[cells].reshape(-1, 9)
@@ -118,7 +118,7 @@ class Matcher:
         estimate: uint8 `[H', W', 3]`. texture: `[h, w, 2]`, the gradients expected in each cell. candidates: offsets
         from elsewhere, tried beside the exhaustive search.
         """
-        cells: tuple[IndexArray, IndexArray] = np.nonzero(self._level.active)
+        cells: tuple[IndexArray, ...] = np.nonzero(self._level.active)
         wanted = self._wanted(cells, estimate, texture)
         best = self._sample[_nearest(wanted.features, self._features[self._sample])]
         distance = wanted.distance(self._features, best)
@@ -132,7 +132,7 @@ class Matcher:
             best, distance = self._coherent(wanted, best, nothing)
         return self._with(nothing, wanted.cells, best, _weight(distance))
 
-    def _wanted(self, cells: tuple[IndexArray, IndexArray], estimate: UInt8Array, texture: FloatArray) -> _Wanted:
+    def _wanted(self, cells: tuple[IndexArray, ...], estimate: UInt8Array, texture: FloatArray) -> _Wanted:
         y, x = (CELL * numbers + CELL // 2 for numbers in cells)
         parts = look_of(estimate)[y, x], self._guide[y, x], texture_features(texture[cells])
         return _Wanted(cells, np.concatenate(parts, axis=1))
@@ -158,7 +158,7 @@ class Matcher:
             chosen, distance = np.where(better, found, chosen), np.where(better, its_distance, distance)
         return chosen, distance
 
-    def _source(self, cells: tuple[IndexArray, IndexArray], down: IndexArray, right: IndexArray) -> IndexArray:
+    def _source(self, cells: tuple[IndexArray, ...], down: IndexArray, right: IndexArray) -> IndexArray:
         """The centres of the patches that offsets lead to, as places in the raveled picture; -1 for none."""
         rows, columns = CELL * cells[0] + CELL // 2 + down, CELL * cells[1] + CELL // 2 + right
         height = len(self._is_source) // self._width
@@ -166,9 +166,7 @@ class Matcher:
         places = np.where(is_inside, rows * self._width + columns, 0)
         return np.where(is_inside & self._is_source[places], places, -1)
 
-    def _with(
-        self, others: Offsets, cells: tuple[IndexArray, IndexArray], places: IndexArray, weights: FloatArray
-    ) -> Offsets:
+    def _with(self, others: Offsets, cells: tuple[IndexArray, ...], places: IndexArray, weights: FloatArray) -> Offsets:
         """The offsets of other cells, and those of these cells to the places of their sources."""
         down, right, weight = others.down.copy(), others.right.copy(), others.weight.copy()
         down[cells] = places // self._width - (CELL * cells[0] + CELL // 2)
