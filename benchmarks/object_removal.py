@@ -1,4 +1,7 @@
-"""`python -m benchmarks.object_removal`: the sheet of objects removed from the photographs in tests/photos."""
+"""`python -m benchmarks.object_removal`: the sheet of objects removed from the photographs in tests/photos.
+
+Each row is one: original, hole, the network's own fill, and result.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,14 @@ SHEET = PHOTOS.parent / "objects.jpg"
 
 
 def rows(inpaint: Inpainter) -> list[list[npt.NDArray[np.uint8]]]:
-    """Original, input and result, two photographs in a row."""
+    """Original, hole, network and result of each photograph."""
+    network = Inpainter(inpaint.backend, detail=False)
     cells = []
     for name in NAMES:
         photo = read_picture(PHOTOS / f"{name}.jpg").rgb
         hole = read_mask(PHOTOS / f"{name}.mask.png", photo.shape[:2])
-        cells.append([photo, show_hole(photo, hole), inpaint(photo, hole)])
-    return [cells[number] + cells[number + 1] for number in range(0, len(cells), 2)]
+        cells.append([photo, show_hole(photo, hole), network(photo, hole), inpaint(photo, hole)])
+    return cells
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from cisi_runtime.metrics import hole_quality, psnr_db
+from cisi_runtime.metrics import hole_quality, psnr_db, sharpness
 from cisi_runtime.pictures.masks import centre_hole
 
 RNG = np.random.default_rng(3)
@@ -44,3 +44,13 @@ def test_ssim_needs_a_whole_window() -> None:
 
 def test_psnr_of_a_constant_difference() -> None:
     assert psnr_db(np.full(9, 0.2), 2.0) == pytest.approx(20.0)
+
+
+def test_sharpness_is_a_ratio_of_gradients() -> None:
+    """A slope of 1 in the hole and of 4 around it; what crosses the hole's edge counts for neither."""
+    picture = np.broadcast_to((np.arange(64, dtype=np.uint8) * 4)[:, None], (64, 64)).copy()
+    picture[HOLE] = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None], (32, 32)).ravel()
+    picture = np.dstack([picture] * 3)
+    assert sharpness(picture, HOLE, ~HOLE) == pytest.approx(0.25)
+    assert np.isnan(sharpness(np.zeros_like(picture), HOLE, ~HOLE))
+    assert np.isnan(sharpness(picture, HOLE, np.zeros_like(HOLE)))

@@ -108,8 +108,11 @@ def test_folders_methods_and_sheet(photo_folder: Path, tmp_path: Path, tiny_chec
 def test_as_cisi_run_does_it(photo_folder: Path, tiny_checkpoint_path: Path) -> None:
     arguments = ["--data", str(photo_folder / "below"), "--ckpt", str(tiny_checkpoint_path), "--size", "64", "--json"]
     result = CliRunner().invoke(command, [*arguments, "--run", str(tiny_checkpoint_path)], catch_exceptions=False)
-    alone, blended = (json.loads(line) for line in result.stdout.splitlines())
-    assert (alone["method"], blended["method"]) == ("tiny.pt", "tiny.pt (blended)")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["method"] for line in lines] == ["tiny.pt", "tiny.pt (blended)", "tiny.pt (detail)"]
+    alone, blended, detailed = lines
+    assert detailed["psnr_db"] != blended["psnr_db"]
+    assert detailed["sharpness"] > 0.0
     assert blended["psnr_db"] > alone["psnr_db"] + 0.1  # random weights: colours from around the hole are a help
 
 

@@ -92,7 +92,7 @@ def test_each_piece_of_work_counts_for_its_stage(
         [
             *((job_module, name) for name in ("decode_picture", "decode_mask", "encode_picture", "largest_change")),
             *((job_module, "_write"), (inpainter_module, "plan_windows"), (OnnxRuntimeBackend, "run")),
-            (inpainter_module._WindowView, "finish"),
+            *((inpainter_module.WindowView, name) for name in ("finish", "with_detail")),
         ]
     ):
         takes(owner, name, 2.0**number)
@@ -107,8 +107,8 @@ def test_each_piece_of_work_counts_for_its_stage(
         result = run_job(job, lambda: inpaint, timer=timer)
     seconds = {stage: milliseconds / 1000.0 for stage, milliseconds in timer.milliseconds.items()}
     assert seconds == {
-        **{"decode": 1 + 2, "prepare": 32, "copy in": 0, "run": 64, "copy out": 0, "finish": 128},
+        **{"decode": 1 + 2, "prepare": 32, "copy in": 0, "run": 64, "copy out": 0, "finish": 128, "detail": 256},
         **{"encode": 4 + 16, "check": 8},
     }
     assert sum(seconds.values()) == now
-    assert result.milliseconds == 1000.0 * (32 + 64 + 128)
+    assert result.milliseconds == 1000.0 * (32 + 64 + 128 + 256)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cisi_runtime.backends.registry import SHIPPED_GRAPH
+from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.reading import read_picture
 from cisi_runtime.pictures.writing import write_picture
@@ -58,13 +59,37 @@ def test_a_photograph_with_the_shipped_graph(tmp_path: Path) -> None:
     hole = np.asarray(Image.open(PHOTOS / "balloon.mask.png"))
     assert np.array_equal(out[~hole], photo[~hole])
     assert (out[hole] != photo[hole]).mean() > 0.5
-    assert read_picture(tmp_path / "s.png").rgb.shape == (299 + 8, 3 * 303 + 4, 3)
+    original, shown_hole, network, completed = np.split(read_picture(tmp_path / "s.png").rgb[4:-4, 4:], 4, axis=1)
+    assert np.array_equal(original[:, :-4], photo)
+    assert (shown_hole[:, :-4][hole] == 128).all()
+    assert np.array_equal(completed[:, :-4], out)
+    assert (network[:, :-4] != out).any()
+
+
+def test_no_detail_is_the_networks_own_fill(files: Path, tiny_graph: Path) -> None:
+    result = run_files(files, tiny_graph, "--no-detail", "--sheet", files / "sheet.png")
+    assert result.returncode == 0, result.stderr
+    photo, out = read_picture(files / "photo.png").rgb, read_picture(files / "out.png").rgb
+    with Inpainter(tiny_graph, detail=False) as inpaint:
+        assert np.array_equal(inpaint(photo, np.asarray(Image.open(files / "mask.png")) > 0), out)
+    assert read_picture(files / "sheet.png").rgb.shape == (78, 3 * 94 + 4, 3)
+    assert run_files(files, tiny_graph).returncode == 0
+    assert not np.array_equal(read_picture(files / "out.png").rgb, out)
+
+
+def test_verbose_says_where_a_hole_got_no_detail(files: Path, tiny_graph: Path) -> None:
+    assert "detail" not in run_files(files, tiny_graph, "--verbose").stderr
+    hole = np.zeros((70, 90), dtype=np.uint8)
+    hole[20:23, 10:70] = 255
+    Image.fromarray(hole).save(files / "mask.png")
+    note = f"{files / 'photo.png'}: no detail in 1 of 1 windows: the hole is thin\n"
+    assert note in run_files(files, tiny_graph, "--verbose").stderr
+    assert "detail" not in run_files(files, tiny_graph).stderr
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (70, 90), (250, 130), (5, 300)])
 def test_any_size_and_nothing_under_the_hole_matters(tiny_graph: Path, size: tuple[int, int]) -> None:
     from cisi_runtime.backends.ort import OnnxRuntimeBackend
-    from cisi_runtime.inpainting.inpainter import Inpainter
 
     inpaint = Inpainter(OnnxRuntimeBackend(tiny_graph))
     rng = np.random.default_rng(0)
