@@ -187,10 +187,11 @@ def _table(results: list[Evaluation]) -> str:
     ]
     for result in results:
         lpips = "-" if result.lpips is None else f"{result.lpips:.3f}"
+        sharp = "-" if result.sharpness is None else f"{result.sharpness:.2f}"
         lines.append(
             f"{result.data:<{data_width}}  {result.holes:<15}  {result.method:<{name_width}}  {result.pictures:>4}  "
             f"{result.l1_percent:>5.2f} %  {result.psnr_db:>5.2f} dB  {result.ssim:>5.3f}  "
-            f"{result.sharpness:>5.2f}  {lpips:>5}  "
+            f"{sharp:>5}  {lpips:>5}  "
             + (f"{result.milliseconds:>5.0f} ms" if result.milliseconds is not None else f"{'-':>8}")
             + ("" if result.against_db is None else f"  {result.against_db:>4.1f} dB")
         )

@@ -69,7 +69,7 @@ class Evaluation:
     pictures: their number.
     l1_percent: over the hole, in percent of 255.
     psnr_db, ssim: over the hole.
-    sharpness: mean gradient in the hole over that within 32 pixels of it.
+    sharpness: mean gradient in the hole over that within 32 pixels of it; None where no picture has one.
     lpips: of the whole completed picture; None if not asked for.
     milliseconds: median for one picture, from pixels to pixels; None for an emulation, whose time says nothing.
     against_db: PSNR over the hole against the result of another method; None if not asked for.
@@ -82,7 +82,7 @@ class Evaluation:
     l1_percent: float
     psnr_db: float
     ssim: float
-    sharpness: float
+    sharpness: float | None
     lpips: float | None
     milliseconds: float | None
     against_db: float | None = None
@@ -134,7 +134,7 @@ def evaluate(name: str, method: Method, folder: Path, holes: HoleSet, metrics: M
             agreements.append(agreement_db(completed, metrics.against(truth, hole_mask), hole_mask))
     columns = np.array(figures).T
     l1_percent, psnr, ssim = (float(column.mean()) for column in columns[:3])
-    *_, sharp, milliseconds_of_each = columns
+    sharp, milliseconds_of_each = columns[3:]
     return Evaluation(
         data=label,
         holes=holes.name,
@@ -143,7 +143,7 @@ def evaluate(name: str, method: Method, folder: Path, holes: HoleSet, metrics: M
         l1_percent=l1_percent,
         psnr_db=psnr,
         ssim=ssim,
-        sharpness=float(np.nanmean(sharp)) if np.isfinite(sharp).any() else float("nan"),
+        sharpness=float(np.nanmean(sharp)) if np.isfinite(sharp).any() else None,
         lpips=float(np.mean(distances)) if distances else None,
         milliseconds=float(np.median(milliseconds_of_each)),
         against_db=float(np.mean(agreements)) if agreements else None,
@@ -191,8 +191,8 @@ def graph_method(path: Path) -> Method:
 
 
 def run_methods(path: Path) -> tuple[Method, Method]:
-    """A graph, engine or checkpoint in windows, blended into what is around the hole: as `cisi-run --no-detail` uses
-    it, and as `cisi-run` does. Raises as `graph_method`."""
+    """A graph, engine or checkpoint as `cisi-run --no-detail` uses it, and as `cisi-run` does. Raises as
+    `graph_method`."""
     inpainter = Inpainter(path)
     _warn_unless_checked(inpainter.backend, path)
     return Inpainter(inpainter.backend, detail=False), inpainter

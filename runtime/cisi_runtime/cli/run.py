@@ -69,7 +69,7 @@ class RunOptions:
     "--max-megapixels", type=click.FloatRange(0, min_open=True), help="Refuse larger pictures.  [default: 80]"
 )
 @click.option("--no-detail", is_flag=True, help="The network's smooth fill, without texture from around the hole.")
-@click.option("--sheet", type=PATH, help="Also write original, hole, network's fill and result side by side.")
+@click.option("--sheet", type=PATH, help="Also write original, hole, network's fill (unless --no-detail) and result.")
 @click.option("--verbose", is_flag=True, help="Also say where a hole got no detail, and why.")
 def run(**values: Any) -> None:
     """Inpaint IMAGE where the mask is white (128 and above).

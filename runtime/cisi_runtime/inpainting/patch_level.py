@@ -31,8 +31,9 @@ _BLUR = 2
 _SCALE = 0.5
 # A mean absolute gradient that is off by one grey level counts as much as a patch that is off by this in each pixel.
 _TEXTURE_WEIGHT = 1.5
-# Larger mean gradients, in grey levels, count as this. With it the squared length of a feature vector is below 5.5
-# million, and |half of it - a product of two vectors| below 2**23, up to where float32 holds every half.
+# Larger mean gradients, in grey levels, count as this. With it the squared length of a feature vector is at most 2.9
+# million: half of it minus a product of two vectors is below 2**23, up to where float32 holds every half, and the
+# squared distance of two below 2**24, up to where it holds every whole number.
 _MAX_TEXTURE = 100.0
 # Three orthogonal directions of colour: grey, red against blue, green against both; and their lengths, inverted.
 _NORMS = np.array([1 / 3, 1 / 2, 1 / 6]) ** 0.5
@@ -49,7 +50,7 @@ class PatchLevel:
 
     Attributes, with H' and W' padded and `[h, w]` the cells:
     picture `[H', W', 3]`, target `[H', W']`;
-    has_target `[h, w]`: cells that hold a pixel to be filled;
+    is_known `[h, w]`: cells that are known altogether;
     active `[h, w]`: cells whose patch holds a pixel to be filled;
     is_source `[H', W']`: centres of patches that are known altogether.
     """
@@ -62,8 +63,9 @@ class PatchLevel:
         self._known = np.pad(~unknown, edges)
         cells = (self.target.shape[0] // CELL, self.target.shape[1] // CELL)
         tiles = self.target.reshape(cells[0], CELL, cells[1], CELL)
-        self.has_target: BoolArray = np.logical_or.reduce(tiles, axis=(1, 3))
-        self.active: BoolArray = np.any(shifted(self.has_target, False), axis=0)
+        has_target = np.logical_or.reduce(tiles, axis=(1, 3))
+        self.is_known: BoolArray = np.logical_and.reduce(self._known.reshape(tiles.shape), axis=(1, 3))
+        self.active: BoolArray = np.any(shifted(has_target, False), axis=0)
         self.active[[0, -1]] = False  # their patches would leave the padded picture
         self.active[:, [0, -1]] = False
         self.is_source = _box_sum(self._known[..., None], RADIUS)[..., 0] == PATCH**2

@@ -12,6 +12,7 @@ from cisi_runtime.inpainting.patch_level import (
     CELL,
     FEATURES,
     GUIDE,
+    PAD,
     BoolArray,
     PatchLevel,
     UInt8Array,
@@ -188,7 +189,7 @@ def candidates_from_coarser(coarser: Offsets, cells: tuple[int, int]) -> list[Of
 
 def parents(cells: int, limit: int) -> IndexArray:
     """For each of a level's cells along an axis the cell of the next coarser level that it lies in."""
-    padding = 2  # cells of `PAD`
+    padding = PAD // CELL
     return np.clip((np.arange(cells) - padding) // 2 + padding, 0, limit - 1)
 
 

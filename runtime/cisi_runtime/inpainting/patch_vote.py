@@ -47,7 +47,8 @@ def vote(level: PatchLevel, offsets: Offsets, estimate: UInt8Array) -> tuple[UIn
     covered = level.target & (totals[..., 3] > 0.0)
     result = estimate.copy()
     result[covered] = np.rint(totals[covered][:, :3] / totals[covered][:, 3:]).astype(np.uint8)
-    texture = gradient_sums[..., :2] / np.maximum(gradient_sums[..., 2:], np.float32(1e-9))
+    total = gradient_sums[..., 2:]
+    texture = gradient_sums[..., :2] / np.where(total > 0.0, total, np.float32(1.0))
     return result, texture.astype(np.float32, copy=False)
 
 
@@ -61,9 +62,11 @@ def render(picture: UInt8Array, target: BoolArray, offsets: Offsets, factor: int
     rows, row_weights = _between_cells(height, factor)
     columns, column_weights = _between_cells(width, factor)
     # Four bytes a pixel are fetched at once.
-    packed = np.concatenate([picture, np.zeros((height, width, 1), np.uint8)], axis=2).view(np.uint32).ravel()
+    packed = np.zeros((height, width, 4), np.uint8)
+    packed[..., :3] = picture
+    pixels = packed.view(np.uint32).ravel()
     jumps = (offsets.down * width + offsets.right) * factor
-    result = picture.copy()
+    result = picture.copy(order="C")
     places = np.flatnonzero(target)
     for start in range(0, len(places), _CHUNK):
         chunk = places[start : start + _CHUNK]
@@ -74,7 +77,7 @@ def render(picture: UInt8Array, target: BoolArray, offsets: Offsets, factor: int
             i, j = rows[y] + down, columns[x] + right
             weight = offsets.weight[i, j] * row_weights[down][y] * column_weights[right][x]
             sources = np.where(weight > 0.0, chunk + jumps[i, j], chunk)
-            values += packed[sources].view(np.uint8).reshape(-1, 4)[:, :3] * weight[:, None]
+            values += pixels[sources].view(np.uint8).reshape(-1, 4)[:, :3] * weight[:, None]
             weights += weight
         covered = weights > 0.0
         result.reshape(-1, 3)[chunk[covered]] = np.rint(values[covered] / weights[covered, None]).astype(np.uint8)

@@ -64,7 +64,9 @@ class WindowView:
         """The fill `[H, W, 3]` of `finish` with detail from the window's known pixels, blended in once more."""
         target = np.zeros_like(self._remaining)
         target[self._part] = self._remaining[self._part]
-        detailed, outcome = add_detail(self._image, fill, self._unknown, target)
+        # Of what earlier rounds filled, their result is the guide.
+        guide = np.where(self._remaining[..., None], fill, self._image)
+        detailed, outcome = add_detail(self._image, guide, self._unknown, target)
         if outcome is DetailOutcome.ADDED:
             detailed = blend_seam(detailed, self._image, self._remaining)
         return detailed, outcome
