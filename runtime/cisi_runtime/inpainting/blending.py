@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cisi_runtime.inpainting.blocks import reduced
+from cisi_runtime.inpainting.blocks import any_in_blocks, averaged
 from cisi_runtime.inpainting.pull_push import FloatArray, pull_push
 from cisi_runtime.pictures.masks import hole_box
 
@@ -38,8 +38,8 @@ def blend_seam(fill: UInt8Array, picture: UInt8Array, hole_mask: BoolArray) -> U
     box = hole_box(hole_mask, 2)
     hole, result = hole_mask[box], fill.copy()
     factor = max(1, max(hole.shape) // _MAX_SIDE)
-    small_fill, small_hole = reduced(fill[box], hole, factor)
-    correction = _membrane(small_fill, reduced(picture[box], hole, factor)[0], small_hole)
+    small_fill, small_picture = averaged(fill[box], factor), averaged(picture[box], factor)
+    correction = _membrane(small_fill, small_picture, any_in_blocks(hole, factor))
     for band in range(3):  # one by one: for a large hole each takes as much memory as the picture
         before, shift = fill[box][..., band], correction[..., band]
         if factor > 1:

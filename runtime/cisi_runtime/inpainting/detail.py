@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cisi_runtime.inpainting.blocks import any_in_blocks, reduced
+from cisi_runtime.inpainting.blocks import any_in_blocks, averaged
 from cisi_runtime.inpainting.patch_level import PatchLevel, shifted
 from cisi_runtime.inpainting.patch_match import Matcher, Offsets, candidates_from_coarser, parents
 from cisi_runtime.inpainting.patch_vote import render, vote
@@ -74,7 +74,7 @@ def add_detail(
     small_target = any_in_blocks(target, factor)
     if not _holds_square(small_target, 2 * _MIN_RADIUS + 1):
         return guided, DetailOutcome.TOO_THIN
-    offsets = _match(guided, unknown, target, factor)
+    offsets = _match(guided, any_in_blocks(unknown, factor), small_target, factor)
     if offsets is None:
         return guided, DetailOutcome.NO_SOURCES
     rendered = render(guided, target, offsets, factor)
@@ -82,12 +82,12 @@ def add_detail(
 
 
 def _match(guided: UInt8Array, unknown: BoolArray, target: BoolArray, factor: int) -> Offsets | None:
-    """Offsets at `1 / factor` of the size; None where too little is known."""
+    """Offsets at `1 / factor` of the size, which the masks have; None where too little is known."""
     offsets: Offsets | None = None
     estimate, texture = guided, np.zeros((0, 0, 2), np.float32)
     settings = zip((2 * factor, factor), _ROUNDS, _GUIDE_WEIGHTS, _TOLERANCES, strict=True)
     for level_factor, rounds, guide_weight, tolerance in settings:
-        level = _level(guided, unknown, target, level_factor)
+        level = _level(guided, unknown, target, level_factor, level_factor // factor)
         if level.is_source.sum() < _MIN_SOURCES:
             continue
         matcher = Matcher(level, guide_weight, tolerance)
@@ -122,13 +122,15 @@ def _from_the_edge(matcher: Matcher, level: PatchLevel) -> tuple[Offsets, UInt8A
     return offsets, estimate, texture
 
 
-def _level(guided: UInt8Array, unknown: BoolArray, target: BoolArray, factor: int) -> PatchLevel:
-    picture, small_unknown = reduced(guided, unknown, factor)
-    whole = [side // factor for side in unknown.shape]
-    small_unknown = small_unknown.copy()
-    small_unknown[whole[0] :] = True  # blocks that the picture ends in are no sources
-    small_unknown[:, whole[1] :] = True
-    return PatchLevel(picture, small_unknown, any_in_blocks(target, factor))
+def _level(
+    guided: UInt8Array, unknown: BoolArray, target: BoolArray, picture_factor: int, mask_factor: int
+) -> PatchLevel:
+    """The level that the picture and the masks, each reduced by its factor, make."""
+    small_unknown, small_target = any_in_blocks(unknown, mask_factor).copy(), any_in_blocks(target, mask_factor)
+    whole_rows, whole_columns = (side // picture_factor for side in guided.shape[:2])
+    small_unknown[whole_rows:] = True  # blocks that the picture ends in are no sources
+    small_unknown[:, whole_columns:] = True
+    return PatchLevel(averaged(guided, picture_factor), small_unknown, small_target)
 
 
 def _holds_square(mask: BoolArray, side: int) -> bool:

@@ -7,7 +7,7 @@ patches on every CPU, with any number of threads and in any order of summation.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,7 @@ class PatchLevel:
         known = self._known.copy()
         known[:, :-1] &= self._known[:, 1:]
         known[:-1] &= self._known[1:]
-        smooth = smooth_mean(gradients, known, _BLUR) / 3.0
+        smooth = _smooth_mean(gradients, known) / 3.0
         return np.minimum(smooth, _MAX_TEXTURE).astype(np.float32)
 
     def source_features(self, guide_weight: float) -> FloatArray:
@@ -94,15 +94,17 @@ class PatchLevel:
         guide_weight: at most 1. A guide that is off by one grey level counts as much as a patch that is off by this in
         each pixel.
         """
-        colours = np.stack(_opponent_colours(self.picture), axis=2)
-        known_colours = smooth_mean(colours, self._known, _BLUR)
-        parts = (look_of(self.picture), _guide(known_colours, guide_weight), texture_features(self.texture))
+        guide = _guide(_smooth_mean(self._colours, self._known), guide_weight)
+        parts = (look_of(self.picture), guide, texture_features(self.texture))
         return np.concatenate(parts, axis=2).reshape(-1, FEATURES)
 
     def guide_features(self, guide_weight: float) -> FloatArray:
         """`[H', W', 3]`: the colours of the picture, the guide's in the hole, as features."""
-        colours = np.stack(_opponent_colours(self.picture), axis=2)
-        return _guide(smooth_mean(colours, np.ones_like(self._known), _BLUR), guide_weight)
+        return _guide(_smooth_mean(self._colours, np.ones_like(self._known)), guide_weight)
+
+    @cached_property
+    def _colours(self) -> Int32Array:
+        return np.stack(_opponent_colours(self.picture), axis=2)
 
 
 def look_of(picture: UInt8Array) -> FloatArray:
@@ -130,21 +132,21 @@ def texture_features(texture: FloatArray) -> FloatArray:
     return features
 
 
-def smooth_mean(values: npt.NDArray[np.integer[Any]], known: BoolArray, radius: int) -> npt.NDArray[np.float64]:
-    """Means of the known ones of `[H, W, C]` around each pixel, by a box filter of this radius applied twice; 0 where
-    none is near. The sums are exact."""
-    weighted = np.concatenate([values * known[..., None], known[..., None]], axis=2, dtype=np.int32)
-    sums = _box_sum(_box_sum(weighted, radius), radius)
-    means: npt.NDArray[np.float64] = sums[..., :-1] / np.maximum(sums[..., -1:], 1)
-    return means
-
-
 def shifted(grid: npt.NDArray[_Item], outside: int) -> npt.NDArray[_Item]:
     """`[9, h, w]`: each cell of `[h, w]`, then its eight neighbours; `outside` beyond the edge."""
     height, width = grid.shape
     padded = np.pad(grid, 1, constant_values=outside)
     places = [(1, 1), *((i, j) for i in range(3) for j in range(3) if (i, j) != (1, 1))]
     return np.stack([padded[i : i + height, j : j + width] for i, j in places])
+
+
+def _smooth_mean(values: Int32Array, known: BoolArray) -> npt.NDArray[np.float64]:
+    """Means of the known ones of `[H, W, C]` around each pixel, by a box filter applied twice; 0 where none is near.
+    The sums are exact."""
+    weighted = np.concatenate([values * known[..., None], known[..., None]], axis=2, dtype=np.int32)
+    sums = _box_sum(_box_sum(weighted, _BLUR), _BLUR)
+    means: npt.NDArray[np.float64] = sums[..., :-1] / np.maximum(sums[..., -1:], 1)
+    return means
 
 
 def _guide(colours: npt.NDArray[np.float64], weight: float) -> FloatArray:

@@ -48,8 +48,8 @@ def vote(level: PatchLevel, offsets: Offsets, estimate: UInt8Array) -> tuple[UIn
     result = estimate.copy()
     result[covered] = np.rint(totals[covered][:, :3] / totals[covered][:, 3:]).astype(np.uint8)
     total = gradient_sums[..., 2:]
-    texture = gradient_sums[..., :2] / np.where(total > 0.0, total, np.float32(1.0))
-    return result, texture.astype(np.float32, copy=False)
+    texture: FloatArray = np.divide(gradient_sums[..., :2], np.where(total > 0.0, total, 1.0), dtype=np.float32)
+    return result, texture
 
 
 def render(picture: UInt8Array, target: BoolArray, offsets: Offsets, factor: int) -> UInt8Array:

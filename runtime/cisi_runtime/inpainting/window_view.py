@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cisi_runtime.inpainting.blending import blend_seam
-from cisi_runtime.inpainting.blocks import reduced
+from cisi_runtime.inpainting.blocks import any_in_blocks, averaged
 from cisi_runtime.inpainting.detail import DetailOutcome, add_detail
 from cisi_runtime.inpainting.pull_push import extrapolate
 from cisi_runtime.inpainting.windows import Window
@@ -42,7 +42,8 @@ class WindowView:
         else:
             size = (max(1, round(width / self._scale)), max(1, round(height / self._scale)))
             # Average blocks first, down to twice the final size: the resize filter then needs less memory.
-            image, mask = reduced(self._image, self._remaining, int(self._scale / 2))
+            block = max(1, int(self._scale / 2))
+            image, mask = averaged(self._image, block), any_in_blocks(self._remaining, block)
             # So that what is under the hole does not leak into the known pixels beside it.
             self.pixels = _resized(extrapolate(image, mask), size)
             # A pixel that has any part of the hole in it is hole.

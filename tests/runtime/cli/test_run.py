@@ -77,6 +77,20 @@ def test_no_detail_is_the_networks_own_fill(files: Path, tiny_graph: Path) -> No
     assert not np.array_equal(read_picture(files / "out.png").rgb, out)
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA"])
+def test_detail_of_grey_pictures_and_of_alpha(files: Path, tiny_graph: Path, mode: str) -> None:
+    with Image.open(files / "photo.png") as picture:
+        picture.convert(mode).save(files / "photo.png")
+    assert run_files(files, tiny_graph, "--no-detail").returncode == 0
+    smooth = np.asarray(Image.open(files / "out.png"))
+    assert run_files(files, tiny_graph).returncode == 0
+    with Image.open(files / "out.png") as out, Image.open(files / "photo.png") as photo:
+        assert out.mode == mode
+        hole = np.asarray(Image.open(files / "mask.png")) > 0
+        assert np.array_equal(np.asarray(out)[~hole], np.asarray(photo)[~hole])
+        assert (np.asarray(out)[hole] != smooth[hole]).any()
+
+
 def test_verbose_says_where_a_hole_got_no_detail(files: Path, tiny_graph: Path) -> None:
     assert "detail" not in run_files(files, tiny_graph, "--verbose").stderr
     hole = np.zeros((70, 90), dtype=np.uint8)
