@@ -119,6 +119,14 @@ def stages_of(folder: Path, graph: Path, rounds: int) -> str:
     return "\n".join(lines)
 
 
+def run_fresh(*arguments: object) -> tuple[float, int]:
+    """Seconds and peak memory in MB of a fresh process of cisi-run."""
+    start = time.perf_counter()
+    command = [sys.executable, "-c", _RUN, *map(str, arguments)]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    return time.perf_counter() - start, int(process.stderr.splitlines()[-1])
+
+
 def one_photograph(folder: Path, graph: Path, rounds: int) -> str:
     """Fresh processes of cisi-run, one photograph after the other in every round."""
     lines = []
@@ -126,10 +134,7 @@ def one_photograph(folder: Path, graph: Path, rounds: int) -> str:
     for _ in range(rounds):
         for name, runs in figures.items():
             paths = [folder / "photos" / f"{name}.jpg", "--mask", folder / "masks" / f"{name}.png"]
-            command = [sys.executable, "-c", _RUN, *paths, "-o", folder / "out.jpg", "--model", graph]
-            start = time.perf_counter()
-            process = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
-            runs.append((time.perf_counter() - start, int(process.stderr.splitlines()[-1])))
+            runs.append(run_fresh(*paths, "-o", folder / "out.jpg", "--model", graph))
     for name, runs in figures.items():
         seconds = sorted(run[0] for run in runs)
         lines.append(
