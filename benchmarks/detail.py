@@ -24,8 +24,8 @@ from cisi_runtime.bench.measure import interleaved
 from cisi_runtime.inpainting.detail import add_detail
 from cisi_runtime.inpainting.timing import StageTimer
 from cisi_runtime.pictures.masks import centre_hole
-from cisi_runtime.pictures.reading import find_pictures
 from cisi_runtime.pictures.resizing import read_square
+from cisi_train.evaluate import pictures_of
 from cisi_train.lpips import load_lpips
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -116,7 +116,7 @@ def stripes() -> str:
 def widths(data: list[Path], lpips: Path) -> list[str]:
     """Six lines or dots in each tenth photograph of the folders."""
     metric, lines = load_lpips(lpips), []
-    paths = [path for folder in data for path in find_pictures(folder)[::10]]
+    paths = [path for folder in data for path in pictures_of(folder)[::10]]
     truths = [read_square(path, _SIZE) for path in paths]
     with Inpainter() as inpaint:
         smooth = Inpainter(inpaint.backend, detail=False)
@@ -147,8 +147,8 @@ def _holes(rng: np.random.Generator, kind: str, width: int) -> BoolArray:
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path, exists=True), multiple=True, help="Folders of photographs.")
-@click.option("--lpips", type=click.Path(path_type=Path, exists=True), help="File of LPIPS weights.")
+@click.option("--data", type=click.Path(path_type=Path), multiple=True, help="Folders of photographs.")
+@click.option("--lpips", type=click.Path(path_type=Path), help="File of LPIPS weights.")
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
 def main(data: tuple[Path, ...], lpips: Path | None, rounds: int) -> None:
     """Measure detail with the shipped graph."""
