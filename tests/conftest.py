@@ -57,6 +57,12 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The suite neither reads nor writes the user's cache; children inherit it."""
+    os.environ["CISI_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_reaches_children() -> None:
     """A shell without a terminal starts background jobs with SIGINT ignored, and their children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():

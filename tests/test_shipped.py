@@ -3,11 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
+from cisi_calibration.quantisation import quantise
+from cisi_calibration.table import load_table
 from cisi_export.exporting import GraphOptions, export_graph
+from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
-from cisi_runtime.backends.registry import SHIPPED_GRAPH
+from cisi_runtime.backends.registry import SHIPPED_GRAPH, SHIPPED_INT8_GRAPH
+from cisi_runtime.errors import GraphError
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.metrics import hole_quality
 from cisi_runtime.parity.checks import check_graph_parity
@@ -30,9 +35,41 @@ def test_the_graph_is_what_the_checkpoint_exports_to() -> None:
     assert result.model.SerializeToString(deterministic=True) == SHIPPED_GRAPH.read_bytes()
 
 
-def test_the_graph_passes_its_golden_file() -> None:
-    golden = load_golden(golden_path(SHIPPED_GRAPH))
-    assert all(item.passed for item in check_graph_parity(SHIPPED_GRAPH, golden))
+@pytest.mark.parametrize("graph", [SHIPPED_GRAPH, SHIPPED_INT8_GRAPH])
+def test_the_graph_passes_its_golden_file(graph: Path) -> None:
+    golden = load_golden(golden_path(graph))
+    assert all(item.passed for item in check_graph_parity(graph, golden))
+
+
+def test_the_int8_graph_is_what_its_ranges_give() -> None:
+    table = load_table(SHIPPED_GRAPH.with_name("small.ranges.json"))
+    quantised = quantise(onnx.load(SHIPPED_GRAPH), None, table, [])
+    assert quantised.SerializeToString(deterministic=True) == SHIPPED_INT8_GRAPH.read_bytes()
+
+
+@pytest.mark.parametrize(("backend", "precision"), [("auto", "int8"), ("openvino", "int8"), ("onnxruntime", "int8")])
+def test_what_runs_by_default(backend: str, precision: str) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino", reason="needs openvino: pip install 'cisi-net[openvino]'")
+    with Inpainter(backend=backend, threads=1) as inpaint:
+        assert inpaint.backend.precision == precision
+        assert inpaint.backend_reason.startswith("small.int8.cpu.onnx: ")
+        assert inpaint.warning is None
+
+
+def test_float32_runs_where_int8_fails_its_check_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def saturated(_backend: Backend, graph: Path) -> None:
+        if graph == SHIPPED_INT8_GRAPH:
+            raise GraphError("on this CPU it is 12.0 dB from the reference")
+
+    monkeypatch.setattr("cisi_runtime.inpainting.model.check_on_this_cpu", saturated)
+    with Inpainter(threads=1) as inpaint:
+        assert inpaint.backend.precision == "float32"
+        assert inpaint.backend_reason.startswith("small.onnx: onnxruntime on the CPU")
+        assert inpaint.backend_reason.endswith("; not INT8: on this CPU it is 12.0 dB from the reference")
+    # A graph that was asked for is not exchanged for another one.
+    with pytest.raises(GraphError, match=r"12\.0 dB"):
+        Inpainter(SHIPPED_INT8_GRAPH, threads=1)
 
 
 def test_it_fills_better_than_a_flat_colour() -> None:
@@ -60,4 +97,12 @@ def test_provenance_is_stated() -> None:
 
 def test_every_tracked_file_of_the_folder_has_a_purpose() -> None:
     names = {path.name for path in Path(SHIPPED_GRAPH.parent).iterdir()}
-    assert names == {"small.pt", "small.onnx", "small.golden.npz", "MODEL_CARD.md", "ATTRIBUTION.tsv"}
+    assert names == {
+        "small.pt",
+        "small.onnx",
+        "small.int8.cpu.onnx",
+        "small.ranges.json",
+        "small.golden.npz",
+        "MODEL_CARD.md",
+        "ATTRIBUTION.tsv",
+    }

@@ -9,7 +9,7 @@ import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from tqdm import tqdm
 
-from cisi_calibration.convolutions import candidates
+from cisi_calibration.convolutions import TO_RGB, candidates
 from cisi_calibration.histogram import Histogram
 from cisi_calibration.model_contract import contract_of
 from cisi_calibration.photographs import picture_and_hole
@@ -19,7 +19,7 @@ from cisi_runtime.errors import DataError
 
 def observed_tensors(model: ModelProto) -> dict[str, str]:
     """Tensors of this graph, by their names in a range table: both sides of every convolution that may become INT8 on
-    any target.
+    any target, but not the output of the one to RGB, which stays in float.
 
     Where only a ReLU reads the output, directly or behind a rearrangement, its range is that of the ReLU's output: all
     256 levels go to what the ReLU lets through, which clips at zero anyway.
@@ -36,7 +36,9 @@ def observed_tensors(model: ModelProto) -> dict[str, str]:
             reader = readers[reader.output[0]][0]
         if reader.op_type == "Relu" and len(readers[reader.input[0]]) == 1:
             output = reader.output[0]
-        tensors[f"{name} input"], tensors[f"{name} output"] = node.input[0], output
+        tensors[f"{name} input"] = node.input[0]
+        if name != TO_RGB:
+            tensors[f"{name} output"] = output
     return tensors
 
 

@@ -12,7 +12,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, Te
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantType
 
-from cisi_calibration.convolutions import candidates, convolutions
+from cisi_calibration.convolutions import TO_RGB, candidates, convolutions
 from cisi_calibration.table import RangeTable
 
 # Levels of a symmetric int8 tensor on each side of zero.
@@ -26,15 +26,18 @@ def insert_qdq_cpu(
 ) -> ModelProto:
     """For ONNX Runtime's CPU kernels: a copy of a float32 graph with Q/DQ around all candidates not in `kept_float`.
 
-    Q/DQ stands on inputs and outputs. Activations are uint8, weights int8 for each output channel (7 bits with
-    `reduce_range`). A residual sum reads the dequantised tensor too, as ONNX Runtime's quantiser has it. Biases stay
-    float (`QuantizeBias=False`); the kernels still fuse. The caller sets the contract.
+    Q/DQ stands on inputs and outputs, of the convolution to RGB on the input alone. Activations are uint8, weights int8
+    for each output channel (7 bits with `reduce_range`). A residual sum reads the dequantised tensor too, as ONNX
+    Runtime's quantiser has it. Biases stay float (`QuantizeBias=False`); the kernels still fuse. The caller sets the
+    contract.
     """
     quantised_nodes = {name: node for name, node in candidates(model, "cpu").items() if name not in kept_float}
     ranges: dict[str, TensorData] = {}
     for name, node in quantised_nodes.items():
         for side, tensor in (("input", node.input[0]), ("output", node.output[0])):
-            lowest, highest = table.ranges[f"{name} {side}"].uint8
+            # The quantiser wants a range for every output; the pair behind the convolution to RGB is taken out again.
+            key = f"{name} {side}" if (name, side) != (TO_RGB, "output") else f"{name} input"
+            lowest, highest = table.ranges[key].uint8
             ranges[tensor] = TensorData(lowest=np.float32(lowest), highest=np.float32(highest))
     copy = _copy(model)
     quantiser = QDQQuantizer(
@@ -52,7 +55,10 @@ def insert_qdq_cpu(
     quantiser.quantize_model()
     # It puts nodes in front of those that they read from, which ONNX's checker refuses.
     quantiser.model.topological_sort()
-    return _copy(quantiser.model.model)
+    quantised = _copy(quantiser.model.model)
+    if TO_RGB in quantised_nodes:
+        _remove_pair(quantised.graph, quantised_nodes[TO_RGB].output[0])
+    return quantised
 
 
 def insert_qdq_tensorrt(
@@ -160,6 +166,20 @@ class _TensorRtRewrite:
         self.stored[names[1]], self.stored[names[2]] = scale, np.zeros(len(scale), dtype=np.int8)
         self._add("DequantizeLinear", names, f"{tensor}_dequantised", f"{tensor}/dq", axis=0)
         return f"{tensor}_dequantised"
+
+
+def _remove_pair(graph: GraphProto, tensor: str) -> None:
+    """Take out the QuantizeLinear that reads a tensor and the DequantizeLinear behind it."""
+    (quantise,) = (node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == tensor)
+    (dequantise,) = (node for node in graph.node if quantise.output[0] in node.input)
+    constants = set(quantise.input[1:])
+    for node in (quantise, dequantise):
+        graph.node.remove(node)
+    for node in graph.node:
+        node.input[:] = [tensor if name == dequantise.output[0] else name for name in node.input]
+    unused = [item for item in graph.initializer if item.name in constants]
+    for item in unused:
+        graph.initializer.remove(item)
 
 
 def _copy(model: ModelProto) -> ModelProto:

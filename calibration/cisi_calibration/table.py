@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Meta
 from onnx import ModelProto
 
+from cisi_calibration.convolutions import PIXEL_READERS
 from cisi_calibration.defaults import METHODS
 from cisi_calibration.histogram import Histogram, asymmetric_range, symmetric_range
 from cisi_calibration.model_contract import contract_of
@@ -38,6 +39,10 @@ class Range:
     def __post_init__(self) -> None:
         if not np.isfinite((*self.uint8, self.int8)).all():
             raise ValueError("a range is not finite")
+
+
+# Steps of 1/127, so that the mask's 0 and 1 and the hole's 0 are exact. Pixels move by half a level at most.
+_PIXEL_RANGE = Range((-128 / 127, 1.0), 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,14 +115,16 @@ def observe(model: ModelProto, photographs: Photographs, method: str) -> RangeTa
 def read_ranges(
     model: ModelProto, histograms: dict[str, Histogram], method: str, photographs: Photographs
 ) -> RangeTable:
-    """The table that a method reads off histograms."""
+    """The table that a method reads off histograms. The range of pixels is known, not read off."""
     ranges = {tensor: _range(histogram, method) for tensor, histogram in histograms.items()}
+    tensors = observed_tensors(model)
+    ranges |= {tensors[f"{name} input"]: _PIXEL_RANGE for name in PIXEL_READERS}
     return RangeTable(
         contract_of(model).weights_sha256,
         method,
         len(photographs.ranges),
         photographs.sha256,
-        {name: ranges[tensor] for name, tensor in observed_tensors(model).items()},
+        {name: ranges[tensor] for name, tensor in tensors.items()},
     )
 
 

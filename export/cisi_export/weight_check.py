@@ -50,7 +50,7 @@ def compare_weights(model: ModelProto, weights: Mapping[str, npt.NDArray[Any]]) 
     comparisons: list[WeightComparison] = []
     used: set[str] = set()
     steps = _quantisation_steps(stored.values())
-    for name, expected in deployed_weights(weights).items():
+    for name, expected in deployed_weights(weights, contract_of(model).target).items():
         last = name.rsplit(".", 1)[1]
         graph_name = next((key for key in _graph_names(name) if key in stored), None)
         if graph_name is None:
@@ -98,7 +98,7 @@ def _quantisation_steps(stored: Iterable[tuple[str, Array, Array | None]]) -> in
 def weights_in_graph(model: ModelProto, weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, Array]:
     """The checkpoint's weights, as deployed but unrounded, by their names in a graph."""
     names = {item.name for item in model.graph.initializer}
-    deployed = deployed_weights(weights)
+    deployed = deployed_weights(weights, contract_of(model).target)
     return {key: array for name, array in deployed.items() for key in _graph_names(name) if key in names}
 
 
@@ -108,10 +108,11 @@ def _graph_names(name: str) -> tuple[str, str]:
     return f"{_PREFIX}{name}", f"{_PREFIX}{stem}.conv.{last}"
 
 
-def deployed_weights(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, Array]:
-    """The checkpoint's weights as the rewritten network holds them, in float64: without SCE, upsampling folded.
+def deployed_weights(weights: Mapping[str, npt.NDArray[Any]], target: str) -> dict[str, Array]:
+    """The checkpoint's weights as the network rewritten for a target holds them, in float64: without SCE, upsampling
+    folded, on CPUs the convolution to RGB at half resolution.
 
-    The fold is computed tap by tap from its definition, not by the rewrite that this checks.
+    The folds are computed tap by tap from their definitions, not by the rewrites that this checks.
     """
     deployed: dict[str, Array] = {}
     for name, value in weights.items():
@@ -122,6 +123,10 @@ def deployed_weights(weights: Mapping[str, npt.NDArray[Any]]) -> dict[str, Array
             array = _folded(array)
         elif name.startswith("decoder.up.") and name.endswith("conv.bias"):
             array = np.repeat(array, 4)
+        elif name == "decoder.to_rgb.weight" and target == "cpu":
+            name, array = "decoder.to_rgb.conv.weight", _at_half_resolution(array)
+        elif name == "decoder.to_rgb.bias" and target == "cpu":
+            name, array = "decoder.to_rgb.conv.bias", np.repeat(array, 4)
         deployed[name] = array
     return deployed
 
@@ -134,6 +139,17 @@ def _folded(weight: Array) -> Array:
     for a, b, row, column in np.ndindex(2, 2, 5, 5):
         folded[:, a, b, :, (a + row - 2) // 2 + 1, (b + column - 2) // 2 + 1] += weight[:, :, row, column]
     return folded.reshape(4 * channels_out, channels_in, 3, 3)
+
+
+def _at_half_resolution(weight: Array) -> Array:
+    """Tap (k, ...) of output pixel (2i - 1 + a, ...) reads pixel 2i + a + k - 4, which is phase (a + k) % 2 of
+    low-resolution pixel i - 2 + (a + k) // 2: channel (c, phase, ...) and tap (a + k) // 2 of the 4x4 kernel."""
+    channels_out, channels_in = weight.shape[:2]
+    folded = np.zeros((channels_out, 2, 2, channels_in, 2, 2, 4, 4))
+    for a, b, row, column in np.ndindex(2, 2, 7, 7):
+        y, x = a + row, b + column
+        folded[:, a, b, :, y % 2, x % 2, y // 2, x // 2] = weight[:, :, row, column]
+    return folded.reshape(4 * channels_out, 4 * channels_in, 4, 4)
 
 
 def _read_names(model: ModelProto) -> set[str]:

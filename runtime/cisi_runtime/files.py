@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import platformdirs
+
 from cisi_runtime.errors import OutputError
 
 # Temporary files are named after the process that writes them, so that those of a killed process can be recognised.
@@ -129,3 +131,10 @@ def make_private_folder(path: Path) -> None:
             path.chmod(0o700)
     except OSError as error:
         raise OutputError(f"{path}: the folder cannot be made: {error.strerror or error}") from error
+
+
+def cache_folder() -> Path:
+    """Where engines and passed checks are kept: `$CISI_CACHE`, else `cisi-net` in the user's cache folder. Its contents
+    may be deleted at any time."""
+    configured = os.environ.get("CISI_CACHE")
+    return Path(configured) if configured else platformdirs.user_cache_path("cisi-net", appauthor=False)

@@ -61,7 +61,7 @@ def test_int8_for_cpus(run_main: RunMain, shipped: Path, dozen: Path) -> None:
     assert f"ranges: from {table}" in err
     assert (graph.read_bytes(), table.read_bytes()) == (before, table_before)
     report = json.loads(out)
-    assert len(report["placement"]["per_layer"]) == 25
+    assert len(report["placement"]["per_layer"]) == 28
     assert report["unseen"]["hole_psnr_db"] > 35.0
     assert report["images"] == 6
 
@@ -89,7 +89,7 @@ def test_a_budget_that_cannot_be_met(run_main: RunMain, tiny_graph: Path, dozen:
     before = sorted(tmp_path.iterdir())
     status, _, err = run_main(calibrate_main, graph, "--data", dozen, "--budget-db", 60)
     assert status == 1
-    assert "error: the budget of 60 dB cannot be met: with all 25 candidates in INT8 hole PSNR" in err
+    assert "error: the budget of 60 dB cannot be met: with all 28 candidates in INT8 hole PSNR" in err
     # The ranges took longest, and are good for another try.
     assert sorted(tmp_path.iterdir()) == sorted([*before, graph.with_name("tiny.ranges.json")])
 

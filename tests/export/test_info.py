@@ -1,4 +1,5 @@
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -26,12 +27,14 @@ def test_arithmetic_by_hand(tiny_graph: Path) -> None:
 
 
 def convolution_flop(dim: int, pixels: int) -> float:
-    """Of all convolutions, by the widths that the design gives in terms of `dim`."""
+    """Of all convolutions of a square picture, by the widths that the design gives in terms of `dim`."""
     first = 2 * 7 * 7 * 4 * dim * pixels  # of ICE and of the style encoder
     ice = (16 * 2 * dim**2 / 4 + 16 * 8 * dim**2 / 16 + 9 * 9 * 16 * dim**2 / 16) * pixels
     style = (16 * 2 * dim**2 / 4 + 16 * 8 * dim**2 / 16 + 16 * 16 * dim**2 / 64 + 16 * 16 * dim**2 / 256) * pixels
-    decoder = (8 * 9 * 16 * dim**2 / 16 + 9 * 4 * 8 * dim**2 / 16 + 9 * 4 * 2 * dim**2 / 4 + 49 * 3 * dim) * pixels
-    return 2 * (first + ice + style + decoder)
+    decoder = (8 * 9 * 16 * dim**2 / 16 + 9 * 4 * 8 * dim**2 / 16 + 9 * 4 * 2 * dim**2 / 4) * pixels
+    # At half resolution, with a row and a column more than it has.
+    output = 16 * 12 * 4 * dim * (math.isqrt(pixels) // 2 + 1) ** 2
+    return 2 * (first + ice + style + decoder + output)
 
 
 def test_all_parts_together_are_what_the_design_states(tiny_graph: Path) -> None:

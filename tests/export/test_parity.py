@@ -112,7 +112,7 @@ def test_weights_that_are_lost_or_new(tiny_graph: Path, tiny_checkpoint_path: Pa
 def test_the_fold_of_the_check_is_that_of_the_definition() -> None:
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((2, 3, 5, 5))
-    folded = deployed_weights({"decoder.up.0.conv.weight": weight})["decoder.up.0.conv.weight"]
+    folded = deployed_weights({"decoder.up.0.conv.weight": weight}, "cpu")["decoder.up.0.conv.weight"]
     x = rng.standard_normal((3, 6, 6))
     up = np.pad(x.repeat(2, 1).repeat(2, 2), ((0, 0), (2, 2), (2, 2)))
     low = np.pad(x, ((0, 0), (1, 1), (1, 1)))
@@ -120,6 +120,21 @@ def test_the_fold_of_the_check_is_that_of_the_definition() -> None:
         wanted = (weight[channel] * up[:, row : row + 5, column : column + 5]).sum()
         part = folded[4 * channel + 2 * (row % 2) + column % 2]
         found = (part * low[:, row // 2 : row // 2 + 3, column // 2 : column // 2 + 3]).sum()
+        assert found == pytest.approx(wanted, abs=1e-12)
+
+
+def test_the_output_fold_of_the_check_is_that_of_the_definition() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((3, 2, 7, 7))
+    folded = deployed_weights({"decoder.to_rgb.weight": weight}, "cpu")["decoder.to_rgb.conv.weight"]
+    low = rng.standard_normal((2, 2, 2, 5, 6))  # channel, phase of rows, phase of columns, rows, columns
+    pixels = low.transpose(0, 3, 1, 4, 2).reshape(2, 10, 12)
+    padded = np.pad(pixels, ((0, 0), (3, 3), (3, 3)))
+    halves = np.pad(low.reshape(8, 5, 6), ((0, 0), (2, 2), (2, 2)))
+    for channel, row, column in [(0, 0, 0), (1, 9, 8), (2, 3, 11), (1, 4, 7)]:
+        wanted = (weight[channel] * padded[:, row : row + 7, column : column + 7]).sum()
+        (i, a), (j, b) = divmod(row + 1, 2), divmod(column + 1, 2)
+        found = (folded[4 * channel + 2 * a + b] * halves[:, i : i + 4, j : j + 4]).sum()
         assert found == pytest.approx(wanted, abs=1e-12)
 
 

@@ -1,7 +1,9 @@
 import copy
+from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from cisi_export.inference_graph import inference_module
@@ -11,10 +13,13 @@ from cisi_export.rewrites import (
     SubPixelConv,
     WrittenOutNorm,
     float16_convolutions,
+    fold_output,
     fold_upsampling,
+    half_resolution_weight,
     use_instance_norm_nodes,
     write_out_statistics,
 )
+from cisi_runtime.architecture import PRESETS
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.network import Generator
 from cisi_train.network.layers import Normalise, UpsampleConv
@@ -31,6 +36,33 @@ def test_folded_upsampling_is_equal_in_float64(size: tuple[int, int]) -> None:
     assert network(x).shape == (2, 7, 2 * size[0], 2 * size[1])
     # Measured 2e-15; the sums are only made in another order.
     assert (network(x) - expected).abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (9, 16)])
+def test_folded_output_is_equal_in_float64(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 4 * 5, *size, dtype=torch.float64)
+    conv = nn.Conv2d(5, 3, 7, padding=3, dtype=torch.float64)
+    expected = conv(F.pixel_shuffle(x, 2))
+    assert conv.bias is not None
+    folded = F.conv2d(x, half_resolution_weight(conv.weight), conv.bias.repeat_interleave(4), padding=2)
+    found = F.pixel_shuffle(folded, 2)[:, :, 1:-1, 1:-1]
+    assert found.shape == expected.shape
+    # Measured 4e-16; the sums are only made in another order.
+    assert (found - expected).abs().max() < 1e-13
+
+
+def test_the_decoder_with_its_output_folded_is_equal_in_float64(tiny_checkpoint_path: Path) -> None:
+    decoder = load_checkpoint(tiny_checkpoint_path).generator().decoder
+    architecture = PRESETS["tiny"]
+    content = torch.randn(2, architecture.content_channels, 5, 8, dtype=torch.float64)
+    style = torch.randn(2, architecture.style_dim, dtype=torch.float64)
+    # In float64 from the start: nothing is rounded to float32 on the way.
+    folded = copy.deepcopy(decoder).double()
+    expected = decoder.double()(content, style)
+    fold_upsampling(folded)
+    fold_output(folded)
+    assert (folded(content, style) - expected).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("rewrite", [use_instance_norm_nodes, write_out_statistics])

@@ -181,10 +181,10 @@ def _pooled_everywhere(lab: Lab) -> nn.Module:
 
 def _reflecting_border(lab: Lab) -> nn.Module:
     face = lab.network()
-    last = face.get_submodule("generator.decoder.to_rgb")
+    last = face.get_submodule("generator.decoder.to_rgb.conv")
     assert isinstance(last, nn.Conv2d)
     last.padding_mode = "reflect"
-    last._reversed_padding_repeated_twice = [3, 3, 3, 3]
+    last._reversed_padding_repeated_twice = [2, 2, 2, 2]
     return face
 
 

@@ -13,16 +13,15 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.graph import read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.backends.registry import is_engine, open_backend
 from cisi_runtime.errors import DataError
 from cisi_runtime.inpainting.inpainter import Inpainter
+from cisi_runtime.inpainting.model import open_model
 from cisi_runtime.inpainting.single_pass import SinglePassInpainter
 from cisi_runtime.metrics import agreement_db, hole_quality, sharpness
 from cisi_runtime.parity.checks import cpu_runnable
-from cisi_runtime.parity.cpu_check import check_on_this_cpu
 from cisi_runtime.pictures.masks import centre_hole, dilated, random_hole, strokes_of_area
 from cisi_runtime.pictures.picture import SUFFIXES
 from cisi_runtime.pictures.reading import find_pictures
@@ -185,28 +184,24 @@ def graph_method(path: Path) -> Method:
     info = read_graph(path)
     if info.contract.holds_float16:
         return SinglePassInpainter(OnnxRuntimeBackend(cpu_runnable(info), optimise=False))
-    backend = OnnxRuntimeBackend(info)
-    _warn_unless_checked(backend, path)
-    return SinglePassInpainter(backend)
+    opened = open_model(path)
+    if opened.warning is not None:
+        print(f"warning: {opened.warning}", file=sys.stderr)
+    return SinglePassInpainter(opened.backend)
 
 
 def run_methods(path: Path) -> tuple[Method, Method]:
     """A graph, engine or checkpoint as `cisi-run --no-detail` uses it, and as `cisi-run` does. Raises as
     `graph_method`."""
     inpainter = Inpainter(path)
-    _warn_unless_checked(inpainter.backend, path)
+    if inpainter.warning is not None:
+        print(f"warning: {inpainter.warning}", file=sys.stderr)
     return Inpainter(inpainter.backend, detail=False), inpainter
 
 
 def baseline_method(name: str) -> Method:
     """ "mean": the mean colour of the known pixels. "telea", "ns" (Navier-Stokes): OpenCV's inpainting."""
     return _mean_colour if name == "mean" else _opencv_method(name)
-
-
-def _warn_unless_checked(backend: Backend, path: Path) -> None:
-    warning = check_on_this_cpu(backend, path)
-    if warning is not None:
-        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _mean_colour(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:

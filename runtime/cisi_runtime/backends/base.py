@@ -51,12 +51,16 @@ class Backend(ABC):
     """A loaded graph, engine or checkpoint. A context manager: leaving it closes the backend.
 
     `run` checks its arguments. A backend implements `_run` and `_close`.
+
+    precision: "stored": what the contract says, or "bf16", of a float32 graph. The attribute is what parity judges by:
+        "float32", "float16", "int8" or "bf16".
     """
 
-    def __init__(self, name: str, contract: Contract, fixed: FixedShape) -> None:
+    def __init__(self, name: str, contract: Contract, fixed: FixedShape, precision: str = "stored") -> None:
         self.name = name
         self.contract = contract
         self.fixed = fixed
+        self.precision = contract.precision if precision == "stored" else precision
         self._is_closed = False
 
     def run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -71,6 +75,10 @@ class Backend(ABC):
         """Run on uint8 `[N, H, W, 3]` and bool `[N, H, W]` (True = hole), whatever the face is. The result is in the
         face's layout: uint8 `[N, H, W, 3]`, or float32 `[N, 3, H, W]` in [-1, 1]."""
         return self.run(*self.contract.io.inputs(image, hole_mask).values())
+
+    def prepare(self, size: BatchSize) -> str | None:  # noqa: ARG002
+        """Do what the first call of a batch, height and width would do. Says what that was, None if nothing."""
+        return None
 
     def close(self) -> None:
         """Release memory and handles. The backend cannot be used afterwards; closing it again does nothing."""

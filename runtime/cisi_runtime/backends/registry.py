@@ -8,8 +8,11 @@ from cisi_runtime.backends.base import Backend
 from cisi_runtime.errors import GraphError
 
 BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "torch")
-# The graph that ships with the package. Its golden file lies beside it.
+# What a backend computes in: what the file holds, or bfloat16 where a CPU has it.
+PRECISIONS = ("stored", "bf16")
+# The graphs that ship with the package: float32, and the same in INT8. Their golden file lies beside them.
 SHIPPED_GRAPH = Path(__file__).parent.parent / "weights" / "small.onnx"
+SHIPPED_INT8_GRAPH = SHIPPED_GRAPH.with_name("small.int8.cpu.onnx")
 
 
 def is_engine(path: Path) -> bool:
@@ -25,21 +28,39 @@ def backend_accepts(backend: str, path: Path) -> bool:
     return backend == required if required is not None else backend not in ("torch", "tensorrt")
 
 
-def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tuple[Backend, str]:
+def precision_accepts(precision: str, backend: str, path: Path) -> bool:
+    """Whether a backend runs a file in a precision of `PRECISIONS`."""
+    return precision != "bf16" or backend == "openvino" or path.suffix == ".pt"
+
+
+def open_backend(
+    path: Path, backend: str = "auto", *, threads: int = 0, precision: str = "stored"
+) -> tuple[Backend, str]:
     """Open a graph, an engine or a checkpoint. Returns the backend, and in words which one was chosen and why.
 
     backend: one of `BACKENDS`. "auto" is TensorRT for an engine, PyTorch on the CPU for a checkpoint, ONNX Runtime on
         the CPU for a graph.
     threads: of backends on the CPU, 0 for all cores.
+    precision: one of `PRECISIONS`. "bf16" is for OpenVINO, and for checkpoints in PyTorch.
 
-    Raises GraphError for a backend that does not take such a file, and what the backends raise.
+    Raises GraphError for a backend that does not take such a file or precision, and what the backends raise.
     """
+    if precision not in PRECISIONS:
+        raise GraphError(f"precision {precision}: expected {', '.join(PRECISIONS)}")
+    if not precision_accepts(precision, backend, path):
+        raise GraphError(
+            f"precision bf16: backend {backend} computes in what {path.name} holds, expected --backend openvino, or a "
+            "checkpoint"
+        )
+    wanted = " in bf16, as asked" if precision == "bf16" else ""
     if backend not in BACKENDS:
         raise GraphError(f"backend {backend}: expected {', '.join(BACKENDS)}")
     if path.suffix == ".pt":
         if backend not in ("auto", "torch"):
             raise GraphError(f"{path}: is a checkpoint, and {backend} does not take it: cisi-export --ckpt {path}")
-        return _open_checkpoint(path, threads), f"{path.name}: torch on the CPU, which runs checkpoints"
+        return _open_checkpoint(
+            path, threads, precision
+        ), f"{path.name}: torch on the CPU{wanted}, which runs checkpoints"
     if backend == "torch":
         raise GraphError(f"{path}: is not a checkpoint, and torch takes only .pt files")
     if is_engine(path):
@@ -55,7 +76,8 @@ def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tupl
     if backend == "openvino":
         from cisi_runtime.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(path, threads=threads), f"{path.name}: openvino on the CPU, {reason}"
+        opened = OpenVinoBackend(path, threads=threads, precision=precision)
+        return opened, f"{path.name}: openvino on the CPU{wanted or f', {reason}'}"
     if backend == "onnxruntime-cuda":
         from cisi_runtime.backends.ort_cuda import OnnxRuntimeCudaBackend
 
@@ -65,10 +87,10 @@ def open_backend(path: Path, backend: str = "auto", *, threads: int = 0) -> tupl
     return OnnxRuntimeBackend(path, threads=threads), f"{path.name}: onnxruntime on the CPU, {reason}"
 
 
-def _open_checkpoint(path: Path, threads: int) -> Backend:
+def _open_checkpoint(path: Path, threads: int, precision: str) -> Backend:
     """Through the entry point of the training package, because this package never imports PyTorch."""
     from importlib.metadata import entry_points
 
     (point,) = entry_points(group="cisi.backends", name="torch")
-    backend: Backend = point.load()(path, threads=threads)
+    backend: Backend = point.load()(path, threads=threads, precision=precision)
     return backend

@@ -32,18 +32,20 @@ _WARM_UP_ROUNDS = 2
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """An artifact in a backend, with a number of threads (0: the backend's own choice)."""
+    """An artifact in a backend, with a number of threads (0: the backend's own choice) and a precision."""
 
     artifact: Path
     backend: str
     threads: int
+    precision: str = "stored"
 
     @property
     def name(self) -> str:
         """For tables and plots."""
         plural = "s" if self.threads > 1 else ""
         threads = f", {self.threads} thread{plural}" if self.threads else ""
-        return f"{self.artifact.name} · {self.backend}{threads}"
+        precision = f" {self.precision}" if self.precision != "stored" else ""
+        return f"{self.artifact.name} · {self.backend}{precision}{threads}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +116,10 @@ def bench_photograph(settings: Sequence[Setting], job: Job, rounds: int) -> list
     # Fresh processes first, while nothing else is in memory.
     cold_starts = [_cold_start(setting, job) for setting in settings]
     with contextlib.ExitStack() as stack:
-        inpainters = [stack.enter_context(Inpainter(s.artifact, s.backend, threads=s.threads)) for s in settings]
+        inpainters = [
+            stack.enter_context(Inpainter(s.artifact, s.backend, threads=s.threads, precision=s.precision))
+            for s in settings
+        ]
         qualities = [_quality_db(s.artifact, i.backend) for s, i in zip(settings, inpainters, strict=True)]
         timers: list[list[StageTimer]] = [[] for _ in settings]
 
@@ -140,7 +145,10 @@ def bench_network(settings: Sequence[Setting], batches: Sequence[int], size: int
     with contextlib.ExitStack() as stack:
         runs: list[tuple[Setting, int, Callable[[], object]]] = []
         for setting in settings:
-            backend = stack.enter_context(open_backend(setting.artifact, setting.backend, threads=setting.threads)[0])
+            opened, _ = open_backend(
+                setting.artifact, setting.backend, threads=setting.threads, precision=setting.precision
+            )
+            backend = stack.enter_context(opened)
             for batch in batches:
                 _check_size(setting, backend, batch, size)
                 call = _network_call(backend, np.stack([image] * batch), np.stack([hole] * batch))
@@ -152,13 +160,19 @@ def bench_network(settings: Sequence[Setting], batches: Sequence[int], size: int
     ]
 
 
-def interleaved(calls: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+def interleaved(calls: Sequence[Callable[[], object]], rounds: int, *, warm: bool = False) -> list[list[float]]:
     """Milliseconds of each call. The calls are interleaved, so that a disturbance affects all of them. Two
-    warm-up rounds do not count."""
+    warm-up rounds do not count.
+
+    warm: call each once more, untimed, in front of each measurement, so that it finds neither the caches nor the cores
+        full of what ran before it.
+    """
     times: list[list[float]] = [[] for _ in calls]
     for number in range(rounds + _WARM_UP_ROUNDS):
         for call, call_times in zip(calls, times, strict=True):
             time.sleep(_REST_S)
+            if warm:
+                call()
             start = time.perf_counter()
             call()
             if number >= _WARM_UP_ROUNDS:
@@ -200,7 +214,7 @@ def _quality_db(artifact: Path, backend: Backend) -> float | None:
     golden = load_golden(path)
     cases = tuple(c for c in golden.cases if c.kind == "natural" and backend.fixed.accepts(c.image.shape))
     natural = dataclasses.replace(golden, cases=cases)
-    comparisons = compare_backend(artifact.name, backend, natural, backend.contract.precision)
+    comparisons = compare_backend(artifact.name, backend, natural, backend.precision)
     return float(np.mean([item.hole_psnr_db for item in comparisons])) if comparisons else None
 
 
@@ -215,7 +229,14 @@ print_cold_start(started, *sys.argv[2:])
 
 def _cold_start(setting: Setting, job: Job) -> ColdStart:
     paths = [str(path) for path in (job.image, job.mask, job.output)]
-    arguments = [str(time.time()), str(setting.artifact), setting.backend, str(setting.threads), *paths]
+    arguments = [
+        str(time.time()),
+        str(setting.artifact),
+        setting.backend,
+        str(setting.threads),
+        setting.precision,
+        *paths,
+    ]
     process = subprocess.run(
         [sys.executable, "-c", _COLD_START, *arguments], capture_output=True, text=True, check=False
     )
@@ -226,10 +247,10 @@ def _cold_start(setting: Setting, job: Job) -> ColdStart:
 
 
 def print_cold_start(
-    started: float, artifact: str, backend: str, threads: str, image: str, mask: str, output: str
+    started: float, artifact: str, backend: str, threads: str, precision: str, image: str, mask: str, output: str
 ) -> None:
     """What the fresh process does; prints a `ColdStart` as JSON. started: when it was, in seconds since 1970."""
-    inpainter = Inpainter(artifact, backend, threads=int(threads))
+    inpainter = Inpainter(artifact, backend, threads=int(threads), precision=precision)
     start_up = time.time() - started
     start = time.perf_counter()
     run_job(Job(Path(image), Path(mask), Path(output)), lambda: inpainter)

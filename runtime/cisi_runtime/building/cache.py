@@ -5,25 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
-
-import platformdirs
 
 from cisi_runtime.engines.options import BuildOptions
 from cisi_runtime.engines.sidecar import Sidecar, load_engine, sidecar_path
 from cisi_runtime.errors import EngineError
-from cisi_runtime.files import atomic_file, make_private_folder
+from cisi_runtime.files import atomic_file, cache_folder, make_private_folder
 
 # Counted up when `worker` builds another engine from the same order.
 _BUILDER_REVISION = 1
-
-
-def cache_folder() -> Path:
-    """Where engines are cached: `$CISI_CACHE`, else `cisi-net` in the user's cache folder. Its contents may be deleted
-    at any time."""
-    configured = os.environ.get("CISI_CACHE")
-    return Path(configured) if configured else platformdirs.user_cache_path("cisi-net", appauthor=False)
 
 
 def cache_key(graph_sha256: str, options: BuildOptions, version: str, gpu: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cisi_runtime.backends.registry import BACKENDS
+from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
 from cisi_runtime.cli.command import PATH, run_command
 from cisi_runtime.errors import GraphError, error_prefix
 
@@ -33,6 +33,7 @@ class BenchOptions:
 
     artifacts: tuple[Path, ...]
     backends: tuple[str, ...]
+    precisions: tuple[str, ...]
     threads: list[int]
     image: Path | None
     mask: Path | None
@@ -52,6 +53,13 @@ class BenchOptions:
     type=click.Choice(BACKENDS),
     help="May be given several times; each artifact runs in those that take it.  [default: auto]",
 )
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(PRECISIONS),
+    help="May be given twice; bf16 runs where a backend has it.  [default: stored]",
+)
 @click.option("--threads", default="0", help="Numbers, such as 1,2; 0: the backend's own choice.  [default: 0]")
 @click.option("--image", type=PATH, help="Photograph; default: a generated one, 1600x1200, JPEG.")
 @click.option("--mask", type=PATH, help="Its hole mask; default: 300x300 pixels.")
@@ -61,7 +69,7 @@ class BenchOptions:
 @click.option("--plot", type=PATH, help="Also draw where the time goes (.png, .svg or .pdf).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
 def bench(threads: str, batches: str, **values: Any) -> None:
-    """Measure ARTIFACTS (graphs, engines, checkpoints; default: the graph that ships) side by side.
+    """Measure ARTIFACTS (graphs, engines, checkpoints; default: the graphs that ship) side by side.
 
     Measures a photograph from file to file, with its stages, and the network alone on pixels in memory. The settings
     take turns in every round.
@@ -116,18 +124,25 @@ def _check_plot(plot: Path | None) -> None:
 
 
 def _settings(options: BenchOptions) -> list[Setting]:
-    """Every artifact in every backend that takes such a file, with every number of threads."""
-    from cisi_runtime.backends.registry import SHIPPED_GRAPH, backend_accepts
+    """Every artifact in every backend that takes such a file, in every precision, with every number of threads."""
+    from cisi_runtime.backends.registry import SHIPPED_GRAPH, SHIPPED_INT8_GRAPH, backend_accepts, precision_accepts
     from cisi_runtime.bench.measure import Setting
 
     settings = []
-    for artifact in options.artifacts or (SHIPPED_GRAPH,):
+    for artifact in options.artifacts or (SHIPPED_INT8_GRAPH, SHIPPED_GRAPH):
         if not artifact.is_file():
             raise GraphError(f"ARTIFACTS: {artifact}: no such file")
         backends = [backend for backend in options.backends or ("auto",) if backend_accepts(backend, artifact)]
         if not backends:
             raise GraphError(f"ARTIFACTS: {artifact}: none of {', '.join(options.backends)} takes it")
-        settings += [Setting(artifact, *choice) for choice in itertools.product(backends, options.threads)]
+        precisions = options.precisions or ("stored",)
+        settings += [
+            Setting(artifact, backend, threads, precision)
+            for backend, precision, threads in itertools.product(backends, precisions, options.threads)
+            if precision_accepts(precision, backend, artifact)
+        ]
+    if not settings:
+        raise GraphError("--precision bf16: expected --backend openvino, or a checkpoint")
     return settings
 
 

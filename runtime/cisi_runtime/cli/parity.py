@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
 from cisi_runtime.cli.command import PATH, run_command
 from cisi_runtime.errors import GraphError, ParityError, error_prefix
 
@@ -31,6 +32,8 @@ class ParityOptions:
     artifact: Path
     golden: Path | None
     ckpt: Path | None
+    backend: str | None
+    precision: str
     sheet: Path | None
     verbose: bool
     as_json: bool
@@ -49,6 +52,18 @@ class _Checked:
 @click.argument("artifact", type=PATH, required=False)
 @click.option("--golden", type=PATH, help="Golden file; default: the one beside the graph.")
 @click.option("--ckpt", type=PATH, help="Instead: the checkpoint itself; needs PyTorch.")
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    help="Instead: in the backend that will run it.  [default: ONNX Runtime, as written and optimised]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="stored",
+    show_default=True,
+    help="bf16: bfloat16, with --backend openvino or torch.",
+)
 @click.option("--sheet", type=PATH, help="Picture: input, reference, result, difference times 16.")
 @click.option("--verbose", is_flag=True, help="Every comparison on a line of its own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of words.")
@@ -57,7 +72,8 @@ def parity(artifact: Path | None, **values: Any) -> None:
     Without ARTIFACT the graph that ships is checked.
 
     With its golden file alone this needs neither PyTorch nor the checkpoint. With --ckpt the golden cases are made
-    afresh, every stored weight is compared too, and after a failure the first layer that differs is named.
+    afresh, every stored weight is compared too, and after a failure the first layer that differs is named. With
+    --backend ARTIFACT runs as `cisi-run` would run it; a checkpoint too.
     """
     from cisi_runtime.backends.registry import SHIPPED_GRAPH, is_engine
 
@@ -81,6 +97,10 @@ def _check_usage(options: ParityOptions) -> None:
 
     if options.golden is not None and options.ckpt is not None:
         raise click.UsageError("--golden and --ckpt exclude each other")
+    if options.backend is None and options.precision != "stored":
+        raise click.UsageError("--precision goes with --backend")
+    if options.backend is not None and (options.ckpt is not None or options.sheet is not None):
+        raise click.UsageError("--backend excludes --ckpt and --sheet")
     if options.sheet is not None:
         with error_prefix("--sheet"):
             check_output_format(options.sheet)
@@ -92,7 +112,7 @@ def _check_usage(options: ParityOptions) -> None:
 
 
 def _check_file(options: ParityOptions) -> _Checked:
-    from cisi_runtime.parity.checks import check_file_parity, golden_path_of
+    from cisi_runtime.parity.checks import check_backend_parity, check_file_parity, golden_path_of
     from cisi_runtime.parity.golden import load_golden
 
     with error_prefix("ARTIFACT"):
@@ -100,7 +120,9 @@ def _check_file(options: ParityOptions) -> _Checked:
     with error_prefix("--golden"):
         golden = load_golden(golden_file)
     with error_prefix("ARTIFACT"):
-        return _Checked(golden, check_file_parity(options.artifact, golden))
+        if options.backend is None:
+            return _Checked(golden, check_file_parity(options.artifact, golden))
+        return _Checked(golden, check_backend_parity(options.artifact, golden, options.backend, options.precision))
 
 
 def _check_against_checkpoint(options: ParityOptions, ckpt: Path) -> _Checked:

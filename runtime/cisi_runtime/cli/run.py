@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cisi_runtime.backends.registry import BACKENDS
+from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
 from cisi_runtime.cli.command import PATH, run_command
 from cisi_runtime.errors import error_prefix
 
@@ -33,6 +33,7 @@ class RunOptions:
     overwrite: bool
     model: Path | None
     backend: str
+    precision: str
     threads: int
     max_megapixels: float | None
     sheet: Path | None
@@ -56,7 +57,7 @@ class RunOptions:
 @click.option("--dilate", type=click.IntRange(0), default=0, help="Pixels by which the hole grows.  [default: 0]")
 @click.option("-o", "--output", type=PATH, required=True, help="Result; its suffix is the format.")
 @click.option("--overwrite", is_flag=True, help="For folders: replace results that exist.")
-@click.option("--model", type=PATH, help="Graph, engine or checkpoint; default: the graph that ships.")
+@click.option("--model", type=PATH, help="Graph, engine or checkpoint; default: the INT8 graph that ships.")
 @click.option(
     "--backend",
     type=click.Choice(BACKENDS),
@@ -64,13 +65,20 @@ class RunOptions:
     show_default=True,
     help="auto: onnxruntime for a graph, tensorrt for an engine, torch for a checkpoint.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="stored",
+    show_default=True,
+    help="bf16: bfloat16 in OpenVINO or PyTorch, on a CPU that has it.",
+)
 @click.option("--threads", type=click.IntRange(0), default=0, help="Threads that work at a time; default: all cores.")
 @click.option(
     "--max-megapixels", type=click.FloatRange(0, min_open=True), help="Refuse larger pictures.  [default: 80]"
 )
 @click.option("--no-detail", is_flag=True, help="The network's smooth fill, without texture from around the hole.")
 @click.option("--sheet", type=PATH, help="Also write original, hole, network's fill (unless --no-detail) and result.")
-@click.option("--verbose", is_flag=True, help="Also say where a hole got no detail, and why.")
+@click.option("--verbose", is_flag=True, help="Also say where a hole got no detail and why, and what was compiled.")
 def run(**values: Any) -> None:
     """Inpaint IMAGE where the mask is white (128 and above).
 
@@ -128,12 +136,12 @@ def _run_photograph(options: RunOptions) -> None:
         loading = pool.submit(_open, options, options.threads)
 
         def inpainter() -> Inpainter:
-            opened, warning = loading.result()
-            _tell_backend(opened, warning)
+            opened = loading.result()
+            _tell_backend(opened)
             return opened
 
         result = run_job(job, inpainter, options.job_options())
-    _write_sheet(options, result, loading.result()[0])
+    _write_sheet(options, result, loading.result())
     height, width = result.picture.size
     took = f", {result.milliseconds:.0f} ms" if result.milliseconds else ""
     for note in result.notes if options.verbose else ():
@@ -203,8 +211,8 @@ def _open_for_folder(options: RunOptions, workers: int) -> Inpainter:
 
     # Each worker has one thread for its network and its file. In OpenVINO workers take turns, with all threads.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    inpainter, warning = _open(options, workers if options.backend == "openvino" else 1)
-    _tell_backend(inpainter, warning)
+    inpainter = _open(options, workers if options.backend == "openvino" else 1)
+    _tell_backend(inpainter)
     return inpainter
 
 
@@ -258,21 +266,18 @@ class _FolderReport:
             click.echo(f"known pixels changed by at most {change} of 255, by a lossy format ({name})")
 
 
-def _open(options: RunOptions, threads: int) -> tuple[Inpainter, str | None]:
-    """The network, and a warning where this CPU could not be checked."""
-    from cisi_runtime.backends.registry import SHIPPED_GRAPH
+def _open(options: RunOptions, threads: int) -> Inpainter:
     from cisi_runtime.inpainting.inpainter import Inpainter
-    from cisi_runtime.parity.cpu_check import check_on_this_cpu
 
-    model = options.model or SHIPPED_GRAPH
     with error_prefix("--model"):
-        inpainter = Inpainter(model, options.backend, threads=threads, detail=not options.no_detail)
-        return inpainter, check_on_this_cpu(inpainter.backend, model)
+        return Inpainter(
+            options.model, options.backend, threads=threads, precision=options.precision, detail=not options.no_detail
+        )
 
 
-def _tell_backend(inpainter: Inpainter, warning: str | None) -> None:
-    if warning is not None:
-        click.echo(f"warning: {warning}", err=True)
+def _tell_backend(inpainter: Inpainter) -> None:
+    if inpainter.warning is not None:
+        click.echo(f"warning: {inpainter.warning}", err=True)
     click.echo(inpainter.backend_reason, err=True)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cisi_runtime.backends.base import Backend
-from cisi_runtime.backends.registry import SHIPPED_GRAPH, open_backend
 from cisi_runtime.inpainting.detail import DetailOutcome
+from cisi_runtime.inpainting.model import OpenedModel, open_model
 from cisi_runtime.inpainting.padding import pad, padded_size
 from cisi_runtime.inpainting.single_pass import check_arrays
 from cisi_runtime.inpainting.timing import StageTimer
@@ -38,30 +38,35 @@ class Inpainter:
     enlarged. Scratches and wires are filled piece by piece. The network's fill is smooth; `detail` gives it the texture
     of what is around the hole, in the photograph's own resolution.
 
-    model: a graph, an engine, a checkpoint, or an open backend. Default: the graph that ships.
+    model: a graph, an engine, a checkpoint, or an open backend. None: what ships (see `open_model`).
     backend: "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt" or "torch"; "auto" chooses by the file.
     threads: of backends on the CPU, 0 for all cores.
+    precision: "stored", or "bf16" for bfloat16 in OpenVINO or PyTorch, on a CPU that has it.
     detail: whether the fill gets texture (see `cisi_runtime.inpainting.detail`). Parity speaks of the network alone,
     which is what False gives.
 
-    `backend_reason` says what runs and why. Calls from several threads are safe. As a context manager it closes the
-    backend at the end, unless it was given an open one. Raises what the backends raise.
+    `backend_reason` says what runs and why, `warning` why an INT8 graph could not be checked on this CPU. Calls from
+    several threads are safe. As a context manager it closes the backend at the end, unless it was given an open one.
+    Raises what the backends raise, and GraphError for an INT8 graph that this CPU computes wrongly.
     """
 
     def __init__(
         self,
-        model: Path | str | Backend = SHIPPED_GRAPH,
+        model: Path | str | Backend | None = None,
         backend: str = "auto",
         *,
         threads: int = 0,
+        precision: str = "stored",
         detail: bool = True,
     ) -> None:
         self.detail = detail
         self._owns_backend = not isinstance(model, Backend)
         if isinstance(model, Backend):
-            self.backend, self.backend_reason = model, f"{model.name}: passed in by the caller"
+            opened = OpenedModel(model, f"{model.name}: passed in by the caller")
         else:
-            self.backend, self.backend_reason = open_backend(Path(model), backend, threads=threads)
+            path = None if model is None else Path(model)
+            opened = open_model(path, backend, threads=threads, precision=precision)
+        self.backend, self.backend_reason, self.warning = opened.backend, opened.reason, opened.warning
         self._min_size, (max_batch, *max_sides) = self.backend.fixed.limits()
         self._side = min(_SIDE, *max_sides) if self.backend.fixed.height is None else min(max_sides)
         self._batch = max_batch if self.backend.fixed.batch else min(_BATCH, max_batch)
@@ -150,6 +155,9 @@ def run_in_stages(backend: Backend, images: UInt8Array, masks: BoolArray, timer:
     with timer("copy in"):
         inputs = backend.contract.io.inputs(images, masks)
     with timer("run"):
+        note = backend.prepare(images.shape[:3])
         completed = backend.run(*inputs.values())
+    if note is not None:
+        timer.notes.append(note)
     with timer("copy out"):
         return backend.contract.io.pixels(completed)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 #   decode: read photograph and mask.
 #   prepare: plan windows, scale, pad.
 #   copy in, copy out: to and from the layout of the graph's face.
-#   run: the network. On a GPU the copies between host and device are part of it.
+#   run: the network, and at the first call of a size what the backend does for it (see `Backend.prepare`). On a GPU the
+#       copies between host and device are part of it.
 #   finish: enlarge, blend, composite.
 #   detail: texture from the known region.
 #   encode: write the file.

@@ -11,7 +11,7 @@ from pathlib import Path
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.graph import GraphInfo, read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
-from cisi_runtime.backends.registry import SHIPPED_GRAPH, is_engine
+from cisi_runtime.backends.registry import SHIPPED_GRAPH, is_engine, open_backend
 from cisi_runtime.engines.sidecar import load_sidecar
 from cisi_runtime.errors import GraphError
 from cisi_runtime.parity.compare import Comparison, ParityReport, compare_backend
@@ -35,15 +35,26 @@ def check_parity(artifact: Path | str = SHIPPED_GRAPH, golden: Path | str | None
 
 
 def golden_path_of(artifact: Path) -> Path:
-    """Where the golden file of a graph lies, or that of the graph that an engine was built from. Raises EngineError for
-    an engine without its sidecar."""
-    return golden_path(artifact.with_name(load_sidecar(artifact).graph) if is_engine(artifact) else artifact)
+    """Where the golden file of a graph lies, that of the graph that an engine was built from, or that of a checkpoint's
+    graph. Raises EngineError for an engine without its sidecar."""
+    return golden_path(
+        artifact.with_name(load_sidecar(artifact).graph) if is_engine(artifact) else artifact.with_suffix(".onnx")
+    )
 
 
 def check_file_parity(artifact: Path, golden: Golden) -> ParityReport:
     """A graph or an engine on golden cases. Raises as `check_parity`."""
     check = check_engine_file_parity if is_engine(artifact) else check_graph_parity
     return ParityReport(check(artifact, golden))
+
+
+def check_backend_parity(artifact: Path, golden: Golden, backend: str, precision: str = "stored") -> ParityReport:
+    """A file on golden cases in the backend and precision that will run it (see `open_backend`).
+
+    Raises what the backends raise, ParityError for a golden file of other weights or other sizes.
+    """
+    with open_backend(artifact, backend, precision=precision)[0] as opened:
+        return ParityReport(compare_backend(f"{opened.name}, {opened.precision}", opened, golden, opened.precision))
 
 
 @contextlib.contextmanager

@@ -6,17 +6,26 @@ and saturate (onnxruntime.ai, "Quantize ONNX models", on U8S8 and saturation). T
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import platform
+import sys
 from pathlib import Path
 
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.registry import is_engine
-from cisi_runtime.errors import GraphError
+from cisi_runtime.errors import GraphError, OutputError
+from cisi_runtime.files import atomic_file, cache_folder, make_private_folder
 from cisi_runtime.parity.compare import compare, run_case, tolerance
 from cisi_runtime.parity.golden import golden_path, load_golden
+
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def check_on_this_cpu(backend: Backend, graph: Path) -> str | None:
     """Run the first golden case of an INT8 graph. Graphs of another precision and engines are not checked.
+
+    A check that was passed is remembered, for these two files, this CPU and this version of the backend.
 
     Returns a warning when the check is not possible: no golden file beside the graph, or none of its size. Raises
     GraphError when the result is further from the reference than INT8 may be, and for a golden file that is damaged or
@@ -27,6 +36,9 @@ def check_on_this_cpu(backend: Backend, graph: Path) -> str | None:
     path = golden_path(graph)
     if not path.exists():
         return f"{graph}: its golden file {path.name} is not beside it, so this CPU could not be checked"
+    passed_before = _record(backend, graph, path)
+    if passed_before is not None and _is_recorded(passed_before):
+        return None
     golden = load_golden(path)
     if golden.weights_sha256 != backend.contract.weights_sha256:
         raise GraphError(f"{path}: belongs to other weights than {graph}, expected the golden file of its export")
@@ -41,4 +53,40 @@ def check_on_this_cpu(backend: Backend, graph: Path) -> str | None:
             f"{comparison.tolerance}; a CPU without VNNI saturates: cisi-calibrate --reduce-range, or run the float32 "
             "graph"
         )
+    if passed_before is not None:
+        # Not being able to remember it only means checking again.
+        with contextlib.suppress(OutputError):
+            make_private_folder(passed_before.parent)
+            with atomic_file(passed_before) as temporary:
+                temporary.write_text(
+                    f"{graph.name}: {comparison.hole_psnr_db:.1f} dB, {comparison.tolerance} required\n"
+                )
     return None
+
+
+def _record(backend: Backend, graph: Path, golden: Path) -> Path | None:
+    """Where it is remembered that a check was passed: a file named after all that its result depends on. None where
+    that is not known: the CPU, or the version of the backend."""
+    version = getattr(sys.modules.get(backend.name), "__version__", None)
+    if version is None or not _CPU_INFO.is_file():
+        return None
+    facts = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (graph, golden)]
+    facts += [backend.name, version, platform.machine(), *_cpu_facts()]
+    return cache_folder() / "checks" / hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
+
+
+def _cpu_facts() -> list[str]:
+    """Model and instruction sets, of the first core."""
+    lines = _CPU_INFO.read_text().split("\n\n")[0].splitlines()
+    return [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]
+
+
+def _is_recorded(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        # What another user could have written is not believed.
+        make_private_folder(path.parent)
+    except OutputError:
+        return False
+    return True

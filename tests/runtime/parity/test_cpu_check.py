@@ -1,4 +1,5 @@
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 
 from cisi_runtime.backends.base import Backend, FixedShape
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
-from cisi_runtime.backends.registry import SHIPPED_GRAPH
+from cisi_runtime.backends.registry import SHIPPED_GRAPH, SHIPPED_INT8_GRAPH
 from cisi_runtime.errors import GraphError
+from cisi_runtime.parity import cpu_check
 from cisi_runtime.parity.cpu_check import check_on_this_cpu
 from cisi_runtime.parity.golden import golden_path, load_golden, save_golden
 
@@ -65,3 +67,77 @@ def test_a_golden_file_of_other_weights(tmp_path: Path) -> None:
     save_golden(tmp_path / "small.golden.npz", dataclasses.replace(golden, weights_sha256="0" * 64))
     with pytest.raises(GraphError, match="belongs to other weights"):
         check_on_this_cpu(Noisy(0.0), tmp_path / "small.int8.cpu.onnx")
+
+
+class Counting(OnnxRuntimeBackend):
+    """The shipped INT8 graph, which counts its calls."""
+
+    calls = 0
+
+    def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        self.calls += 1
+        return super()._run(image, hole_mask)
+
+
+@pytest.fixture
+def counting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
+    monkeypatch.setenv("CISI_CACHE", str(tmp_path / "cache"))
+    cpu = tmp_path / "cpuinfo"
+    cpu.write_text("model name: one\nflags: avx2 avx512_vnni\n\nmodel name: one\n")
+    monkeypatch.setattr(cpu_check, "_CPU_INFO", cpu)
+    return Counting(SHIPPED_INT8_GRAPH, threads=1)
+
+
+def test_a_check_that_was_passed_is_remembered(counting: Counting, tmp_path: Path) -> None:
+    for _ in range(3):
+        assert check_on_this_cpu(counting, SHIPPED_INT8_GRAPH) is None
+    assert counting.calls == 1
+    (record,) = (tmp_path / "cache" / "checks").iterdir()
+    assert record.read_text().startswith("small.int8.cpu.onnx: 4")
+    if os.name == "posix":
+        assert record.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("what", ["cpu", "graph", "golden", "version"])
+def test_what_a_check_depends_on_makes_it_run_again(
+    counting: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    graph, golden = tmp_path / "small.int8.cpu.onnx", tmp_path / "small.golden.npz"
+    graph.write_bytes(SHIPPED_INT8_GRAPH.read_bytes())
+    golden.write_bytes(golden_path(SHIPPED_GRAPH).read_bytes())
+    check_on_this_cpu(counting, graph)
+    if what == "cpu":
+        (tmp_path / "cpuinfo").write_text("model name: one\nflags: avx2\n")
+    elif what == "graph":
+        graph.write_bytes(graph.read_bytes() + b"\0")
+    elif what == "golden":
+        save_golden(golden, dataclasses.replace(load_golden(golden), cases=load_golden(golden).cases[:2]))
+    else:
+        monkeypatch.setattr("onnxruntime.__version__", "0.0")
+    check_on_this_cpu(counting, graph)
+    assert counting.calls == 2
+
+
+def test_an_unknown_cpu_is_checked_every_time(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_check, "_CPU_INFO", Path("/no/such/file"))
+    for _ in range(2):
+        check_on_this_cpu(counting, SHIPPED_INT8_GRAPH)
+    assert counting.calls == 2
+
+
+def test_records_of_another_user_are_not_believed(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_on_this_cpu(counting, SHIPPED_INT8_GRAPH)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    check_on_this_cpu(counting, SHIPPED_INT8_GRAPH)
+    assert counting.calls == 2
+
+
+def test_a_check_that_failed_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CISI_CACHE", str(tmp_path / "cache"))
+    backend = Noisy(12.0)
+    backend.name = "onnxruntime"
+    for calls in (1, 2):
+        with pytest.raises(GraphError, match="from the reference"):
+            check_on_this_cpu(backend, SHIPPED_INT8_GRAPH)
+        assert backend.calls == calls
+    assert not (tmp_path / "cache").exists()

@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from cisi_runtime.errors import GraphError
+from cisi_runtime.parity.checks import check_backend_parity
+from cisi_runtime.parity.golden import golden_path, load_golden
+from cisi_train.torch_backend import TorchBackend
+from tests.support.bf16 import needs_bf16
+
+
+def test_float32_is_the_reference(tiny_checkpoint_path: Path, tiny_graph: Path) -> None:
+    report = check_backend_parity(tiny_checkpoint_path, load_golden(golden_path(tiny_graph)), "torch")
+    assert report.passed
+    assert {item.variant for item in report.comparisons} == {"torch, float32"}
+
+
+@needs_bf16
+def test_bf16_keeps_its_tolerance_and_is_not_float32(tiny_checkpoint_path: Path, tiny_graph: Path) -> None:
+    report = check_backend_parity(tiny_checkpoint_path, load_golden(golden_path(tiny_graph)), "torch", "bf16")
+    assert report.passed
+    assert {item.variant for item in report.comparisons} == {"torch, bf16"}
+    assert min(item.hole_psnr_db for item in report.comparisons) < 50.0
+
+
+def test_bf16_on_a_cpu_without_it_is_refused(tiny_checkpoint_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    with pytest.raises(GraphError, match="precision bf16: this CPU has no bfloat16 instructions"):
+        TorchBackend(tiny_checkpoint_path, precision="bf16")
