@@ -17,9 +17,9 @@ import onnxruntime
 import openvino
 
 from benchmarks.cpu_graphs import cpu_name
+from cisi_runtime.backends.cores import available_cores
 from cisi_runtime.backends.graph import CPU_PROVIDER
 from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
-from cisi_runtime.batch.folder import available_cores
 from cisi_runtime.bench.measure import interleaved
 from cisi_runtime.pictures.masks import centre_hole
 

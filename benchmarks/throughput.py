@@ -1,31 +1,34 @@
 """`python -m benchmarks.throughput GRAPH`: throughput of folder runs and the cost of one photograph.
 
-How near a folder run comes to what its parts allow, at 1 and at 12 megapixels. What one photograph costs at 12 and at
-48 megapixels, from the start of the process to the written file.
+How near a folder run comes to what its parts allow, at 1 and at 12 megapixels. What one photograph costs at 1, 12 and
+48 megapixels, from the start of the process to the written file, beside its codec alone.
 
 The photographs are mosaics of those in tests/photos, JPEG at quality 92, with a hole of 300x300 pixels.
 """
 
 from __future__ import annotations
 
+import io
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
 
 import click
 import numpy as np
 from PIL import Image
 
-from cisi_runtime.backends.registry import SHIPPED_GRAPH
-from cisi_runtime.batch.folder import available_cores, plan_jobs, run_jobs
-from cisi_runtime.batch.job import Job, JobResult, run_job
+from cisi_runtime.backends.cores import available_cores
+from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
+from cisi_runtime.batch.folder import plan_jobs, run_jobs
+from cisi_runtime.batch.job import Job, JobOptions, run_job
+from cisi_runtime.batch.workers import WorkerOptions, start_workers
 from cisi_runtime.bench.measure import Setting, bench_photograph
 from cisi_runtime.errors import CisiError
-from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.timing import StageTimer
 
 PHOTOS = Path(__file__).parent.parent / "tests" / "photos"
@@ -54,24 +57,26 @@ def write_mosaic(folder: Path, name: str, width: int, height: int, seed: int) ->
     Image.fromarray(hole).save(folder / "masks" / f"{name}.png")
 
 
-def throughput(folder: Path, graph: Path, workers: int) -> str:
+def throughput(folder: Path, graph: Path, backend: str, workers: int) -> str:
     """All photographs one by one in one thread, then `workers` at a time, then one by one again."""
-    inpainter = Inpainter(graph, threads=1)
+    options = WorkerOptions(graph, backend, "stored", detail=True, job=JobOptions())
+    inpainter = options.open()
     jobs, faults = plan_jobs(folder / "photos", folder / "masks", folder / "out")
     assert not faults
     run_job(jobs[0], lambda: inpainter)
     timers: list[StageTimer] = []
 
-    def run_timed(job: Job) -> JobResult:
-        timers.append(StageTimer())
-        return run_job(job, lambda: inpainter, timer=timers[-1])
-
     def one_by_one() -> None:
         for job in jobs:
-            run_timed(job)
+            timers.append(StageTimer())
+            run_job(job, lambda: inpainter, timer=timers[-1])
+
+    pool, work = start_workers(options, options.open(), workers)
+    # Every worker has started and run before the time counts.
+    wait([pool.submit(work, job) for job in jobs[: 2 * workers]])
 
     def in_parallel() -> None:
-        for _, result in run_jobs(jobs, run_timed, workers):
+        for _, result in run_jobs(jobs, work, pool):
             if isinstance(result, CisiError):
                 raise result
 
@@ -127,6 +132,21 @@ def run_fresh(*arguments: object) -> tuple[float, int]:
     return time.perf_counter() - start, int(process.stderr.splitlines()[-1])
 
 
+def codec_alone(folder: Path, rounds: int) -> str:
+    """What Pillow's libjpeg-turbo takes to decode each photograph, and to encode it again, in a warm process."""
+    lines = []
+    for path in sorted((folder / "photos").glob("*.jpg")):
+        data, image = path.read_bytes(), Image.open(path)
+        image.load()
+        decode = [_seconds(lambda data=data: Image.open(io.BytesIO(data)).load()) for _ in range(rounds)]  # type: ignore[misc]
+        encode = [_seconds(lambda image=image: image.save(io.BytesIO(), "JPEG", quality=92)) for _ in range(rounds)]  # type: ignore[misc]
+        lines.append(
+            f"{path.stem}: libjpeg-turbo decodes it in {1e3 * statistics.median(decode):.0f} ms and encodes it in "
+            f"{1e3 * statistics.median(encode):.0f} ms"
+        )
+    return "\n".join(lines)
+
+
 def one_photograph(folder: Path, graph: Path, rounds: int) -> str:
     """Fresh processes of cisi-run, one photograph after the other in every round."""
     lines = []
@@ -145,21 +165,25 @@ def one_photograph(folder: Path, graph: Path, rounds: int) -> str:
 
 
 @click.command()
-@click.argument("graph", type=click.Path(path_type=Path, exists=True), default=SHIPPED_GRAPH)
+@click.argument("graph", type=click.Path(path_type=Path, exists=True), default=SHIPPED_INT8_GRAPH)
 def main(graph: Path) -> None:
     """Measure GRAPH (default: the one that ships)."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_mosaic(folder / "one", "12 megapixels", 4000, 3000, 0)
         write_mosaic(folder / "one", "48 megapixels", 8000, 6000, 1)
+        write_mosaic(folder / "one", "1 megapixel", 1155, 866, 0)
         click.echo(start_up(times=11))
         click.echo(f"one photograph, whole process, {graph.name}")
-        click.echo(one_photograph(folder / "one", graph, rounds=5))
+        click.echo(one_photograph(folder / "one", graph, rounds=7))
+        click.echo(codec_alone(folder / "one", rounds=7))
         click.echo(stages_of(folder / "one", graph, rounds=5))
         for megapixels, size, count in ((1, (1155, 866), 48), (12, (4000, 3000), 16)):
             for number in range(count):
                 write_mosaic(folder / str(megapixels), str(number), *size, seed=number)
-            click.echo(f"{megapixels} megapixels: {throughput(folder / str(megapixels), graph, available_cores())}")
+            for backend in ("onnxruntime", "openvino"):
+                found = throughput(folder / str(megapixels), graph, backend, available_cores())
+                click.echo(f"{megapixels} megapixels, {backend}: {found}")
 
 
 if __name__ == "__main__":

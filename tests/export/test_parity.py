@@ -109,6 +109,20 @@ def test_weights_that_are_lost_or_new(tiny_graph: Path, tiny_checkpoint_path: Pa
     assert bad["style.convs.1.weight"].stored_as == "missing"
 
 
+def test_in_the_backend_that_will_run_it(run_main: RunMain, tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
+    golden = golden_path(tiny_graph)
+    status, out, _ = run_main(main, tiny_checkpoint_path, "--golden", golden, "--backend", "torch", "--verbose")
+    assert status == 0
+    assert out.count("torch, float32 ") >= len(load_golden(golden).cases)
+    for arguments, words in (
+        ((tiny_graph, "--precision", "bf16"), "--precision goes with --backend"),
+        ((tiny_graph, "--backend", "onnxruntime", "--ckpt", tiny_checkpoint_path), "--backend excludes --ckpt"),
+    ):
+        status, _, err = run_main(main, *arguments)
+        assert status == 2
+        assert words in err
+
+
 def test_the_fold_of_the_check_is_that_of_the_definition() -> None:
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((2, 3, 5, 5))

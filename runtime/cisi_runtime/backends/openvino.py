@@ -15,6 +15,7 @@ import numpy.typing as npt
 import openvino
 
 from cisi_runtime.backends.base import Backend
+from cisi_runtime.backends.cores import available_cores
 from cisi_runtime.backends.graph import GraphInfo, first_line, read_graph
 from cisi_runtime.errors import GraphError
 from cisi_runtime.face import BatchSize
@@ -34,7 +35,8 @@ class OpenVinoBackend(Backend):
     first call of a new size takes a few tenths of a second longer; `prepare` does that in advance. Pictures of a batch
     run one by one: on a CPU a batch gains nothing.
 
-    graph, threads and errors: as for `OnnxRuntimeBackend`. Calls from several threads are safe, and share the threads.
+    graph and errors: as for `OnnxRuntimeBackend`.
+    threads: of each call, 0 for all cores. Calls from several threads run side by side where that leaves cores.
     precision: "bf16" runs a float32 graph in bfloat16, and raises GraphError on a CPU that does not have it.
     """
 
@@ -45,10 +47,13 @@ class OpenVinoBackend(Backend):
         # Without the hint OpenVINO silently computes in bfloat16 where the CPU has it.
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-            "PERFORMANCE_HINT": "LATENCY",
         }
-        if threads:
-            self._config["INFERENCE_NUM_THREADS"] = threads
+        cores = available_cores()
+        # A stream for each call that can run beside others.
+        streams = max(1, cores // threads) if threads else 1
+        self._config |= {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * (threads or cores)}
+        # With several streams there may be other processes, whose first threads would sit on the same core.
+        self._config["ENABLE_CPU_PINNING"] = streams == 1
         self._core = openvino.Core()
         if precision == "bf16" and info.contract.precision != "float32":
             raise GraphError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from cisi_runtime.batch.job import Job, JobResult
+from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.errors import CisiError, DataError, OutputError
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.reading import find_pictures
@@ -42,35 +42,29 @@ def plan_jobs(photographs: Path, masks: Path | None, output: Path) -> tuple[list
 
 
 def run_jobs(
-    jobs: Sequence[Job], run: Callable[[Job], JobResult], workers: int
-) -> Iterator[tuple[Job, JobResult | CisiError]]:
-    """Each job with its result, or the error that ended it, in the order in which they end.
+    jobs: Sequence[Job], run: Callable[[Job], JobSummary], pool: Executor
+) -> Iterator[tuple[Job, JobSummary | CisiError]]:
+    """Each job with its summary, or the error that ended it, in the order in which they end. Shuts the pool down.
 
-    Each of `workers` threads processes one photograph at a time, with one thread for the network.
-    Decoding, running and encoding of different photographs overlap, and no more threads work than there are cores. When
-    the caller leaves early, running jobs are finished and no others begun.
+    When the caller leaves early, running jobs are finished and no others begun.
     """
-    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="photograph")
     try:
-        futures: dict[Future[JobResult], Job] = {pool.submit(run, job): job for job in jobs}
+        futures: dict[Future[JobSummary], Job] = {pool.submit(run, job): job for job in jobs}
         for future in as_completed(list(futures)):
-            job = futures.pop(future)  # releases the pictures that it holds
+            job = futures.pop(future)
             try:
                 yield job, future.result()
             except CisiError as error:
                 yield job, error
             except MemoryError:
                 yield job, DataError(f"{job.image}: there is not enough memory for it")
+            except BrokenProcessPool:
+                yield job, DataError(f"{job.image}: not done, because a worker was killed, perhaps for want of memory")
             except Exception as error:  # one bad file must not end the run
                 yield job, DataError(f"{job.image}: {type(error).__name__}: {error}")
             del future
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_folders(photographs: Path, mask_folder: Path | None, output: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.timing import StageTimer
 from cisi_runtime.pictures.masks import dilated
 from cisi_runtime.pictures.picture import Picture
-from cisi_runtime.pictures.reading import MAX_PIXELS, decode_mask, decode_picture, read_file
+from cisi_runtime.pictures.reading import MAX_PIXELS, check_mask_size, decode_mask, decode_picture, read_file
 from cisi_runtime.pictures.writing import (
     check_output_format,
     dropped_metadata,
@@ -59,6 +60,22 @@ class JobOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class JobSummary:
+    """What a job did, without its pictures.
+
+    has_hole: False where the mask had none.
+    change: largest change of a known pixel, in grey levels.
+    report: for people, what there is to know about the result.
+    notes: for people who want to know more.
+    """
+
+    has_hole: bool
+    change: int
+    report: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class JobResult:
     """What a job did.
 
@@ -79,6 +96,10 @@ class JobResult:
     report: str
     notes: tuple[str, ...] = ()
 
+    def summary(self) -> JobSummary:
+        """The same without pictures."""
+        return JobSummary(bool(self.hole_mask.any()), self.change, self.report, self.notes)
+
 
 def run_job(
     job: Job,
@@ -97,11 +118,13 @@ def run_job(
     timer = StageTimer() if timer is None else timer
     with error_prefix("--output"):
         _check_output(job)
-    with timer("decode"):
+    # The mask is decoded beside the photograph.
+    with timer("decode"), ThreadPoolExecutor(1) as pool:
+        mask = pool.submit(_decoded_mask, job.mask, options.max_pixels) if job.mask is not None else None
         with error_prefix("IMAGE"):
             data = _read(job.image)
             picture = decode_picture(data, _name(job.image, "standard input"), options.max_pixels)
-        hole_mask = _hole_mask(job, picture, options.hole)
+        hole_mask = _hole_mask(job, picture, mask, options.hole)
     if job.mask is None and picture.alpha is not None:
         picture = dataclasses.replace(picture, alpha=np.where(hole_mask, np.uint8(255), picture.alpha))
     assert picture.origin is not None  # it comes from a file
@@ -153,14 +176,21 @@ def _report(picture: Picture, output_format: str, change: int) -> str:
     return f"{report}, not kept: {', '.join(dropped)}" if dropped else report
 
 
-def _hole_mask(job: Job, picture: Picture, options: HoleOptions) -> BoolArray:
-    if job.mask is None:
+def _decoded_mask(path: Path, max_pixels: int) -> BoolArray:
+    with error_prefix("--mask"):
+        return decode_mask(_read(path), _name(path, "standard input"), max(MAX_PIXELS, max_pixels))
+
+
+def _hole_mask(job: Job, picture: Picture, mask: Future[BoolArray] | None, options: HoleOptions) -> BoolArray:
+    if mask is None:
         if picture.alpha is None:
             raise PictureError(f"--mask-from-alpha: {_name(job.image, 'standard input')}: has no alpha channel")
         hole_mask: BoolArray = picture.alpha < MASK_THRESHOLD
     else:
+        hole_mask = mask.result()
+        assert job.mask is not None
         with error_prefix("--mask"):
-            hole_mask = decode_mask(_read(job.mask), _name(job.mask, "standard input"), picture.size)
+            check_mask_size(hole_mask, _name(job.mask, "standard input"), picture.size)
     if options.invert:
         hole_mask = ~hole_mask
     return dilated(hole_mask, min(options.dilate, max(hole_mask.shape))) if options.dilate else hole_mask

@@ -216,7 +216,7 @@ def _quality(quality_db: float | None) -> str:
 def _as_json(options: BenchOptions, photograph: list[PhotographRow], network: list[NetworkRow]) -> dict[str, Any]:
     import platform
 
-    from cisi_runtime.batch.folder import available_cores
+    from cisi_runtime.backends.cores import available_cores
 
     def as_dict(row: PhotographRow | NetworkRow) -> dict[str, Any]:
         values = dataclasses.asdict(row)

@@ -15,7 +15,10 @@ from cisi_runtime.cli.command import PATH, run_command
 from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
-    from cisi_runtime.batch.job import Job, JobOptions, JobResult
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from cisi_runtime.batch.job import Job, JobOptions, JobResult, JobSummary
     from cisi_runtime.errors import CisiError
     from cisi_runtime.inpainting.inpainter import Inpainter
 
@@ -95,7 +98,10 @@ def run(**values: Any) -> None:
     _check_usage(options)
     from PIL import Image
 
+    from cisi_runtime.pictures.memory import reuse_memory
+
     Image.MAX_IMAGE_PIXELS = None  # the reader has a limit of its own, which can be raised
+    reuse_memory()
     if options.image.is_dir():
         _run_folder(options)
     else:
@@ -182,8 +188,8 @@ def _write_sheet(options: RunOptions, result: JobResult, inpainter: Inpainter) -
 def _run_folder(options: RunOptions) -> None:
     from tqdm import tqdm
 
-    from cisi_runtime.batch.folder import available_cores, plan_jobs, run_jobs
-    from cisi_runtime.batch.job import run_job
+    from cisi_runtime.backends.cores import available_cores
+    from cisi_runtime.batch.folder import plan_jobs, run_jobs
     from cisi_runtime.errors import DataError
     from cisi_runtime.files import remove_left_over
 
@@ -196,9 +202,8 @@ def _run_folder(options: RunOptions) -> None:
     workers = options.threads or available_cores()
     report = _FolderReport(options.output, existing=len(jobs) - len(pending), faults=faults, verbose=options.verbose)
     if pending:
-        inpainter = _open_for_folder(options, workers)
-        job_options = options.job_options()
-        results = run_jobs(pending, lambda job: run_job(job, lambda: inpainter, job_options), workers)
+        pool, work = _start_workers(options, min(workers, len(pending)))
+        results = run_jobs(pending, work, pool)
         for job, result in tqdm(results, total=len(pending), unit="image", mininterval=0.5):
             report.add(job, result)
     report.print()
@@ -206,14 +211,17 @@ def _run_folder(options: RunOptions) -> None:
         raise DataError(f"{options.image}: {len(report.faults)} photographs failed, named above; the others are done")
 
 
-def _open_for_folder(options: RunOptions, workers: int) -> Inpainter:
-    from PIL import AvifImagePlugin
+def _start_workers(options: RunOptions, workers: int) -> tuple[Executor, Callable[[Job], JobSummary]]:
+    from cisi_runtime.batch.workers import WorkerOptions, start_workers
 
-    # Each worker has one thread for its network and its file. In OpenVINO workers take turns, with all threads.
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    inpainter = _open(options, workers if options.backend == "openvino" else 1)
+    worker = WorkerOptions(
+        options.model, options.backend, options.precision, not options.no_detail, options.job_options()
+    )
+    # Opened here first, so that what is wrong with it is said once.
+    with error_prefix("--model"):
+        inpainter = worker.open()
     _tell_backend(inpainter)
-    return inpainter
+    return start_workers(worker, inpainter, workers)
 
 
 @dataclasses.dataclass
@@ -237,7 +245,7 @@ class _FolderReport:
     without_hole: int = 0
     largest_change: tuple[int, str] = (0, "")
 
-    def add(self, job: Job, result: JobResult | CisiError) -> None:
+    def add(self, job: Job, result: JobSummary | CisiError) -> None:
         """Take in one photograph; what its result lacks is printed at once."""
         from tqdm import tqdm
 
@@ -247,7 +255,7 @@ class _FolderReport:
             self.faults.append(str(result) if str(job.image) in str(result) else f"{job.image}: {result}")
             return
         self.written += 1
-        self.without_hole += not result.hole_mask.any()
+        self.without_hole += not result.has_hole
         self.largest_change = max(self.largest_change, (result.change, str(job.output)))
         for note in result.notes if self.verbose else ():
             tqdm.write(f"{job.image}: {note}", file=sys.stderr)

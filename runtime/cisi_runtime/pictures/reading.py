@@ -25,7 +25,7 @@ from cisi_runtime.pictures.metadata import (
     png_chunks,
     upright_xmp,
 )
-from cisi_runtime.pictures.picture import PILLOW_ERRORS, SUFFIXES, UPRIGHT, JpegCoding, Origin, Picture
+from cisi_runtime.pictures.picture import PILLOW_ERRORS, SUFFIXES, UPRIGHT, JpegCoding, Origin, Picture, pixels_of
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -73,10 +73,10 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Pict
         is_grey, icc_profile = image.mode in _GREY_MODES, image.info.get("icc_profile")
         upright = image if orientation == 1 else image.transpose(UPRIGHT[orientation][0])
         if image.has_transparency_data:
-            rgba = np.asarray(upright.convert("RGBA"))
+            rgba = pixels_of(upright.convert("RGBA"))
             rgb, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
             return Picture(rgb, alpha, icc_profile, is_grey, origin)
-        rgb = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+        rgb = pixels_of(upright if upright.mode == "RGB" else upright.convert("RGB"))
         return Picture(rgb, None, icc_profile, is_grey, origin)
 
 
@@ -108,23 +108,20 @@ def read_mask(path: Path, size: tuple[int, int]) -> BoolArray:
     1-bit, grey, palette and RGB(A) files are accepted. Their colour channels must be equal; alpha is ignored. Raises
     PictureError, also for channels that differ and for another size.
     """
-    return decode_mask(read_file(path), str(path), size)
-
-
-def decode_mask(data: bytes, name: str, size: tuple[int, int]) -> BoolArray:
-    """As `read_mask`, from the bytes of a file. `name` is for messages."""
-    expected = f"{size[1]}x{size[0]}"
     # The size must match in any case, so no other limit applies.
-    with _opened(data, name, max(MAX_PIXELS, size[0] * size[1])) as image:
+    hole_mask = decode_mask(read_file(path), str(path), max(MAX_PIXELS, size[0] * size[1]))
+    check_mask_size(hole_mask, str(path), size)
+    return hole_mask
+
+
+def decode_mask(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> BoolArray:
+    """As `read_mask`, of any size, from the bytes of a file. `name` is for messages."""
+    with _opened(data, name, max_pixels) as image:
         upright = ImageOps.exif_transpose(image)
-        if upright.size != size[::-1]:
-            raise PictureError(
-                f"{name}: the mask is {upright.width}x{upright.height} pixels, expected {expected} as the picture"
-            )
         if upright.mode in _GREY_MODES:
-            grey = np.asarray(upright.convert("L"))
+            grey = pixels_of(upright if upright.mode == "L" else upright.convert("L"))
         else:
-            rgb = np.asarray(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
+            rgb = pixels_of(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
             grey = rgb[..., 0]
             if not (np.array_equal(grey, rgb[..., 1]) and np.array_equal(grey, rgb[..., 2])):
                 raise PictureError(
@@ -132,6 +129,13 @@ def decode_mask(data: bytes, name: str, size: tuple[int, int]) -> BoolArray:
                 )
     hole_mask: BoolArray = grey >= MASK_THRESHOLD
     return hole_mask
+
+
+def check_mask_size(hole_mask: BoolArray, name: str, size: tuple[int, int]) -> None:
+    """Raise PictureError for a mask of another size than the picture's (height, width)."""
+    if hole_mask.shape != size:
+        height, width = hole_mask.shape
+        raise PictureError(f"{name}: the mask is {width}x{height} pixels, expected {size[1]}x{size[0]} as the picture")
 
 
 @contextlib.contextmanager

@@ -14,9 +14,10 @@ from PIL.PngImagePlugin import PngInfo
 from cisi_runtime.errors import OutputError
 from cisi_runtime.files import atomic_file
 from cisi_runtime.pictures.metadata import with_jpeg_segments, with_png_chunks
-from cisi_runtime.pictures.picture import PILLOW_ERRORS, SUFFIXES, Origin, Picture
+from cisi_runtime.pictures.picture import PILLOW_ERRORS, STRIP, SUFFIXES, Origin, Picture
 from cisi_runtime.pictures.reading import decode_picture
 
+UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
 _FORMAT_OF = {
@@ -52,8 +53,6 @@ _OTHER_METADATA = {
     b"cHRM": "chromaticities",
     b"cICP": "colour coding",
 }
-# Rows per strip when two pictures are compared. This bounds memory to a few MB.
-_ROWS = 256
 
 
 def format_of(path: Path) -> str:
@@ -134,16 +133,21 @@ def largest_change(picture: Picture, data: bytes, file_format: str, hole_mask: B
     if file_format not in _LOSSY:
         return 0
     decoded = decode_picture(data, "the result", max_pixels=hole_mask.size)
+    largest = _largest_difference(picture.rgb, decoded.rgb, hole_mask)
+    if picture.alpha is not None and decoded.alpha is not None:
+        largest = max(largest, _largest_difference(picture.alpha, decoded.alpha, hole_mask))
+    return largest
+
+
+def _largest_difference(before: UInt8Array, after: UInt8Array, hole_mask: BoolArray) -> int:
+    """Outside of the hole. Both uint8 `[H, W]` or `[H, W, 3]`."""
     largest = 0
-    for top in range(0, hole_mask.shape[0], _ROWS):
-        rows = slice(top, top + _ROWS)
-        known = ~hole_mask[rows]
-        for before, after in ((picture.rgb, decoded.rgb), (picture.alpha, decoded.alpha)):
-            if before is not None and after is not None:
-                change = np.maximum(before[rows], after[rows]) - np.minimum(before[rows], after[rows])
-                largest = max(
-                    largest, int(change.max(where=known[..., None] if change.ndim == 3 else known, initial=0))
-                )
+    for top in range(0, hole_mask.shape[0], STRIP):
+        rows = slice(top, top + STRIP)
+        difference = np.maximum(before[rows], after[rows])
+        difference -= np.minimum(before[rows], after[rows])
+        difference[hole_mask[rows]] = 0
+        largest = max(largest, int(difference.max()))
     return largest
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from cisi_export.golden_cases import natural_picture
 from cisi_runtime.batch.folder import plan_jobs, run_jobs
-from cisi_runtime.batch.job import Job, JobResult
+from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.errors import DataError, OutputError
 from cisi_runtime.files import remove_left_over
 from cisi_runtime.pictures.picture import Picture
@@ -23,19 +24,20 @@ from cisi_runtime.pictures.writing import write_picture
 from tests.support.shared import TIMEOUT_S
 
 PROGRAM = [sys.executable, "-c", "import cisi_runtime.cli.run as m; m.main()"]
-# `cisi-run` that sends itself a signal before the N-th file operation below a folder. An audit hook sees each of them,
-# so nothing depends on how fast the machine is.
-INTERRUPTED = """
-import itertools, os, sys
-folder, at, signal_number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+# `cisi-run` that gets signals before the N-th file operation of one of its processes below a folder. An audit hook sees
+# each of them, so nothing depends on how fast the machine is. Python runs this at the start of every process.
+HOOK = """
+import contextlib, itertools, os, sys
+folder, at, signal_number, signals = os.environ["INTERRUPT"].split("|")
+first = int(os.environ.setdefault("INTERRUPT_FIRST", str(os.getpid())))
 count = itertools.count(1)
 def hook(event, arguments):
-    if event in ("open", "os.rename") and str(arguments[0]).startswith(folder) and next(count) == at:
-        os.kill(os.getpid(), signal_number)
+    if event in ("open", "os.rename") and str(arguments[0]).startswith(folder) and next(count) == int(at):
+        for number in range(int(signals)):
+            with contextlib.suppress(FileExistsError):  # one process sends each of them
+                os.mkdir(f"{folder}.sent.{first}.{number}")
+                os.kill(first, int(signal_number))
 sys.addaudithook(hook)
-sys.argv = ["cisi-run", *sys.argv[4:]]
-import cisi_runtime.cli.run as m
-m.main()
 """
 SIZE = (160, 200)
 
@@ -66,10 +68,13 @@ def cisi_run(*arguments: object, **more: object) -> subprocess.CompletedProcess[
 
 
 def interrupted_run(
-    out: Path, operation: int, how: signal.Signals, *arguments: object
+    out: Path, operation: int, how: signal.Signals, *arguments: object, signals: int = 1
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", INTERRUPTED, out, operation, how.value, *arguments, "-o", out]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    hook = out.parent / "hook" / "sitecustomize.py"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(HOOK)
+    environment = {"PYTHONPATH": str(hook.parent), "INTERRUPT": f"{out}|{operation}|{how.value}|{signals}"}
+    return cisi_run(*arguments, "-o", out, env=os.environ | environment)
 
 
 def planned(folder: Path, masks: str | None) -> tuple[dict[str, str | None], list[str]]:
@@ -138,7 +143,7 @@ def test_jobs_run_side_by_side_and_one_failure_is_its_own(tmp_path: Path) -> Non
     jobs = [Job(tmp_path / str(number), None, tmp_path) for number in range(6)]
     side_by_side = threading.Barrier(2, timeout=TIMEOUT_S)  # breaks, and fails the test, where one runs alone
 
-    def run(job: Job) -> JobResult:
+    def run(job: Job) -> JobSummary:
         side_by_side.wait()
         if job.image.name == "3":
             raise DataError("bad")
@@ -146,15 +151,14 @@ def test_jobs_run_side_by_side_and_one_failure_is_its_own(tmp_path: Path) -> Non
             raise MemoryError
         if job.image.name == "5":
             raise ZeroDivisionError("a bug")
-        picture = Picture(np.zeros((1, 1, 3), np.uint8))
-        return JobResult(picture, np.zeros((1, 1), bool), picture, 0.0, 0, job.image.name)
+        return JobSummary(True, 0, job.image.name)
 
-    results = {job.image.name: done for job, done in run_jobs(jobs, run, 2)}
+    results = {job.image.name: done for job, done in run_jobs(jobs, run, ThreadPoolExecutor(2))}
     assert sorted(results) == list("012345")
     assert str(results["3"]) == "bad"
     assert "not enough memory" in str(results["4"])
     assert str(results["5"]).endswith("5: ZeroDivisionError: a bug")
-    assert all(isinstance(results[name], JobResult) for name in "012")
+    assert all(isinstance(results[name], JobSummary) for name in "012")
 
 
 def test_a_folder(tmp_path: Path, tiny_graph: Path) -> None:
@@ -261,8 +265,9 @@ def test_killed_twenty_times_and_started_again(tmp_path: Path, tiny_graph: Path)
     assert len(files) == 12
     out, rng = tmp_path / "out", random.Random(0)
     for _ in range(20):
-        # Twelve photographs are more than 24 operations: each is opened at a temporary name and renamed.
-        killed = interrupted_run(out, rng.randint(1, 24), signal.SIGKILL, *arguments, "--overwrite")
+        # A photograph is two operations and more: it is opened at a temporary name and renamed. Of two workers one has
+        # at least six photographs.
+        killed = interrupted_run(out, rng.randint(1, 12), signal.SIGKILL, *arguments, "--overwrite")
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         for path in out.rglob("*.jpg"):  # what has its name is whole
             if not path.name.startswith("."):
@@ -271,6 +276,21 @@ def test_killed_twenty_times_and_started_again(tmp_path: Path, tiny_graph: Path)
     assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == set(files)
     for name, path in files.items():
         assert (out / name).read_bytes() == path.read_bytes()
+
+
+def test_ctrl_c_again_does_not_wait_for_running_photographs(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 40, ".jpg")
+    arguments = [tmp_path / "photos", "--mask", tmp_path / "masks", "--model", tiny_graph]
+    result = interrupted_run(tmp_path / "out", 3, signal.SIGINT, *arguments, signals=2)
+    assert result.returncode in (130, -signal.SIGINT)
+    for path in (tmp_path / "out").rglob("*.jpg"):
+        if not path.name.startswith("."):
+            read_picture(path)
+    # What the killed workers left is removed by the next run, which does the rest.
+    assert cisi_run(*arguments, "-o", tmp_path / "out").returncode == 0
+    names = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(names) == 40
+    assert not any(name.startswith(".") for name in names)
 
 
 def test_ctrl_c_ends_it_between_photographs(tmp_path: Path, tiny_graph: Path) -> None:
@@ -286,3 +306,28 @@ def test_ctrl_c_ends_it_between_photographs(tmp_path: Path, tiny_graph: Path) ->
         if path.is_file():
             with Image.open(path) as image:
                 image.load()
+
+
+KILLED_WORKER = """
+import os, sys
+def hook(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(os.environ["KILLED_AT"]):
+        assert "spawn_main" in " ".join(sys.orig_argv)
+        os.kill(os.getpid(), 9)
+sys.addaudithook(hook)
+"""
+
+
+def test_a_worker_that_is_killed_is_said_and_nothing_is_half_written(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 6, ".jpg")
+    (tmp_path / "hook").mkdir()
+    (tmp_path / "hook" / "sitecustomize.py").write_text(KILLED_WORKER)
+    arguments = (tmp_path / "photos", "--mask", tmp_path / "masks", "-o", tmp_path / "out", "--model", tiny_graph)
+    environment = {"PYTHONPATH": str(tmp_path / "hook"), "KILLED_AT": "photos/3.jpg"}
+    result = cisi_run(*arguments, "--threads", 2, env=os.environ | environment)
+    assert result.returncode == 1
+    assert "3.jpg: not done, because a worker was killed, perhaps for want of memory" in result.stderr
+    assert "Traceback" not in result.stderr
+    again = cisi_run(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 6

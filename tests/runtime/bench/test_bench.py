@@ -32,6 +32,20 @@ def test_calls_take_turns_and_the_first_rounds_do_not_count() -> None:
     assert [len(values) for values in times] == [3, 3]
 
 
+def test_warm_calls_come_once_more_untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    calls = []
+
+    def call() -> None:
+        nonlocal now
+        calls.append(now)
+        now += 2.0
+
+    assert interleaved([call], 3, warm=True) == [[2000.0] * 3]
+    assert len(calls) == 2 * 5
+
+
 def test_stages_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([1.0, 1.010, 5.0, 5.020])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))

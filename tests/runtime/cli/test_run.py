@@ -302,3 +302,9 @@ def test_the_group_has_every_command() -> None:
 
 def test_the_shipped_graph_is_there() -> None:
     assert SHIPPED_GRAPH.is_file()
+
+
+def test_precision_belongs_to_a_backend(files: Path, tiny_graph: Path) -> None:
+    result = run_files(files, tiny_graph, "--precision", "bf16")
+    failed(result, 1, "--model: precision bf16: backend auto computes in what tiny.onnx holds", "--backend openvino")
+    assert not (files / "out.png").exists()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cisi_runtime.errors import OutputError, PictureError
-from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.picture import Picture, pixels_of
 from cisi_runtime.pictures.reading import check_picture, read_mask, read_picture
 from cisi_runtime.pictures.resizing import crop_centre, resize_short_side
 from cisi_runtime.pictures.writing import write_picture
@@ -176,3 +176,13 @@ def test_resize_and_crop() -> None:
     marked = np.zeros((10, 13, 3), dtype=np.uint8)
     marked[3:7, 4:8] = 1
     assert crop_centre(marked, 4).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("height", [1, 63, 64, 65, 200])
+def test_pixels_come_strip_by_strip_as_they_are(mode: str, height: int) -> None:
+    shape = (height, 37) if mode == "L" else (height, 37, len(mode))
+    pixels = np.random.default_rng(height).integers(0, 256, shape, dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    assert image.mode == mode
+    assert np.array_equal(pixels_of(image), pixels)
