@@ -18,6 +18,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")  # draws files without a window
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from benchmarks.cpu_graphs import cpu_name
 from cisi_runtime.backends.registry import SHIPPED_GRAPH, SHIPPED_INT8_GRAPH
@@ -108,7 +109,10 @@ def plot(groups: list[tuple[str, list[Curve]]], path: Path) -> None:
             axes.loglog(list(line.milliseconds), list(line.milliseconds.values()), marker="o", label=line.name)
         points = list(lines[0].milliseconds)
         axes.set_xticks(points, [str(point) for point in points])
-        axes.minorticks_off()
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.set_xlabel(label)
         axes.set_ylabel("milliseconds")
         axes.grid(alpha=0.3)

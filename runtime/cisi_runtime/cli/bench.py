@@ -125,7 +125,7 @@ def _check_plot(plot: Path | None) -> None:
 
 def _settings(options: BenchOptions) -> list[Setting]:
     """Every artifact in every backend that takes such a file, in every precision, with every number of threads."""
-    from cisi_runtime.backends.registry import SHIPPED_GRAPH, SHIPPED_INT8_GRAPH, backend_accepts, precision_accepts
+    from cisi_runtime.backends.registry import SHIPPED_GRAPH, SHIPPED_INT8_GRAPH, backend_accepts
     from cisi_runtime.bench.measure import Setting
 
     settings = []
@@ -139,11 +139,23 @@ def _settings(options: BenchOptions) -> list[Setting]:
         settings += [
             Setting(artifact, backend, threads, precision)
             for backend, precision, threads in itertools.product(backends, precisions, options.threads)
-            if precision_accepts(precision, backend, artifact)
+            if _runs_in(precision, backend, artifact)
         ]
     if not settings:
-        raise GraphError("--precision bf16: expected --backend openvino, or a checkpoint")
+        raise GraphError("--precision bf16: expected a float32 graph with --backend openvino, or a checkpoint")
     return settings
+
+
+def _runs_in(precision: str, backend: str, artifact: Path) -> bool:
+    """Whether a setting is measured. INT8 graphs gain nothing by bf16, which backends refuse."""
+    from cisi_runtime.backends.graph import read_graph
+    from cisi_runtime.backends.registry import precision_accepts
+
+    if precision == "stored":
+        return True
+    if not precision_accepts(precision, backend, artifact):
+        return False
+    return artifact.suffix != ".onnx" or read_graph(artifact).contract.precision == "float32"
 
 
 def _job(folder: Path, options: BenchOptions) -> Job:

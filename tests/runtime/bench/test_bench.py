@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
 from cisi_runtime.bench.measure import Latency, interleaved
 from cisi_runtime.inpainting.timing import STAGES, StageTimer
 
@@ -104,6 +105,8 @@ def test_the_tables_are_for_people(tiny_graph: Path) -> None:
     [
         (["none.onnx"], 1, "ARTIFACTS: none.onnx: no such file"),
         (["GRAPH", "--backend", "torch"], 1, "none of torch takes it"),
+        (["GRAPH", "--precision", "bf16"], 1, "--precision bf16: expected a float32 graph with --backend openvino"),
+        (["INT8", "--backend", "openvino", "--precision", "bf16"], 1, "--precision bf16: expected a float32 graph"),
         (["GRAPH", "--threads", "two"], 2, "--threads: 'two', expected numbers from 0 on"),
         (["GRAPH", "--batch", "0"], 2, "--batch: '0', expected numbers from 1 on"),
         (["GRAPH", "--image", "a.jpg"], 2, "--image and --mask go together"),
@@ -114,7 +117,8 @@ def test_the_tables_are_for_people(tiny_graph: Path) -> None:
     ],
 )
 def test_refusals(tiny_graph: Path, arguments: list[str], status: int, words: str) -> None:
-    result = cisi_bench(*[tiny_graph if argument == "GRAPH" else argument for argument in arguments])
+    graphs = {"GRAPH": tiny_graph, "INT8": SHIPPED_INT8_GRAPH}
+    result = cisi_bench(*[graphs.get(argument, argument) for argument in arguments])
     assert result.returncode == status
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
