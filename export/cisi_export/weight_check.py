@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, numpy_helper
 
+from cisi_calibration.convolutions import PIXEL_READERS
 from cisi_calibration.model_contract import contract_of
 from cisi_runtime.parity.compare import WeightComparison
 
@@ -30,7 +31,8 @@ _STORAGE = {
     ("int8", True): {"int8", "float32", "float16"},
     ("int8", False): {"float32", "float16"},
 }
-# Largest int8 weights, on either side of zero: 8 bits, or 7 where all of a graph stay within them (--reduce-range).
+# Largest int8 weights, on either side of zero: 8 bits, or 7 where pixels are read, and where all of a graph stay within
+# them (--reduce-range).
 _STEPS, _REDUCED_STEPS = 127, 64
 # Other constants of a graph (codec, shapes, ones and zeros of norm nodes) are this short, or all 0, or all 1.
 _MAX_OTHER = 8
@@ -66,7 +68,8 @@ def compare_weights(model: ModelProto, weights: Mapping[str, npt.NDArray[Any]]) 
         elif graph_name not in read_names and last in ("weight", "bias"):
             kind, worst = f"{kind}, read by no layer", float("inf")
         else:
-            worst = _worst(kind, value, step, expected, steps)
+            is_reduced = name.removesuffix(".weight") in PIXEL_READERS
+            worst = _worst(kind, value, step, expected, _REDUCED_STEPS - 1 if is_reduced else steps)
         comparisons.append(WeightComparison(name, kind, worst))
     for name in sorted(read_names - used):
         comparisons.append(WeightComparison(f"{name} (not in the checkpoint)", "read by a layer", float("inf")))

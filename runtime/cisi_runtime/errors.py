@@ -22,6 +22,10 @@ class GraphError(CisiError):
     """An ONNX file or its golden file is missing, damaged or not one of ours."""
 
 
+class CpuError(GraphError):
+    """This CPU does not compute what an INT8 graph says."""
+
+
 class CheckpointError(CisiError):
     """A checkpoint is missing, damaged, foreign or of a newer revision."""
 

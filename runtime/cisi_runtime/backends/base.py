@@ -50,7 +50,8 @@ class FixedShape:
 class Backend(ABC):
     """A loaded graph, engine or checkpoint. A context manager: leaving it closes the backend.
 
-    `run` checks its arguments. A backend implements `_run` and `_close`.
+    `run` checks its arguments. A backend implements `_run` and `_close`, and `_prepare` where there is
+    something to prepare.
 
     precision: "stored": what the contract says, or "bf16", of a float32 graph. The attribute is what parity judges by:
         "float32", "float16", "int8" or "bf16".
@@ -76,9 +77,13 @@ class Backend(ABC):
         face's layout: uint8 `[N, H, W, 3]`, or float32 `[N, 3, H, W]` in [-1, 1]."""
         return self.run(*self.contract.io.inputs(image, hole_mask).values())
 
-    def prepare(self, size: BatchSize) -> str | None:  # noqa: ARG002
-        """Do what the first call of a batch, height and width would do. Says what that was, None if nothing."""
-        return None
+    def prepare(self, size: BatchSize) -> str | None:
+        """Do what the first call of a batch, height and width would do. Says what that was, None if nothing.
+
+        Raises ValueError for a size that `run` refuses, GraphError after `close`.
+        """
+        self._check_size(size)
+        return self._prepare(size)
 
     def close(self) -> None:
         """Release memory and handles. The backend cannot be used afterwards; closing it again does nothing."""
@@ -100,11 +105,22 @@ class Backend(ABC):
     @abstractmethod
     def _close(self) -> None: ...
 
+    def _prepare(self, size: BatchSize) -> str | None:  # noqa: ARG002
+        """For backends that have something to prepare."""
+        return None
+
     def _check(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> None:
+        self._check_open()
+        self._check_size(self.contract.io.check(image, hole_mask))
+
+    def _check_open(self) -> None:
         if self._is_closed:
             raise GraphError(f"{self.name}: the backend is closed")
-        batch, height, width = self.contract.io.check(image, hole_mask)
-        if not self.fixed.accepts((batch, height, width)):
+
+    def _check_size(self, size: BatchSize) -> None:
+        self._check_open()
+        batch, height, width = size
+        if not self.fixed.accepts(size):
             raise ValueError(f"image: the graph takes {self.fixed}, got batch {batch}, width {width}, height {height}")
         multiple, min_size = self.contract.size_multiple, self.contract.min_size
         if any(side % multiple or side < min_size for side in (height, width)):

@@ -45,15 +45,13 @@ class OpenVinoBackend(Backend):
         if info.contract.holds_float16:
             raise GraphError(f"{info.label}: holds float16, expected a float32 graph, or an int8 graph for CPUs")
         # Without the hint OpenVINO silently computes in bfloat16 where the CPU has it.
-        self._config: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-        }
+        self._config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]}
         cores = available_cores()
         # A stream for each call that can run beside others.
         streams = max(1, cores // threads) if threads else 1
         self._config |= {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * (threads or cores)}
-        # With several streams there may be other processes, whose first threads would sit on the same core.
-        self._config["ENABLE_CPU_PINNING"] = streams == 1
+        # A process that leaves cores has neighbours, whose first threads would sit on the same core.
+        self._config["ENABLE_CPU_PINNING"] = threads == 0
         self._core = openvino.Core()
         if precision == "bf16" and info.contract.precision != "float32":
             raise GraphError(
@@ -75,8 +73,8 @@ class OpenVinoBackend(Backend):
         batch, height, width = info.fixed.sides
         self.prepare((batch or 1, height or _USUAL_SIDE, width or _USUAL_SIDE))
 
-    def prepare(self, size: BatchSize) -> str | None:
-        """Compile for a batch, height and width, unless that was done. Says what it did."""
+    def _prepare(self, size: BatchSize) -> str | None:
+        """Compile for a size, unless that was done."""
         with self._lock:
             key = self._key(size)
             if key in self._compiled:

@@ -12,6 +12,8 @@ from cisi_runtime.errors import CisiError, DataError, OutputError
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.reading import find_pictures
 
+# Why a photograph and those behind it have no result.
+_KILLED = "not done, because a worker was killed, perhaps for want of memory"
 # A mask has its photograph's name, or that name with this before the suffix.
 _MASK_ENDING = ".mask"
 
@@ -49,7 +51,12 @@ def run_jobs(
     When the caller leaves early, running jobs are finished and no others begun.
     """
     try:
-        futures: dict[Future[JobSummary], Job] = {pool.submit(run, job): job for job in jobs}
+        futures: dict[Future[JobSummary], Job] = {}
+        for job in jobs:
+            try:
+                futures[pool.submit(run, job)] = job
+            except BrokenProcessPool:  # as below, before all were submitted
+                yield job, DataError(f"{job.image}: {_KILLED}")
         for future in as_completed(list(futures)):
             job = futures.pop(future)
             try:
@@ -59,7 +66,7 @@ def run_jobs(
             except MemoryError:
                 yield job, DataError(f"{job.image}: there is not enough memory for it")
             except BrokenProcessPool:
-                yield job, DataError(f"{job.image}: not done, because a worker was killed, perhaps for want of memory")
+                yield job, DataError(f"{job.image}: {_KILLED}")
             except Exception as error:  # one bad file must not end the run
                 yield job, DataError(f"{job.image}: {type(error).__name__}: {error}")
             del future

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -118,11 +118,12 @@ def run_job(
     timer = StageTimer() if timer is None else timer
     with error_prefix("--output"):
         _check_output(job)
-    # The mask is decoded beside the photograph.
+    # The mask is decoded beside the photograph. Both are read here: a pipe may keep its reader waiting.
     with timer("decode"), ThreadPoolExecutor(1) as pool:
-        mask = pool.submit(_decoded_mask, job.mask, options.max_pixels) if job.mask is not None else None
         with error_prefix("IMAGE"):
             data = _read(job.image)
+        mask = _start_mask(job, options.max_pixels, pool)
+        with error_prefix("IMAGE"):
             picture = decode_picture(data, _name(job.image, "standard input"), options.max_pixels)
         hole_mask = _hole_mask(job, picture, mask, options.hole)
     if job.mask is None and picture.alpha is not None:
@@ -176,9 +177,12 @@ def _report(picture: Picture, output_format: str, change: int) -> str:
     return f"{report}, not kept: {', '.join(dropped)}" if dropped else report
 
 
-def _decoded_mask(path: Path, max_pixels: int) -> BoolArray:
+def _start_mask(job: Job, max_pixels: int, pool: Executor) -> Future[BoolArray] | None:
+    if job.mask is None:
+        return None
     with error_prefix("--mask"):
-        return decode_mask(_read(path), _name(path, "standard input"), max(MAX_PIXELS, max_pixels))
+        data = _read(job.mask)
+    return pool.submit(decode_mask, data, _name(job.mask, "standard input"), max(MAX_PIXELS, max_pixels))
 
 
 def _hole_mask(job: Job, picture: Picture, mask: Future[BoolArray] | None, options: HoleOptions) -> BoolArray:
@@ -187,9 +191,9 @@ def _hole_mask(job: Job, picture: Picture, mask: Future[BoolArray] | None, optio
             raise PictureError(f"--mask-from-alpha: {_name(job.image, 'standard input')}: has no alpha channel")
         hole_mask: BoolArray = picture.alpha < MASK_THRESHOLD
     else:
-        hole_mask = mask.result()
         assert job.mask is not None
         with error_prefix("--mask"):
+            hole_mask = mask.result()
             check_mask_size(hole_mask, _name(job.mask, "standard input"), picture.size)
     if options.invert:
         hole_mask = ~hole_mask

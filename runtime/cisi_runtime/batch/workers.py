@@ -1,7 +1,8 @@
-"""What works on the photographs of a folder: a process for each core, or threads where they share a GPU.
+"""What works on the photographs of a folder: a process for each core, or threads that share a network.
 
 Python code of several threads takes turns, and texture is much of it: two threads finish 1.5 times as many photographs
-as one, two processes 1.9 times (2 cores, 1 megapixel; `python -m benchmarks.throughput`).
+as one, two processes 1.8 times (2 cores, 1 megapixel; `python -m benchmarks.throughput`). Networks on a GPU and
+checkpoints, which are slow to load, are shared.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from cisi_runtime.backends.cores import limit_cores
 from cisi_runtime.batch.job import Job, JobOptions, JobSummary, run_job
 from cisi_runtime.inpainting.inpainter import Inpainter
-from cisi_runtime.pictures.memory import reuse_memory
+from cisi_runtime.pictures.pillow_memory import reuse_memory
 
+# As many processes as `ProcessPoolExecutor` can wait for on Windows.
+_MAX_ON_WINDOWS = 61
 # Backends whose network every process may have for itself.
 _CPU_BACKENDS = ("onnxruntime", "openvino")
 
@@ -50,8 +55,12 @@ def start_workers(
         _prepare_pictures()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="photograph")
         return pool, lambda job: run_job(job, lambda: inpainter, options.job).summary()
+    # Every worker opens what was chosen here, also where that was float32 because INT8 failed its check.
+    options = dataclasses.replace(options, model=inpainter.model)
     inpainter.close()
     context = multiprocessing.get_context("spawn")
+    if sys.platform == "win32":
+        workers = min(workers, _MAX_ON_WINDOWS)
     return _Processes(workers, context, _start, (options,)), _run
 
 
@@ -69,8 +78,8 @@ class _Processes(ProcessPoolExecutor):
             raise
 
 
-# The network of a worker process and how it reads photographs, from `_start` on.
-_inpainter: Inpainter | None = None
+# The network of a worker process, or why it has none, and how it reads photographs; from `_start` on.
+_inpainter: Inpainter | Exception | None = None
 _job_options = JobOptions()
 
 
@@ -80,11 +89,19 @@ def _start(options: WorkerOptions) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
     _prepare_pictures()
-    _inpainter, _job_options = options.open(), options.job
+    limit_cores(1)
+    _job_options = options.job
+    try:
+        _inpainter = options.open()
+    except Exception as error:
+        # An error here would end the pool without a word of it. So every photograph tells it.
+        _inpainter = error
 
 
 def _run(job: Job) -> JobSummary:
     inpainter = _inpainter
+    if isinstance(inpainter, Exception):
+        raise inpainter
     assert inpainter is not None
     return run_job(job, lambda: inpainter, _job_options).summary()
 

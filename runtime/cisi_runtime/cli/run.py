@@ -75,7 +75,9 @@ class RunOptions:
     show_default=True,
     help="bf16: bfloat16 in OpenVINO or PyTorch, on a CPU that has it.",
 )
-@click.option("--threads", type=click.IntRange(0), default=0, help="Threads that work at a time; default: all cores.")
+@click.option(
+    "--threads", type=click.IntRange(0), default=0, help="Threads; processes for a folder.  [default: all cores]"
+)
 @click.option(
     "--max-megapixels", type=click.FloatRange(0, min_open=True), help="Refuse larger pictures.  [default: 80]"
 )
@@ -98,7 +100,7 @@ def run(**values: Any) -> None:
     _check_usage(options)
     from PIL import Image
 
-    from cisi_runtime.pictures.memory import reuse_memory
+    from cisi_runtime.pictures.pillow_memory import reuse_memory
 
     Image.MAX_IMAGE_PIXELS = None  # the reader has a limit of its own, which can be raised
     reuse_memory()
@@ -208,7 +210,7 @@ def _run_folder(options: RunOptions) -> None:
             report.add(job, result)
     report.print()
     if report.faults:
-        raise DataError(f"{options.image}: {len(report.faults)} photographs failed, named above; the others are done")
+        raise DataError(f"{options.image}: {len(report.faults)} photographs failed, named above")
 
 
 def _start_workers(options: RunOptions, workers: int) -> tuple[Executor, Callable[[Job], JobSummary]]:

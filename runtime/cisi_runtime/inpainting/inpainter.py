@@ -45,9 +45,10 @@ class Inpainter:
     detail: whether the fill gets texture (see `cisi_runtime.inpainting.detail`). Parity speaks of the network alone,
     which is what False gives.
 
-    `backend_reason` says what runs and why, `warning` why an INT8 graph could not be checked on this CPU. Calls from
-    several threads are safe. As a context manager it closes the backend at the end, unless it was given an open one.
-    Raises what the backends raise, and GraphError for an INT8 graph that this CPU computes wrongly.
+    `model` is the file that runs, None for an open backend. `backend_reason` says what runs and why, `warning` why an
+    INT8 graph could not be checked on this CPU. Calls from several threads are safe. As a context manager it closes the
+    backend at the end, unless it was given an open one. Raises what the backends raise, and CpuError for an INT8 graph
+    that this CPU computes wrongly.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class Inpainter:
         self.detail = detail
         self._owns_backend = not isinstance(model, Backend)
         if isinstance(model, Backend):
-            opened = OpenedModel(model, f"{model.name}: passed in by the caller")
+            opened = OpenedModel(None, model, f"{model.name}: passed in by the caller")
         else:
             path = None if model is None else Path(model)
             opened = open_model(path, backend, threads=threads, precision=precision)
-        self.backend, self.backend_reason, self.warning = opened.backend, opened.reason, opened.warning
+        self.model, self.backend = opened.path, opened.backend
+        self.backend_reason, self.warning = opened.reason, opened.warning
         self._min_size, (max_batch, *max_sides) = self.backend.fixed.limits()
         self._side = min(_SIDE, *max_sides) if self.backend.fixed.height is None else min(max_sides)
         self._batch = max_batch if self.backend.fixed.batch else min(_BATCH, max_batch)

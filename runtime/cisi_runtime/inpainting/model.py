@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.registry import SHIPPED_GRAPH, SHIPPED_INT8_GRAPH, open_backend
-from cisi_runtime.errors import GraphError
+from cisi_runtime.errors import CpuError
 from cisi_runtime.parity.cpu_check import check_on_this_cpu
 
 
@@ -15,10 +15,12 @@ from cisi_runtime.parity.cpu_check import check_on_this_cpu
 class OpenedModel:
     """An open backend.
 
+    path: the file that was chosen.
     reason: for people, what runs and why.
     warning: why an INT8 graph could not be checked on this CPU; None: it was, or needs no check.
     """
 
+    path: Path | None
     backend: Backend
     reason: str
     warning: str | None = None
@@ -32,7 +34,7 @@ def open_model(
     model: None for what ships: the INT8 graph, or the float32 graph where that was not asked for or INT8 fails its
         check; the reason then says so.
 
-    Raises GraphError for a file that fails its check, and what `open_backend` raises.
+    Raises CpuError for a file that fails its check, and what `open_backend` raises.
     """
     if model is not None:
         return _open(model, backend, threads, precision)
@@ -40,7 +42,7 @@ def open_model(
         return _open(SHIPPED_GRAPH, backend, threads, precision)
     try:
         return _open(SHIPPED_INT8_GRAPH, backend, threads, precision)
-    except GraphError as error:
+    except CpuError as error:
         opened = _open(SHIPPED_GRAPH, backend, threads, precision)
         return dataclasses.replace(opened, reason=f"{opened.reason}; not INT8: {error}")
 
@@ -48,7 +50,7 @@ def open_model(
 def _open(model: Path, backend: str, threads: int, precision: str) -> OpenedModel:
     opened, reason = open_backend(model, backend, threads=threads, precision=precision)
     try:
-        return OpenedModel(opened, reason, check_on_this_cpu(opened, model))
+        return OpenedModel(model, opened, reason, check_on_this_cpu(opened, model))
     except BaseException:
         opened.close()
         raise

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import platform
 import sys
 from pathlib import Path
 
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.registry import is_engine
-from cisi_runtime.errors import GraphError, OutputError
+from cisi_runtime.errors import CpuError, GraphError, OutputError
 from cisi_runtime.files import atomic_file, cache_folder, make_private_folder
-from cisi_runtime.parity.compare import compare, run_case, tolerance
+from cisi_runtime.parity.compare import TOLERANCES, compare, run_case, tolerance
 from cisi_runtime.parity.golden import golden_path, load_golden
 
 _CPU_INFO = Path("/proc/cpuinfo")
+# Environment variables that hold OpenVINO at older instructions than the CPU has.
+_INSTRUCTION_SETS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 def check_on_this_cpu(backend: Backend, graph: Path) -> str | None:
@@ -28,8 +31,8 @@ def check_on_this_cpu(backend: Backend, graph: Path) -> str | None:
     A check that was passed is remembered, for these two files, this CPU and this version of the backend.
 
     Returns a warning when the check is not possible: no golden file beside the graph, or none of its size. Raises
-    GraphError when the result is further from the reference than INT8 may be, and for a golden file that is damaged or
-    of other weights.
+    CpuError when the result is further from the reference than INT8 may be, GraphError for a golden file that is
+    damaged or of other weights.
     """
     if backend.contract.precision != "int8" or is_engine(graph):
         return None
@@ -48,7 +51,7 @@ def check_on_this_cpu(backend: Backend, graph: Path) -> str | None:
     result = run_case(backend, case.image, case.hole_mask)
     comparison = compare("int8 on this CPU", case, result, tolerance("int8", case))
     if not comparison.passed:
-        raise GraphError(
+        raise CpuError(
             f"{graph}: on this CPU it is {comparison.hole_psnr_db:.1f} dB from the reference, expected "
             f"{comparison.tolerance}; a CPU without VNNI saturates: cisi-calibrate --reduce-range, or run the float32 "
             "graph"
@@ -71,7 +74,8 @@ def _record(backend: Backend, graph: Path, golden: Path) -> Path | None:
     if version is None or not _CPU_INFO.is_file():
         return None
     facts = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (graph, golden)]
-    facts += [backend.name, version, platform.machine(), *_cpu_facts()]
+    facts += [backend.name, version, platform.machine(), *_cpu_facts(), str(TOLERANCES["int8"])]
+    facts += [f"{name}={os.environ.get(name, '')}" for name in _INSTRUCTION_SETS]
     return cache_folder() / "checks" / hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 
@@ -82,7 +86,7 @@ def _cpu_facts() -> list[str]:
 
 
 def _is_recorded(path: Path) -> bool:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 (`Path.is_file` raises for another user's folder)
         return False
     try:
         # What another user could have written is not believed.

@@ -48,6 +48,15 @@ def test_each_size_is_compiled_once_and_at_most_four_are_kept(tiny_graph: Path) 
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
 
 
+def test_what_run_refuses_is_not_compiled(tiny_graph: Path) -> None:
+    backend = OpenVinoBackend(tiny_graph, threads=1)
+    with pytest.raises(ValueError, match="multiples of 16, 64 or more, got 70x64"):
+        backend.prepare((1, 70, 64))
+    backend.close()
+    with pytest.raises(GraphError, match="the backend is closed"):
+        backend.prepare((1, 64, 64))
+
+
 def test_a_picture_says_that_its_size_was_compiled(tiny_graph: Path) -> None:
     image, hole = np.zeros((64, 96, 3), np.uint8), np.zeros((64, 96), np.bool_)
     hole[20:40, 30:60] = True

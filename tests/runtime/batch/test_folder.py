@@ -1,13 +1,17 @@
 """Folders and pipes: which mask belongs to which photograph, what is skipped, what a killed run leaves."""
 
+import dataclasses
 import os
 import random
 import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +19,8 @@ from PIL import Image
 
 from cisi_export.golden_cases import natural_picture
 from cisi_runtime.batch.folder import plan_jobs, run_jobs
-from cisi_runtime.batch.job import Job, JobSummary
+from cisi_runtime.batch.job import Job, JobOptions, JobSummary
+from cisi_runtime.batch.workers import WorkerOptions, start_workers
 from cisi_runtime.errors import DataError, OutputError
 from cisi_runtime.files import remove_left_over
 from cisi_runtime.pictures.picture import Picture
@@ -24,19 +29,18 @@ from cisi_runtime.pictures.writing import write_picture
 from tests.support.shared import TIMEOUT_S
 
 PROGRAM = [sys.executable, "-c", "import cisi_runtime.cli.run as m; m.main()"]
-# `cisi-run` that gets signals before the N-th file operation of one of its processes below a folder. An audit hook sees
-# each of them, so nothing depends on how fast the machine is. Python runs this at the start of every process.
+# `cisi-run` that gets a signal before the N-th file operation of one of its processes below a folder. An audit hook
+# sees each of them, so nothing depends on how fast the machine is. Python runs this at the start of every process.
 HOOK = """
 import contextlib, itertools, os, sys
-folder, at, signal_number, signals = os.environ["INTERRUPT"].split("|")
+folder, at, signal_number = os.environ["INTERRUPT"].split("|")
 first = int(os.environ.setdefault("INTERRUPT_FIRST", str(os.getpid())))
 count = itertools.count(1)
 def hook(event, arguments):
     if event in ("open", "os.rename") and str(arguments[0]).startswith(folder) and next(count) == int(at):
-        for number in range(int(signals)):
-            with contextlib.suppress(FileExistsError):  # one process sends each of them
-                os.mkdir(f"{folder}.sent.{first}.{number}")
-                os.kill(first, int(signal_number))
+        with contextlib.suppress(FileExistsError):  # one process sends it
+            os.mkdir(f"{folder}.sent.{first}")
+            os.kill(first, int(signal_number))
 sys.addaudithook(hook)
 """
 SIZE = (160, 200)
@@ -68,13 +72,13 @@ def cisi_run(*arguments: object, **more: object) -> subprocess.CompletedProcess[
 
 
 def interrupted_run(
-    out: Path, operation: int, how: signal.Signals, *arguments: object, signals: int = 1
+    out: Path, operation: int, how: signal.Signals, *arguments: object
 ) -> subprocess.CompletedProcess[str]:
     hook = out.parent / "hook" / "sitecustomize.py"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(HOOK)
-    environment = {"PYTHONPATH": str(hook.parent), "INTERRUPT": f"{out}|{operation}|{how.value}|{signals}"}
-    return cisi_run(*arguments, "-o", out, env=os.environ | environment)
+    environment = {"PYTHONPATH": str(hook.parent), "INTERRUPT": f"{out}|{operation}|{how.value}"}
+    return cisi_run(*arguments, "-o", out, "--threads", 2, env=os.environ | environment)
 
 
 def planned(folder: Path, masks: str | None) -> tuple[dict[str, str | None], list[str]]:
@@ -278,19 +282,53 @@ def test_killed_twenty_times_and_started_again(tmp_path: Path, tiny_graph: Path)
         assert (out / name).read_bytes() == path.read_bytes()
 
 
-def test_ctrl_c_again_does_not_wait_for_running_photographs(tmp_path: Path, tiny_graph: Path) -> None:
-    photographs(tmp_path, 40, ".jpg")
-    arguments = [tmp_path / "photos", "--mask", tmp_path / "masks", "--model", tiny_graph]
-    result = interrupted_run(tmp_path / "out", 3, signal.SIGINT, *arguments, signals=2)
-    assert result.returncode in (130, -signal.SIGINT)
-    for path in (tmp_path / "out").rglob("*.jpg"):
-        if not path.name.startswith("."):
-            read_picture(path)
-    # What the killed workers left is removed by the next run, which does the rest.
-    assert cisi_run(*arguments, "-o", tmp_path / "out").returncode == 0
-    names = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert len(names) == 40
-    assert not any(name.startswith(".") for name in names)
+def test_ctrl_c_again_kills_the_workers(tiny_graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = WorkerOptions(tiny_graph, "onnxruntime", "stored", detail=False, job=JobOptions())
+    pool, _ = start_workers(options, options.open(), 2)
+    assert isinstance(pool, ProcessPoolExecutor)
+    for _ in range(2):
+        pool.submit(time.sleep, 10 * TIMEOUT_S)
+    processes = list(pool._processes.values())
+    assert len(processes) == 2
+    with monkeypatch.context() as patch:
+
+        def interrupted(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(ProcessPoolExecutor, "shutdown", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.shutdown()
+    for process in processes:
+        process.join(TIMEOUT_S)
+        assert process.exitcode == -signal.SIGKILL
+    pool.shutdown()
+
+
+def test_workers_open_what_was_chosen_and_say_why_they_cannot(tiny_graph: Path, tmp_path: Path) -> None:
+    options = WorkerOptions(None, "onnxruntime", "stored", detail=False, job=JobOptions())
+    graph = tmp_path / "tiny.onnx"
+    graph.write_bytes(tiny_graph.read_bytes())
+    inpainter = dataclasses.replace(options, model=graph).open()
+    graph.unlink()
+    pool, work = start_workers(options, inpainter, 2)
+    ((_, result),) = run_jobs([Job(tmp_path / "a.png", None, tmp_path / "b.png")], work, pool)
+    assert str(result) == f"{graph}: no such file"
+
+
+def test_a_pool_that_breaks_while_jobs_are_handed_out(tmp_path: Path) -> None:
+    class Breaking(ThreadPoolExecutor):
+        count = 0
+
+        def submit(self, *arguments: Any, **more: Any) -> Any:
+            self.count += 1
+            if self.count > 2:
+                raise BrokenProcessPool("gone")
+            return super().submit(*arguments, **more)
+
+    jobs = [Job(tmp_path / str(number), None, tmp_path) for number in range(4)]
+    results = [result for _, result in run_jobs(jobs, lambda job: JobSummary(True, 0, job.image.name), Breaking(1))]
+    assert [isinstance(result, JobSummary) for result in results] == [False, False, True, True]
+    assert "a worker was killed" in str(results[0])
 
 
 def test_ctrl_c_ends_it_between_photographs(tmp_path: Path, tiny_graph: Path) -> None:

@@ -125,6 +125,20 @@ def test_an_unknown_cpu_is_checked_every_time(counting: Counting, monkeypatch: p
     assert counting.calls == 2
 
 
+def test_a_folder_that_may_not_be_entered_is_no_error(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.stat
+
+    def stat(path: Any, *arguments: Any, **more: Any) -> os.stat_result:
+        if "checks" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments, **more)
+
+    check_on_this_cpu(counting, SHIPPED_INT8_GRAPH)
+    monkeypatch.setattr(os, "stat", stat)
+    check_on_this_cpu(counting, SHIPPED_INT8_GRAPH)
+    assert counting.calls == 2
+
+
 def test_records_of_another_user_are_not_believed(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     check_on_this_cpu(counting, SHIPPED_INT8_GRAPH)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
