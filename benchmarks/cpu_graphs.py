@@ -36,12 +36,13 @@ from cisi_runtime.pictures.masks import centre_hole
 from cisi_train.network import Generator
 
 Call = Callable[[], object]
+Rewrite = Callable[[Generator], None]
 
 # Rows, terms of a sum and columns of the matrix product whose rate is the limit.
 _PRODUCT = (2048, 2048, 2048)
 # Before the output is folded the convolution to RGB has a name of its own.
 _PIXELS = (*PIXEL_READERS, TO_RGB, "decoder.to_rgb")
-_LATEST = "output folded"
+_LATEST, _WRITTEN_OUT = "output folded", "statistics written out"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +66,13 @@ def bench(preset: str, size: int, threads: int, rounds: int, compiled: bool) -> 
     torch.set_num_threads(threads)
     generator = Generator(PRESETS[preset]).eval().requires_grad_(False)
     graphs = {
-        "as trained": _graph(generator, preset),
-        "upsampling folded": _graph(generator, preset, upsampling=True),
-        _LATEST: _graph(generator, preset, upsampling=True, output=True),
+        "as trained": _graph(generator, preset, use_instance_norm_nodes),
+        "upsampling folded": _graph(generator, preset, fold_upsampling, use_instance_norm_nodes),
+        _LATEST: _graph(generator, preset, fold_upsampling, _fold_output, use_instance_norm_nodes),
+        _WRITTEN_OUT: _graph(generator, preset, fold_upsampling, _fold_output, write_out_statistics),
     }
     flop = {name: cost_of(model, _contract(preset), size, size).flop for name, model in graphs.items()}
-    rows = [*_torch_rows(generator, size, compiled=compiled), *_runtime_rows(graphs, size, threads, preset), *_limits()]
+    rows = [*_torch_rows(generator, size, compiled=compiled), *_runtime_rows(graphs, size, threads), *_limits()]
     times = interleaved([row.call for row in rows], rounds, warm=True)
     medians = {row.name: statistics.median(each) for row, each in zip(rows, times, strict=True)}
     eager = medians[rows[0].name]
@@ -104,7 +106,7 @@ def _torch_rows(generator: Generator, size: int, *, compiled: bool) -> list[Row]
     return rows
 
 
-def _runtime_rows(graphs: dict[str, ModelProto], size: int, threads: int, preset: str) -> list[Row]:
+def _runtime_rows(graphs: dict[str, ModelProto], size: int, threads: int) -> list[Row]:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (1, size, size, 3), dtype=np.uint8)
     hole = centre_hole(size, size)[None]
@@ -130,7 +132,6 @@ def _runtime_rows(graphs: dict[str, ModelProto], size: int, threads: int, preset
     for name, model in graphs.items():
         in_ort(f"float32, {name}", model)
     latest, before = graphs[_LATEST], graphs["upsampling folded"]
-    in_ort("float32, statistics written out", _graph_with_statistics(preset))
     in_openvino_of_any_size("float32, upsampling folded", before)
     for name in ("upsampling folded", _LATEST):
         in_openvino(f"float32, {name}", graphs[name])
@@ -170,24 +171,16 @@ def _product(a: torch.Tensor, b: torch.Tensor) -> Call:
     return lambda: torch.mm(a, b, out=out)
 
 
-def _graph(generator: Generator, preset: str, *, upsampling: bool = False, output: bool = False) -> ModelProto:
+def _graph(generator: Generator, preset: str, *rewrites: Rewrite) -> ModelProto:
     network = copy.deepcopy(generator)
     del network.self_content
-    if upsampling:
-        fold_upsampling(network)
-    if output:
-        fold_output(network.decoder)
-    use_instance_norm_nodes(network)
+    for rewrite in rewrites:
+        rewrite(network)
     return unchecked_graph(Uint8Face(network).eval().requires_grad_(False), _contract(preset), None, None)
 
 
-def _graph_with_statistics(preset: str) -> ModelProto:
-    network = Generator(PRESETS[preset])
-    del network.self_content
-    fold_upsampling(network)
+def _fold_output(network: Generator) -> None:
     fold_output(network.decoder)
-    write_out_statistics(network)
-    return unchecked_graph(Uint8Face(network).eval().requires_grad_(False), _contract(preset), None, None)
 
 
 def _int8(model: ModelProto, kept_float: tuple[str, ...] = ()) -> ModelProto:

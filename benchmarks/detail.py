@@ -1,8 +1,8 @@
 """`python -m benchmarks.detail`: what detail costs, and which holes gain by it.
 
-Always: detail beside the float32 network on a centre hole; whole processes of cisi-run on 12 megapixels; memory and
-time of large holes and of thousands of dots; how well stripes go on. With --data and --lpips: LPIPS with detail over
-LPIPS without, for lines and dots of several widths.
+All with the float32 graph but for cisi-run. Always: detail beside the network on a centre hole; whole processes of
+cisi-run on 12 megapixels; memory and time of large holes and of thousands of dots; how well stripes go on. With --data
+and --lpips: LPIPS with detail over LPIPS without, for lines and dots of several widths.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if kind == "dots":
 else:
     rim = int(kind)
     hole[rim:-rim, rim:-rim] = True
-inpaint = Inpainter(detail=detail)
+inpaint = Inpainter(SHIPPED_GRAPH, detail=detail)
 start = time.perf_counter()
 inpaint(image, hole)
 print(f"{time.perf_counter() - start:.2f} s, {peak_mb():.0f} MB")
@@ -119,7 +119,7 @@ def widths(data: list[Path], lpips: Path) -> list[str]:
     metric, lines = load_lpips(lpips), []
     paths = [path for folder in data for path in pictures_of(folder)[::10]]
     truths = [read_square(path, _SIZE) for path in paths]
-    with Inpainter() as inpaint:
+    with Inpainter(SHIPPED_GRAPH) as inpaint:
         smooth = Inpainter(inpaint.backend, detail=False)
         for kind in ("lines", "dots"):
             parts = []
@@ -152,7 +152,7 @@ def _holes(rng: np.random.Generator, kind: str, width: int) -> BoolArray:
 @click.option("--lpips", type=click.Path(path_type=Path), help="File of LPIPS weights.")
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
 def main(data: tuple[Path, ...], lpips: Path | None, rounds: int) -> None:
-    """Measure detail with the shipped graph."""
+    """Measure detail with the graphs that ship."""
     if bool(data) != bool(lpips):
         raise click.UsageError("expected --data and --lpips together, or neither")
     click.echo(beside_the_network(3 * rounds))

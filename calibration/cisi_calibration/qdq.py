@@ -59,8 +59,9 @@ def insert_qdq_cpu(
     # It puts nodes in front of those that they read from, which ONNX's checker refuses.
     quantiser.model.topological_sort()
     quantised = _copy(quantiser.model.model)
+    weights = float_weights(model)
     for name in set(PIXEL_READERS) & quantised_nodes.keys():
-        _reduce_weights(quantised.graph, quantised_nodes[name].input[1], float_weights(model)[f"{name}.weight"])
+        _reduce_weight(quantised.graph, quantised_nodes[name].input[1], weights[f"{name}.weight"])
     if TO_RGB in quantised_nodes:
         _remove_pair(quantised.graph, quantised_nodes[TO_RGB].output[0])
     return quantised
@@ -163,25 +164,25 @@ class _TensorRtRewrite:
         return dequantised
 
     def _quantise_weight(self, tensor: str, weight: npt.NDArray[Any]) -> str:
-        largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-        scale = (np.maximum(largest, _SMALLEST) / _LEVELS).astype(np.float32)
-        steps = np.rint(weight.astype(np.float64) / scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1)))
         names = [f"{tensor}_quantized", f"{tensor}_scale", f"{tensor}_zero_point"]
-        self.stored[names[0]] = np.clip(steps, -_LEVELS, _LEVELS).astype(np.int8)
-        self.stored[names[1]], self.stored[names[2]] = scale, np.zeros(len(scale), dtype=np.int8)
+        self.stored[names[0]], self.stored[names[1]] = _quantised_weight(weight, _LEVELS)
+        self.stored[names[2]] = np.zeros(len(weight), dtype=np.int8)
         self._add("DequantizeLinear", names, f"{tensor}_dequantised", f"{tensor}/dq", axis=0)
         return f"{tensor}_dequantised"
 
 
-def _reduce_weights(graph: GraphProto, tensor: str, weight: npt.NDArray[Any]) -> None:
-    """Store a weight in 7 bits. Two products of 255 and 64 stay below 2**15."""
+def _quantised_weight(weight: npt.NDArray[Any], levels: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """A weight in steps of its output channel's scale, `levels` on each side of zero, and the scales."""
     largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    scale = (np.maximum(largest, _SMALLEST) / _REDUCED_LEVELS).astype(np.float32)
-    steps = np.rint(weight.astype(np.float64) / scale.astype(np.float64).reshape(-1, 1, 1, 1))
-    values = {
-        f"{tensor}_quantized": np.clip(steps, -_REDUCED_LEVELS, _REDUCED_LEVELS).astype(np.int8),
-        f"{tensor}_scale": scale,
-    }
+    scale = (np.maximum(largest, _SMALLEST) / levels).astype(np.float32)
+    steps = np.rint(weight.astype(np.float64) / scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1)))
+    return np.clip(steps, -levels, levels).astype(np.int8), scale
+
+
+def _reduce_weight(graph: GraphProto, tensor: str, weight: npt.NDArray[Any]) -> None:
+    """Store a weight in 7 bits. Two products of 255 and 64 stay below 2**15."""
+    steps, scale = _quantised_weight(weight, _REDUCED_LEVELS)
+    values: dict[str, npt.NDArray[Any]] = {f"{tensor}_quantized": steps, f"{tensor}_scale": scale}
     for item in graph.initializer:
         if item.name in values:
             item.CopyFrom(numpy_helper.from_array(values.pop(item.name), item.name))

@@ -6,6 +6,7 @@ is here.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -28,18 +29,6 @@ class SubPixelConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_shuffle(self.conv(x), 2)
-
-
-class UnshuffledConv(nn.Module):
-    """`SubPixelConv` without its depth to space: `[N, C, H, W]` to `[N, 4*C_out, H, W]`."""
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.conv = conv
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv(x)
-        return y
 
 
 class SubPixelOutput(nn.Module):
@@ -101,7 +90,8 @@ def fold_output(decoder: Decoder) -> None:
     """
     last = decoder.up[-1]
     assert isinstance(last, SubPixelConv)
-    decoder.up[-1] = UnshuffledConv(last.conv)
+    # The convolution without its depth to space, under the name that it had.
+    decoder.up[-1] = nn.Sequential(OrderedDict(conv=last.conv))
     decoder.to_rgb = SubPixelOutput(_at_half_resolution(decoder.to_rgb))  # type: ignore[assignment]
 
 

@@ -103,7 +103,13 @@ def _is_running(process: int) -> bool:
         return False
     except PermissionError:
         return True  # another user's
-    return True
+    # One that has ended stays in the table until its parent asks. Of a worker whose parent was killed that is the first
+    # process, which in a container may never do so.
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # gone this moment, or a system without /proc
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def make_folder(path: Path) -> None:

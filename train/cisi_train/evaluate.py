@@ -185,8 +185,7 @@ def graph_method(path: Path) -> Method:
     if info.contract.holds_float16:
         return SinglePassInpainter(OnnxRuntimeBackend(cpu_runnable(info), optimise=False))
     opened = open_model(path)
-    if opened.warning is not None:
-        print(f"warning: {opened.warning}", file=sys.stderr)
+    _tell(opened.warning)
     return SinglePassInpainter(opened.backend)
 
 
@@ -194,14 +193,18 @@ def run_methods(path: Path) -> tuple[Method, Method]:
     """A graph, engine or checkpoint as `cisi-run --no-detail` uses it, and as `cisi-run` does. Raises as
     `graph_method`."""
     inpainter = Inpainter(path)
-    if inpainter.warning is not None:
-        print(f"warning: {inpainter.warning}", file=sys.stderr)
+    _tell(inpainter.warning)
     return Inpainter(inpainter.backend, detail=False), inpainter
 
 
 def baseline_method(name: str) -> Method:
     """ "mean": the mean colour of the known pixels. "telea", "ns" (Navier-Stokes): OpenCV's inpainting."""
     return _mean_colour if name == "mean" else _opencv_method(name)
+
+
+def _tell(warning: str | None) -> None:
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _mean_colour(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:

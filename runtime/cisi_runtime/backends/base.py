@@ -82,6 +82,7 @@ class Backend(ABC):
 
         Raises ValueError for a size that `run` refuses, GraphError after `close`.
         """
+        self._check_open()
         self._check_size(size)
         return self._prepare(size)
 
@@ -118,7 +119,6 @@ class Backend(ABC):
             raise GraphError(f"{self.name}: the backend is closed")
 
     def _check_size(self, size: BatchSize) -> None:
-        self._check_open()
         batch, height, width = size
         if not self.fixed.accepts(size):
             raise ValueError(f"image: the graph takes {self.fixed}, got batch {batch}, width {width}, height {height}")

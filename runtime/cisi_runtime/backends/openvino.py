@@ -85,10 +85,10 @@ class OpenVinoBackend(Backend):
         return f"openvino: compiled for {key[2]}x{key[1]} pixels in {took:.0f} ms"
 
     def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        size = self.contract.io.size_of(image)
+        key = self._key(self.contract.io.size_of(image))
         with self._lock:
-            compiled = self._compiled_for(self._key(size))
-        step = self._key(size)[0]
+            compiled = self._compiled_for(key)
+        step = key[0]
         completed = np.empty_like(image)
         try:
             with compiled.request() as request:

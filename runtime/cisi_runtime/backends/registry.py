@@ -58,9 +58,8 @@ def open_backend(
     if path.suffix == ".pt":
         if backend not in ("auto", "torch"):
             raise GraphError(f"{path}: is a checkpoint, and {backend} does not take it: cisi-export --ckpt {path}")
-        return _open_checkpoint(
-            path, threads, precision
-        ), f"{path.name}: torch on the CPU{wanted}, which runs checkpoints"
+        checkpoint = _open_checkpoint(path, threads, precision)
+        return checkpoint, f"{path.name}: torch on the CPU{wanted}, which runs checkpoints"
     if backend == "torch":
         raise GraphError(f"{path}: is not a checkpoint, and torch takes only .pt files")
     if is_engine(path):

@@ -21,7 +21,7 @@ from pathlib import Path
 from cisi_runtime.backends.cores import limit_cores
 from cisi_runtime.batch.job import Job, JobOptions, JobSummary, run_job
 from cisi_runtime.inpainting.inpainter import Inpainter
-from cisi_runtime.pictures.pillow_memory import reuse_memory
+from cisi_runtime.pictures.pillow import prepare_pillow
 
 # As many processes as `ProcessPoolExecutor` can wait for on Windows.
 _MAX_ON_WINDOWS = 61
@@ -52,7 +52,7 @@ def start_workers(
     inpainter: as `options.open` gives it. Threads share it; processes open their own, and it is closed.
     """
     if workers == 1 or inpainter.backend.name not in _CPU_BACKENDS:
-        _prepare_pictures()
+        _one_thread_a_file()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="photograph")
         return pool, lambda job: run_job(job, lambda: inpainter, options.job).summary()
     # Every worker opens what was chosen here, also where that was float32 because INT8 failed its check.
@@ -88,7 +88,8 @@ def _start(options: WorkerOptions) -> None:
     # Ctrl-C reaches every process of a terminal. The first process decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
-    _prepare_pictures()
+    prepare_pillow()
+    _one_thread_a_file()
     limit_cores(1)
     _job_options = options.job
     try:
@@ -106,12 +107,11 @@ def _run(job: Job) -> JobSummary:
     return run_job(job, lambda: inpainter, _job_options).summary()
 
 
-def _prepare_pictures() -> None:
-    from PIL import AvifImagePlugin, Image
+def _one_thread_a_file() -> None:
+    """Each worker has one thread for its network and its file."""
+    from PIL import AvifImagePlugin
 
-    Image.MAX_IMAGE_PIXELS = None  # the reader has a limit of its own
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each worker has one thread for its network and its file
-    reuse_memory()
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def _die_with_the_parent() -> None:

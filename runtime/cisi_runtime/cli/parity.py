@@ -69,7 +69,7 @@ class _Checked:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of words.")
 def parity(artifact: Path | None, **values: Any) -> None:
     """Compare the graph or engine ARTIFACT with the reference network, and exit with 1 when a comparison fails.
-    Without ARTIFACT the graph that ships is checked.
+    Without ARTIFACT the float32 graph that ships is checked.
 
     With its golden file alone this needs neither PyTorch nor the checkpoint. With --ckpt the golden cases are made
     afresh, every stored weight is compared too, and after a failure the first layer that differs is named. With

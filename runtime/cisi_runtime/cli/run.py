@@ -98,12 +98,9 @@ def run(**values: Any) -> None:
     """
     options = RunOptions(**values)
     _check_usage(options)
-    from PIL import Image
+    from cisi_runtime.pictures.pillow import prepare_pillow
 
-    from cisi_runtime.pictures.pillow_memory import reuse_memory
-
-    Image.MAX_IMAGE_PIXELS = None  # the reader has a limit of its own, which can be raised
-    reuse_memory()
+    prepare_pillow()
     if options.image.is_dir():
         _run_folder(options)
     else:

@@ -39,8 +39,8 @@ def check_on_this_cpu(backend: Backend, graph: Path) -> str | None:
     path = golden_path(graph)
     if not path.exists():
         return f"{graph}: its golden file {path.name} is not beside it, so this CPU could not be checked"
-    passed_before = _record(backend, graph, path)
-    if passed_before is not None and _is_recorded(passed_before):
+    record = _record(backend, graph, path)
+    if record is not None and _is_recorded(record):
         return None
     golden = load_golden(path)
     if golden.weights_sha256 != backend.contract.weights_sha256:
@@ -56,14 +56,8 @@ def check_on_this_cpu(backend: Backend, graph: Path) -> str | None:
             f"{comparison.tolerance}; a CPU without VNNI saturates: cisi-calibrate --reduce-range, or run the float32 "
             "graph"
         )
-    if passed_before is not None:
-        # Not being able to remember it only means checking again.
-        with contextlib.suppress(OutputError):
-            make_private_folder(passed_before.parent)
-            with atomic_file(passed_before) as temporary:
-                temporary.write_text(
-                    f"{graph.name}: {comparison.hole_psnr_db:.1f} dB, {comparison.tolerance} required\n"
-                )
+    if record is not None:
+        _remember(record, f"{graph.name}: {comparison.hole_psnr_db:.1f} dB, {comparison.tolerance} required\n")
     return None
 
 
@@ -83,6 +77,14 @@ def _cpu_facts() -> list[str]:
     """Model and instruction sets, of the first core."""
     lines = _CPU_INFO.read_text().split("\n\n")[0].splitlines()
     return [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]
+
+
+def _remember(record: Path, text: str) -> None:
+    # Where that is not possible the check runs again next time.
+    with contextlib.suppress(OutputError):
+        make_private_folder(record.parent)
+        with atomic_file(record) as temporary:
+            temporary.write_text(text)
 
 
 def _is_recorded(path: Path) -> bool:

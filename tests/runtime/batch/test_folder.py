@@ -252,13 +252,16 @@ def test_usage(tmp_path: Path, arguments: list[str], words: str) -> None:
 
 
 def test_what_killed_processes_leave_is_removed(tmp_path: Path) -> None:
-    gone = subprocess.Popen(["true"])
+    gone, ended = subprocess.Popen(["true"]), subprocess.Popen(["true"])
     gone.wait()
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # ended, but still in the table of processes
     mine = [f".cisi-{gone.pid}-x.png", f"below/.cisi-{gone.pid}-y.png", f".cisi-{os.getpid()}-z.jpg"]
+    mine.append(f".cisi-{ended.pid}-v.png")
     others = [f".cisi-{os.getppid()}-x.png", ".cisi-x.png", "a.png", ".other.png"]
     touch(tmp_path, *mine, *others)
     remove_left_over(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted(others)
+    ended.wait()
 
 
 @pytest.mark.slow
