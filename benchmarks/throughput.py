@@ -26,7 +26,8 @@ from PIL import Image
 from cisi_runtime.backends.cores import available_cores
 from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
 from cisi_runtime.batch.folder import plan_jobs, run_jobs
-from cisi_runtime.batch.job import Job, JobOptions, run_job
+from cisi_runtime.batch.job import Job, run_job
+from cisi_runtime.batch.photograph import DEFAULT_OPTIONS
 from cisi_runtime.batch.workers import WorkerOptions, start_workers
 from cisi_runtime.bench.measure import Setting, bench_photograph
 from cisi_runtime.errors import CisiError
@@ -60,7 +61,7 @@ def write_mosaic(folder: Path, name: str, width: int, height: int, seed: int) ->
 
 def throughput(folder: Path, graph: Path, backend: str, workers: int) -> str:
     """All photographs one by one in one thread, then `workers` at a time, then one by one again."""
-    options = WorkerOptions(graph, backend, "stored", detail=True, job=JobOptions())
+    options = WorkerOptions(graph, backend, "stored", detail=True, job=DEFAULT_OPTIONS)
     inpainter = options.open()
     jobs, faults = plan_jobs(folder / "photos", folder / "masks", folder / "out")
     assert not faults

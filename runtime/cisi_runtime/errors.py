@@ -14,6 +14,14 @@ class PictureError(CisiError):
     """A picture or mask file cannot be used as it is."""
 
 
+class TooManyPixelsError(PictureError):
+    """A picture is larger than the caller allows."""
+
+
+class MaskError(PictureError):
+    """A mask can be read and does not fit its photograph, or is no mask."""
+
+
 class ContractError(CisiError):
     """A graph or checkpoint has no contract, or one that this version does not understand."""
 

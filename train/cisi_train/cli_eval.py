@@ -85,7 +85,7 @@ def evaluate(**values: Any) -> None:
 def _check_usage(options: EvalOptions) -> None:
     """Raise UsageError for options that exclude each other, and our own errors for files that cannot be used."""
     from cisi_runtime.files import check_writable
-    from cisi_runtime.pictures.writing import check_output_format
+    from cisi_runtime.pictures.writing import format_of
 
     methods = options.ckpt or options.onnx or options.run or options.baseline
     if not methods:
@@ -99,7 +99,7 @@ def _check_usage(options: EvalOptions) -> None:
         raise click.UsageError(f"--size: {options.size} is not a multiple of {SIZE_MULTIPLE}")
     if options.sheet is not None:
         with error_prefix("--sheet"):
-            check_output_format(options.sheet)
+            format_of(options.sheet)
             check_writable(options.sheet)
     from cisi_train.evaluate import pictures_of
 

@@ -19,7 +19,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from cisi_runtime.backends.cores import limit_cores
-from cisi_runtime.batch.job import Job, JobOptions, JobSummary, run_job
+from cisi_runtime.batch.job import Job, JobSummary, run_job, summarise
+from cisi_runtime.batch.photograph import DEFAULT_OPTIONS, PhotographOptions
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.pictures.pillow import prepare_pillow
 
@@ -37,7 +38,7 @@ class WorkerOptions:
     backend: str
     precision: str
     detail: bool
-    job: JobOptions
+    job: PhotographOptions
 
     def open(self) -> Inpainter:
         """The network with one thread. Raises what `Inpainter` raises."""
@@ -54,7 +55,7 @@ def start_workers(
     if workers == 1 or inpainter.backend.name not in _CPU_BACKENDS:
         _one_thread_a_file()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="photograph")
-        return pool, lambda job: run_job(job, lambda: inpainter, options.job).summary()
+        return pool, lambda job: summarise(run_job(job, lambda: inpainter, options.job))
     # Every worker opens what was chosen here, also where that was float32 because INT8 failed its check.
     options = dataclasses.replace(options, model=inpainter.model)
     inpainter.close()
@@ -80,7 +81,7 @@ class _Processes(ProcessPoolExecutor):
 
 # The network of a worker process, or why it has none, and how it reads photographs; from `_start` on.
 _inpainter: Inpainter | Exception | None = None
-_job_options = JobOptions()
+_job_options = DEFAULT_OPTIONS
 
 
 def _start(options: WorkerOptions) -> None:
@@ -104,7 +105,7 @@ def _run(job: Job) -> JobSummary:
     if isinstance(inpainter, Exception):
         raise inpainter
     assert inpainter is not None
-    return run_job(job, lambda: inpainter, _job_options).summary()
+    return summarise(run_job(job, lambda: inpainter, _job_options))
 
 
 def _one_thread_a_file() -> None:

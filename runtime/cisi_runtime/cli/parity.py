@@ -93,7 +93,7 @@ def _check_usage(options: ParityOptions) -> None:
     """Raise UsageError for options that exclude each other, and our own errors for files that cannot be used."""
     from cisi_runtime.backends.registry import is_engine
     from cisi_runtime.files import check_writable
-    from cisi_runtime.pictures.writing import check_output_format
+    from cisi_runtime.pictures.writing import format_of
 
     if options.golden is not None and options.ckpt is not None:
         raise click.UsageError("--golden and --ckpt exclude each other")
@@ -103,7 +103,7 @@ def _check_usage(options: ParityOptions) -> None:
         raise click.UsageError("--backend excludes --ckpt and --sheet")
     if options.sheet is not None:
         with error_prefix("--sheet"):
-            check_output_format(options.sheet)
+            format_of(options.sheet)
             check_writable(options.sheet)
     if not options.artifact.is_file():
         raise GraphError(f"ARTIFACT: {options.artifact}: no such file")

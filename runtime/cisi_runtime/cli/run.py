@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
-    from cisi_runtime.batch.job import Job, JobOptions, JobResult, JobSummary
+    from cisi_runtime.batch.job import Job, JobSummary
+    from cisi_runtime.batch.photograph import CompletedPhotograph, PhotographOptions
     from cisi_runtime.errors import CisiError
     from cisi_runtime.inpainting.inpainter import Inpainter
 
@@ -43,13 +44,13 @@ class RunOptions:
     no_detail: bool
     verbose: bool
 
-    def job_options(self) -> JobOptions:
+    def photograph_options(self) -> PhotographOptions:
         """How photographs are read."""
-        from cisi_runtime.batch.job import HoleOptions, JobOptions
+        from cisi_runtime.batch.photograph import HoleOptions, PhotographOptions
         from cisi_runtime.pictures.reading import MAX_PIXELS
 
         max_pixels = MAX_PIXELS if self.max_megapixels is None else round(self.max_megapixels * 1e6)
-        return JobOptions(HoleOptions(self.invert_mask, self.dilate), max_pixels)
+        return PhotographOptions(HoleOptions(self.invert_mask, self.dilate), max_pixels)
 
 
 @click.command()
@@ -145,7 +146,7 @@ def _run_photograph(options: RunOptions) -> None:
             _tell_backend(opened)
             return opened
 
-        result = run_job(job, inpainter, options.job_options())
+        result = run_job(job, inpainter, options.photograph_options())
     _write_sheet(options, result, loading.result())
     height, width = result.picture.size
     took = f", {result.milliseconds:.0f} ms" if result.milliseconds else ""
@@ -158,16 +159,16 @@ def _run_photograph(options: RunOptions) -> None:
 def _check_sheet(options: RunOptions, job: Job) -> None:
     from cisi_runtime.batch.job import refuse_original
     from cisi_runtime.files import check_writable
-    from cisi_runtime.pictures.writing import check_output_format
+    from cisi_runtime.pictures.writing import format_of
 
     if options.sheet is not None:
         with error_prefix("--sheet"):
-            check_output_format(options.sheet)
+            format_of(options.sheet)
             check_writable(options.sheet)
             refuse_original(job, options.sheet)
 
 
-def _write_sheet(options: RunOptions, result: JobResult, inpainter: Inpainter) -> None:
+def _write_sheet(options: RunOptions, result: CompletedPhotograph, inpainter: Inpainter) -> None:
     if options.sheet is None:
         return
     from cisi_runtime.inpainting.inpainter import Inpainter
@@ -214,7 +215,7 @@ def _start_workers(options: RunOptions, workers: int) -> tuple[Executor, Callabl
     from cisi_runtime.batch.workers import WorkerOptions, start_workers
 
     worker = WorkerOptions(
-        options.model, options.backend, options.precision, not options.no_detail, options.job_options()
+        options.model, options.backend, options.precision, not options.no_detail, options.photograph_options()
     )
     # Opened here first, so that what is wrong with it is said once.
     with error_prefix("--model"):

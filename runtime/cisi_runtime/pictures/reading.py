@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, TiffTags, UnidentifiedImageError
 
 from cisi_runtime.contract import MASK_THRESHOLD
-from cisi_runtime.errors import DataError, PictureError
+from cisi_runtime.errors import DataError, MaskError, PictureError, TooManyPixelsError
 from cisi_runtime.pictures.metadata import (
     bytes_behind_jpeg,
     clean_exif,
@@ -94,6 +94,15 @@ def find_pictures(folder: Path) -> list[Path]:
     )
 
 
+def read_size(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:
+    """Stored height, width and Pillow's name of the format, from the head of a file; its pixels are not decoded.
+
+    Raises what `decode_picture` raises for a kind of file that it refuses. `name` is for messages.
+    """
+    with _opened(data, name, max_pixels) as image:
+        return image.height, image.width, image.format or ""
+
+
 def check_picture(path: Path) -> None:
     """Raise what `read_picture` would raise. A JPEG file is decoded at an eighth of its size, which is quicker and
     still finds truncated ones."""
@@ -124,9 +133,7 @@ def decode_mask(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> BoolArr
             rgb = pixels_of(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
             grey = rgb[..., 0]
             if not (np.array_equal(grey, rgb[..., 1]) and np.array_equal(grey, rgb[..., 2])):
-                raise PictureError(
-                    f"{name}: the colour channels differ, expected a black and white mask (white = hole)"
-                )
+                raise MaskError(f"{name}: the colour channels differ, expected a black and white mask (white = hole)")
     hole_mask: BoolArray = grey >= MASK_THRESHOLD
     return hole_mask
 
@@ -135,7 +142,7 @@ def check_mask_size(hole_mask: BoolArray, name: str, size: tuple[int, int]) -> N
     """Raise PictureError for a mask of another size than the picture's (height, width)."""
     if hole_mask.shape != size:
         height, width = hole_mask.shape
-        raise PictureError(f"{name}: the mask is {width}x{height} pixels, expected {size[1]}x{size[0]} as the picture")
+        raise MaskError(f"{name}: the mask is {width}x{height} pixels, expected {size[1]}x{size[0]} as the picture")
 
 
 @contextlib.contextmanager
@@ -145,7 +152,7 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _refuse_lossy(data, name, image)
             if image.width * image.height > max_pixels:
-                raise PictureError(
+                raise TooManyPixelsError(
                     f"{name}: {image.width}x{image.height} is {image.width * image.height / 1e6:.4g} megapixels, "
                     f"expected at most {max_pixels / 1e6:g}"
                 )

@@ -63,19 +63,18 @@ def format_of(path: Path) -> str:
     return _FORMAT_OF[suffix]
 
 
-def check_output_format(path: Path, *, has_alpha: bool = False) -> None:
-    """Raise OutputError when a picture, or one with alpha, cannot be written under this name."""
-    if has_alpha and format_of(path) in _NO_ALPHA:
-        suffix = path.suffix.lower()
-        raise OutputError(f"{path}: {suffix} cannot hold the picture's alpha channel, expected .png, .webp or .tif")
-    format_of(path)
+def check_alpha(file_format: str, name: str, *, has_alpha: bool) -> None:
+    """Raise OutputError when a format cannot hold a picture with alpha. `name` is for messages."""
+    if has_alpha and file_format in _NO_ALPHA:
+        raise OutputError(f"{name}: {file_format} cannot hold the picture's alpha channel, expected PNG, WebP or TIFF")
 
 
 def write_picture(path: Path, picture: Picture) -> None:
     """Write a picture in the format of its name, completely or not at all (see `encode_picture`). Raises
     OutputError."""
-    check_output_format(path, has_alpha=picture.alpha is not None)
-    data = encode_picture(picture, format_of(path), str(path))
+    file_format = format_of(path)
+    check_alpha(file_format, str(path), has_alpha=picture.alpha is not None)
+    data = encode_picture(picture, file_format, str(path))
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 

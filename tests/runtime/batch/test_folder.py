@@ -20,7 +20,8 @@ from PIL import Image
 
 from cisi_export.golden_cases import natural_picture
 from cisi_runtime.batch.folder import plan_jobs, run_jobs
-from cisi_runtime.batch.job import Job, JobOptions, JobSummary
+from cisi_runtime.batch.job import Job, JobSummary
+from cisi_runtime.batch.photograph import PhotographOptions
 from cisi_runtime.batch.workers import WorkerOptions, start_workers
 from cisi_runtime.errors import DataError, OutputError
 from cisi_runtime.files import remove_left_over
@@ -287,7 +288,7 @@ def test_killed_twenty_times_and_started_again(tmp_path: Path, tiny_graph: Path)
 
 
 def test_ctrl_c_again_kills_the_workers(tiny_graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = WorkerOptions(tiny_graph, "onnxruntime", "stored", detail=False, job=JobOptions())
+    options = WorkerOptions(tiny_graph, "onnxruntime", "stored", detail=False, job=PhotographOptions())
     pool, _ = start_workers(options, options.open(), 2)
     assert isinstance(pool, ProcessPoolExecutor)
     for _ in range(2):
@@ -309,7 +310,7 @@ def test_ctrl_c_again_kills_the_workers(tiny_graph: Path, monkeypatch: pytest.Mo
 
 
 def test_workers_open_what_was_chosen_and_say_why_they_cannot(tiny_graph: Path, tmp_path: Path) -> None:
-    options = WorkerOptions(None, "onnxruntime", "stored", detail=False, job=JobOptions())
+    options = WorkerOptions(None, "onnxruntime", "stored", detail=False, job=PhotographOptions())
     graph = tmp_path / "tiny.onnx"
     graph.write_bytes(tiny_graph.read_bytes())
     inpainter = dataclasses.replace(options, model=graph).open()

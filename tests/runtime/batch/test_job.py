@@ -14,6 +14,7 @@ from PIL import Image
 
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.batch import job as job_module
+from cisi_runtime.batch import photograph as photograph_module
 from cisi_runtime.batch.job import Job, run_job
 from cisi_runtime.inpainting import inpainter as inpainter_module
 from cisi_runtime.inpainting.inpainter import Inpainter
@@ -92,7 +93,10 @@ def test_each_piece_of_work_counts_for_its_stage(
 
     for number, (owner, name) in enumerate(
         [
-            *((job_module, name) for name in ("decode_picture", "decode_mask", "encode_picture", "largest_change")),
+            *(
+                (photograph_module, name)
+                for name in ("decode_picture", "decode_mask", "encode_picture", "largest_change")
+            ),
             *((job_module, "_write"), (inpainter_module, "plan_windows"), (OnnxRuntimeBackend, "run")),
             *((inpainter_module.WindowView, name) for name in ("finish", "with_detail")),
         ]

@@ -220,7 +220,7 @@ def foreign_graph(path: Path) -> Path:
         ("no folder", ("--output: ", "does not exist")),
         ("output is a folder", ("--output: ", "is a folder, expected a file name")),
         ("output format", ("--output: ", "unknown picture format '.xyz', expected one of .jpg")),
-        ("alpha to JPEG", ("--output: ", ".jpg cannot hold the picture's alpha channel")),
+        ("alpha to JPEG", ("--output: ", "JPEG cannot hold the picture's alpha channel")),
         ("no model", ("--model: ", "no.onnx: no such file")),
         ("foreign model", ("--model: ", "has no CISI-net contract, expected a graph written by cisi-export")),
         ("text model", ("--model: ", "ONNX Runtime cannot load it, expected an ONNX graph")),
