@@ -1,8 +1,11 @@
-# Two images from one file:
+# Three images from one file:
 #   docker build --target cpu -t cisi-net:cpu .      graphs in ONNX Runtime on the CPU
+#   docker build --target serve -t cisi-net:serve .  the service and its page, on the CPU
 #   docker build --target gpu -t cisi-net:gpu .      engines in TensorRT; run it with --gpus all
 # Pictures of this folder, as the user whose they are:
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" cisi-net:cpu run photo.jpg --mask hole.png -o out.png
+# The service, on this machine alone, or with --token-file for others:
+#   docker run --rm -p 127.0.0.1:8000:8000 cisi-net:serve --insecure
 # No instruction of it has been run by a Docker engine yet; tests check them as far as is possible without one.
 
 FROM python:3.11-slim AS wheel
@@ -26,6 +29,20 @@ HEALTHCHECK --interval=1h --timeout=2m --start-period=10s --retries=1 \
     CMD ["cisi", "parity"]
 ENTRYPOINT ["cisi"]
 CMD ["--help"]
+
+FROM python:3.11-slim AS serve
+COPY constraints.txt /tmp/constraints.txt
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    pip install --no-cache-dir -c /tmp/constraints.txt "$(ls /wheels/cisi_net-*.whl)[cpu,serve]" \
+    && useradd --create-home --uid 10001 cisi
+USER 10001
+WORKDIR /home/cisi
+EXPOSE 8000
+# Whether it takes work: the network has passed its check, and is there.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz')"]
+# In exec form, so that SIGTERM reaches it. Other machines need --token-file, or --insecure where a proxy asks who they are.
+ENTRYPOINT ["cisi", "serve", "--host", "0.0.0.0", "--port", "8000"]
 
 # NVIDIA's image has TensorRT, CUDA and the headers that PyCUDA is compiled with.
 FROM nvcr.io/nvidia/tensorrt:25.10-py3 AS gpu

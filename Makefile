@@ -3,6 +3,7 @@
 # make check  the same with the quick tests alone
 # make fuzz   property tests with new random examples for MINUTES (10)
 # make docs   the documentation as a site, in site/
+# make triton NVIDIA's Triton in .venv/triton, for the tests that need a real one
 # make parity every parity check at full size
 # Each makes the environment .venv when it is missing or out of date.
 
@@ -12,13 +13,13 @@ INSTALLED := .venv/.installed
 CKPT := runtime/cisi_runtime/weights/small.pt
 PHOTO := tests/photos/balloon
 
-.PHONY: demo test check fuzz docs lint parity environment clean
+.PHONY: demo test check fuzz docs lint triton parity environment clean
 
 environment: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,train,eval,bench,rtx,docs,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,train,eval,bench,rtx,serve,tracing,docs,dev]'
 	touch $@
 
 # The two exports run side by side, a thread each. Their whole tables go to files; what matters is printed.
@@ -57,6 +58,10 @@ fuzz: $(INSTALLED)
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Its wheel asks for an older NumPy, so it lies in a folder of its own.
+triton: $(INSTALLED)
+	test -d .venv/triton || $(BIN)/python -m pip install --quiet --no-deps --target .venv/triton nvidia-pytriton==0.7.0
 
 parity: $(INSTALLED)
 	$(BIN)/python -m benchmarks.full_size_parity

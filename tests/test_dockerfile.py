@@ -11,6 +11,7 @@ import pytest
 
 from cisi_runtime.cuda.driver import find_gpu
 from cisi_runtime.errors import CudaError
+from tests.support.service import running
 from tests.support.shared import TIMEOUT_S
 
 ROOT = Path(__file__).parent.parent
@@ -40,14 +41,14 @@ def test_what_is_copied_is_there_and_not_ignored() -> None:
     assert copied >= set(packages)
 
 
-def test_both_images_run_as_a_user_with_a_health_check() -> None:
+def test_the_images_run_as_a_user_with_a_health_check() -> None:
     stages: dict[str, list[tuple[str, str]]] = {}
     for name, rest in INSTRUCTIONS:
         if name == "FROM":
             stage = stages.setdefault(rest.rpartition(" AS ")[2], [])
         stage.append((name, rest))
-    assert list(stages) == ["wheel", "cpu", "gpu"]
-    for stage in (stages["cpu"], stages["gpu"]):
+    assert list(stages) == ["wheel", "cpu", "serve", "gpu"]
+    for stage in (stages["cpu"], stages["serve"], stages["gpu"]):
         names = [name for name, _ in stage]
         assert names.count("USER") == names.count("HEALTHCHECK") == names.count("ENTRYPOINT") == 1
         assert ("USER", "10001") in stage
@@ -56,14 +57,20 @@ def test_both_images_run_as_a_user_with_a_health_check() -> None:
 
 def test_the_health_checks_run_here() -> None:
     checks = [json.loads(rest.partition(" CMD ")[2]) for name, rest in INSTRUCTIONS if name == "HEALTHCHECK"]
-    assert len(checks) == 2
+    assert len(checks) == 3
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    results = [
-        subprocess.run(check, env={"PATH": path}, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-        for check in checks
-    ]
+
+    def run(check: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(check, env={"PATH": path}, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+
+    results = [run(checks[0]), run(checks[2])]
     assert results[0].returncode == 0, results[0].stderr
     assert "pass" in results[0].stdout
+    with running() as service:
+        check = [part.replace("8000", str(service.port)) for part in checks[1]]
+        assert run(check).returncode == 0
+        service.stop()
+        assert run(check).returncode != 0
     try:
         find_gpu()
     except CudaError:

@@ -23,14 +23,14 @@ FORBIDDEN = {"runtime": {"torch", "onnx"}, "calibration": {"torch"}}
 # docs/architecture.md.
 LAYERS = (
     {"errors", "codec", "metrics"},
-    {"files", "architecture", "face", "strict_json", "cuda"},
+    {"files", "architecture", "face", "strict_json", "token_file", "cuda"},
     {"contract"},
     {"pictures", "engines"},
     {"backends"},
     {"parity"},
     {"inpainting"},
     {"building", "batch"},
-    {"bench"},
+    {"bench", "serve", "triton"},
     {"cli"},
 )
 
@@ -122,7 +122,7 @@ def test_importing_every_part_of_the_runtime_loads_neither_torch_nor_onnx() -> N
     "module",
     [
         *("cisi_train.cli_train", "cisi_train.cli_eval", "cisi_export.cli_export", "cisi_calibration.cli_calibrate"),
-        *("cisi_runtime.cli.run", "cisi_runtime.cli.bench"),
+        *("cisi_runtime.cli.run", "cisi_runtime.cli.bench", "cisi_runtime.cli.serve", "cisi_runtime.cli.triton"),
     ],
 )
 def test_a_commands_help_loads_no_heavy_library(module: str) -> None:

@@ -58,6 +58,10 @@ class EngineError(CisiError):
     """A TensorRT engine cannot be built, or is not what was asked for."""
 
 
+class ServiceError(CisiError):
+    """A service cannot be started."""
+
+
 class CudaError(CisiError):
     """A call of the CUDA driver failed, or there is no GPU or driver. The message names the call."""
 

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 # Limit for every process that a test starts: many times what any of them takes on an idle machine. It only ends a run
 # that hangs.
-TIMEOUT_S = 900
+TIMEOUT_S = int(os.environ.get("CISI_TEST_TIMEOUT_S", "900"))
 
 
 def shared_base(factory: pytest.TempPathFactory) -> Path:

@@ -22,7 +22,7 @@ from cisi_runtime.backends.cores import limit_cores
 from cisi_runtime.batch.job import Job, JobSummary, run_job, summarise
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS, PhotographOptions
 from cisi_runtime.inpainting.inpainter import Inpainter
-from cisi_runtime.pictures.pillow import prepare_pillow
+from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_pillow
 
 # As many processes as `ProcessPoolExecutor` can wait for on Windows.
 _MAX_ON_WINDOWS = 61
@@ -53,7 +53,7 @@ def start_workers(
     inpainter: as `options.open` gives it. Threads share it; processes open their own, and it is closed.
     """
     if workers == 1 or inpainter.backend.name not in _CPU_BACKENDS:
-        _one_thread_a_file()
+        one_thread_a_file()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="photograph")
         return pool, lambda job: summarise(run_job(job, lambda: inpainter, options.job))
     # Every worker opens what was chosen here, also where that was float32 because INT8 failed its check.
@@ -90,7 +90,7 @@ def _start(options: WorkerOptions) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
     prepare_pillow()
-    _one_thread_a_file()
+    one_thread_a_file()
     limit_cores(1)
     _job_options = options.job
     try:
@@ -106,13 +106,6 @@ def _run(job: Job) -> JobSummary:
         raise inpainter
     assert inpainter is not None
     return summarise(run_job(job, lambda: inpainter, _job_options))
-
-
-def _one_thread_a_file() -> None:
-    """Each worker has one thread for its network and its file."""
-    from PIL import AvifImagePlugin
-
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def _die_with_the_parent() -> None:

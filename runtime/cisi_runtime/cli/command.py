@@ -19,6 +19,10 @@ _EXTRAS = {
     "tensorboard": "train",
     "cv2": "eval",
     "matplotlib": "bench",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "python_multipart": "serve",
+    "prometheus_client": "serve",
 }
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130

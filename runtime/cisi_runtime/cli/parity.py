@@ -35,6 +35,9 @@ class ParityOptions:
     backend: str | None
     precision: str
     sheet: Path | None
+    url: str | None
+    model_name: str
+    token_file: Path | None
     verbose: bool
     as_json: bool
 
@@ -65,6 +68,9 @@ class _Checked:
     help="bf16: bfloat16, with --backend openvino or torch.",
 )
 @click.option("--sheet", type=PATH, help="Picture: input, reference, result, difference times 16.")
+@click.option("--url", help="Instead: a model that Triton or cisi-serve serves there.")
+@click.option("--model-name", default="cisi", show_default=True, help="Its name there.")
+@click.option("--token-file", type=PATH, help="File with the token that the service asks for.")
 @click.option("--verbose", is_flag=True, help="Every comparison on a line of its own.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of words.")
 def parity(artifact: Path | None, **values: Any) -> None:
@@ -73,11 +79,19 @@ def parity(artifact: Path | None, **values: Any) -> None:
 
     With its golden file alone this needs neither PyTorch nor the checkpoint. With --ckpt the golden cases are made
     afresh, every stored weight is compared too, and after a failure the first layer that differs is named. With
-    --backend ARTIFACT runs as `cisi-run` would run it; a checkpoint too.
+    --backend ARTIFACT runs as `cisi-run` would run it; a checkpoint too. With --url the golden cases go over the wire
+    to a service; the default golden file is then that of the graph that ships.
     """
     from cisi_runtime.backends.registry import SHIPPED_GRAPH, is_engine
 
     options = ParityOptions(artifact or SHIPPED_GRAPH, **values)
+    if options.url is not None:
+        if artifact is not None or options.ckpt or options.backend or options.sheet:
+            raise click.UsageError("--url goes with --golden, --model-name and --token-file alone")
+        _check_served(options, options.url)
+        return
+    if options.token_file is not None:
+        raise click.UsageError("--token-file goes with --url")
     _check_usage(options)
     checked = _check_file(options) if options.ckpt is None else _check_against_checkpoint(options, options.ckpt)
     _print(options, checked)
@@ -87,6 +101,23 @@ def parity(artifact: Path | None, **values: Any) -> None:
     if report.failures:
         hint = "" if options.ckpt is not None or is_engine(options.artifact) else "; --ckpt would name the layer"
         raise ParityError(f"{options.artifact}: {report.failures} of {report.checks} comparisons failed{hint}")
+
+
+def _check_served(options: ParityOptions, url: str) -> None:
+    from cisi_runtime.backends.served import ServedModel
+    from cisi_runtime.parity.checks import check_served_parity
+    from cisi_runtime.parity.golden import golden_path, load_golden
+    from cisi_runtime.token_file import read_token
+
+    with error_prefix("--token-file"):
+        token = None if options.token_file is None else read_token(options.token_file)
+    with error_prefix("--golden"):
+        golden = load_golden(options.golden or golden_path(options.artifact))
+    with error_prefix("--url"), ServedModel(url, options.model_name, token) as model:
+        report = check_served_parity(model, golden)
+        _print(options, _Checked(golden, report))
+        if report.failures:
+            raise ParityError(f"{url}: {report.failures} of {report.checks} comparisons failed")
 
 
 def _check_usage(options: ParityOptions) -> None:
@@ -140,7 +171,7 @@ def _print(options: ParityOptions, checked: _Checked) -> None:
     report = checked.report
     if options.as_json:
         values = {
-            "artifact": str(options.artifact),
+            "artifact": options.url or str(options.artifact),
             "weights_sha256": checked.golden.weights_sha256,
             "comparisons": [item.as_json() for item in report.comparisons],
             "weights": None if report.weights is None else [item.as_json() for item in report.weights],

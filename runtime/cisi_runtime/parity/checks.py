@@ -13,7 +13,7 @@ from cisi_runtime.backends.graph import GraphInfo, read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.backends.registry import SHIPPED_GRAPH, is_engine, open_backend
 from cisi_runtime.engines.sidecar import load_sidecar
-from cisi_runtime.errors import GraphError
+from cisi_runtime.errors import GraphError, ParityError
 from cisi_runtime.parity.compare import Comparison, ParityReport, compare_backend
 from cisi_runtime.parity.golden import Golden, golden_path, load_golden
 
@@ -55,6 +55,34 @@ def check_backend_parity(artifact: Path, golden: Golden, backend: str, precision
     """
     with open_backend(artifact, backend, precision=precision)[0] as opened:
         return ParityReport(compare_backend(f"{opened.name}, {opened.precision}", opened, golden, opened.precision))
+
+
+def check_served_parity(model: Backend, golden: Golden) -> ParityReport:
+    """A served model on the golden cases that it takes. Raises ParityError when it takes none, and for a golden file of
+    other weights."""
+    cases = tuple(case for case in golden.cases if model.fixed.accepts(case.image.shape))
+    if not cases:
+        raise ParityError(f"{model.name}: takes {model.fixed}, expected a golden file with cases of that size")
+    golden = dataclasses.replace(golden, cases=cases)
+    return ParityReport(compare_backend(f"{model.name}, {model.precision}", model, golden, model.precision))
+
+
+def check_before_use(backend: Backend, artifact: Path) -> ParityReport | None:
+    """An open backend on the golden cases that it takes. None where no golden file lies beside the graph, or it holds
+    no case of such a size.
+
+    Raises GraphError for a damaged golden file, ParityError for one of other weights.
+    """
+    path = golden_path_of(artifact)
+    if not path.is_file():
+        return None
+    golden = load_golden(path)
+    cases = tuple(case for case in golden.cases if backend.fixed.accepts(case.image.shape))
+    tf32 = is_engine(artifact) and load_sidecar(artifact).options.tf32
+    precision = "float16" if tf32 else backend.precision
+    name = f"{backend.name}, {precision}"
+    comparisons = compare_backend(name, backend, dataclasses.replace(golden, cases=cases), precision)
+    return ParityReport(comparisons) if comparisons else None
 
 
 @contextlib.contextmanager

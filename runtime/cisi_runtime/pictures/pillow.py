@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 # Blocks of 16 MB that Pillow keeps; together they hold a picture of 25 megapixels.
 _KEPT_BLOCKS = 6
@@ -16,3 +16,8 @@ def prepare_pillow() -> None:
     """
     Image.MAX_IMAGE_PIXELS = None
     Image.core.set_blocks_max(_KEPT_BLOCKS)  # type: ignore[attr-defined]
+
+
+def one_thread_a_file() -> None:
+    """For a process that is one of several, each with a file of its own."""
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1

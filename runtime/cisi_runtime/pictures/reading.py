@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
 import struct
@@ -37,6 +38,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP")
 _MODES_8_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _GREY_MODES = ("1", "L", "LA")
 _ORIENTATION, _PHOTOSHOP, _IPTC = 0x0112, 34377, 33723
+# EXIF orientations from this one on exchange width and height.
+_FIRST_TURNED = 5
 # TIFF tags that are not kept as they are: how the pixels are stored, which of several pages it is, what is kept
 # separately (orientation, XMP, colour profile), and the layers that the picture was made of.
 _TIFF_STRUCTURE = frozenset(
@@ -94,13 +97,26 @@ def find_pictures(folder: Path) -> list[Path]:
     )
 
 
-def read_size(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int, str]:
-    """Stored height, width and Pillow's name of the format, from the head of a file; its pixels are not decoded.
+@dataclasses.dataclass(frozen=True)
+class PictureHead:
+    """What the head of a picture file says. width, height: of the upright picture. format: Pillow's name."""
 
-    Raises what `decode_picture` raises for a kind of file that it refuses. `name` is for messages.
+    width: int
+    height: int
+    format: str
+
+
+def read_head(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PictureHead:
+    """Look at a file without decoding its pixels. `name` is for messages.
+
+    Raises what `decode_picture` raises for a kind of file that it refuses.
     """
     with _opened(data, name, max_pixels) as image:
-        return image.height, image.width, image.format or ""
+        width, height = image.size
+        # Pillow gives a TIFF file's size upright already.
+        if image.format != "TIFF" and _orientation(image) >= _FIRST_TURNED:
+            width, height = height, width
+        return PictureHead(width, height, _format(image))
 
 
 def check_picture(path: Path) -> None:
@@ -224,7 +240,7 @@ def _origin(image: Image.Image, data: bytes, orientation: int) -> Origin:
         exif, xmp = _tiff_tags(image), upright_xmp(xmp)
         dpi = dpi if {282, 283} <= set(getattr(image, "tag_v2", {})) else None
     return Origin(
-        format="JPEG" if jpeg is not None else str(image.format),
+        format=_format(image),
         orientation=orientation,
         exif=exif,
         xmp=xmp,
@@ -233,6 +249,11 @@ def _origin(image: Image.Image, data: bytes, orientation: int) -> Origin:
         parts=parts,
         dropped=dropped,
     )
+
+
+def _format(image: Image.Image) -> str:
+    """Pillow's name of the format, but JPEG for a JPEG file with more pictures behind the first."""
+    return "JPEG" if isinstance(image, JpegImagePlugin.JpegImageFile) else str(image.format)
 
 
 def _jpeg_coding(image: JpegImagePlugin.JpegImageFile) -> JpegCoding:

@@ -30,6 +30,8 @@ _FORMAT_OF = {
     ".avif": "AVIF",
     ".bmp": "BMP",
 }
+# Formats by Pillow's names.
+FORMATS = tuple(dict.fromkeys(_FORMAT_OF.values()))
 _OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "PNG": {"compress_level": 3},

@@ -1,0 +1,343 @@
+"""`python -m benchmarks.serve_load`: `cisi-serve` alone, beside a folder run, under more load than it can take, under
+attack, and with workers that are killed.
+
+Everything runs on this machine, on loopback, the clients too: they take some of the cores that the service works with.
+Load is open: requests come at a fixed rate, whether or not earlier ones were answered, and nobody tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+import click
+import numpy as np
+
+from benchmarks.throughput import write_mosaic
+from cisi_runtime.backends.cores import available_cores
+from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
+from cisi_runtime.batch.folder import plan_jobs
+from cisi_runtime.batch.job import Job, run_job
+from cisi_runtime.batch.photograph import DEFAULT_OPTIONS
+from cisi_runtime.batch.workers import WorkerOptions, start_workers
+from cisi_runtime.inpainting.inpainter import Inpainter
+
+_BOUNDARY = "cisi-load"
+_CLIENTS = 16
+_LOADS = (0.5, 1.0, 2.0, 10.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """An answered request. status 0: the connection was closed. seconds: until its last byte."""
+
+    status: int
+    seconds: float
+    body: bytes
+
+
+class Service:
+    """`cisi-serve` as a process. arguments: of its command line."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-c", "import cisi_runtime.cli.serve as m; m.main()", "--port", "0", "--log", "json"]
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by close)
+        self.process = subprocess.Popen([*command, *arguments], stderr=self._log)
+        self.port = 0
+        while not any(line["message"] == "ready" for line in self.log()):
+            assert self.process.poll() is None, self.log()
+            time.sleep(0.1)
+        self.port = int(str(self.log()[0]["url"]).rpartition(":")[2])
+
+    def log(self) -> list[dict[str, object]]:
+        """The lines of its log so far."""
+        self._log.seek(0)
+        return [json.loads(line) for line in self._log.read().splitlines() if line.endswith("}")]
+
+    def metrics(self) -> dict[str, float]:
+        """Each metric, with its labels, and its value."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
+    def memory_mb(self) -> float:
+        """Resident memory of all its processes."""
+        return sum(value for name, value in self.metrics().items() if name.startswith("cisi_memory_bytes")) / 1e6
+
+    def total(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        return sum(value for key, value in self.metrics().items() if key.partition("{")[0] == name)
+
+    def workers(self) -> list[int]:
+        """Process ids of the photograph workers: its children but the network, which is the first."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        spawned = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return sorted(spawned)[1:]
+
+    def close(self) -> None:
+        """SIGTERM, and wait."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+        self._log.close()
+
+
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[Service]:
+    """A service, ready."""
+    service = Service(*arguments)
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+def request_of(image: Path, mask: Path) -> bytes:
+    """The bytes of a request for a photograph."""
+    parts = []
+    for name, path in (("image", image), ("mask", mask)):
+        head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="{path.name}"\r\n\r\n'
+        parts += [head.encode(), path.read_bytes(), b"\r\n"]
+    body = b"".join([*parts, f"--{_BOUNDARY}--\r\n".encode()])
+    head = (
+        "POST /inpaint HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Content-Type: multipart/form-data; boundary={_BOUNDARY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def ask(port: int, request: bytes, *, half_close: bool = False) -> Answer:
+    """Send a request over a connection of its own and read the answer. half_close: nothing more will be sent."""
+    start = time.perf_counter()
+    data = b""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(request)
+            if half_close:
+                writer.write_eof()
+            data = await reader.read(-1)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+    except OSError:
+        pass
+    head, _, body = data.partition(b"\r\n\r\n")
+    status = head[9:12]
+    return Answer(int(status) if status.isdigit() else 0, time.perf_counter() - start, body)
+
+
+async def closed_loop(port: int, request: bytes, clients: int, count: int) -> list[Answer]:
+    """`count` requests by clients that each wait for their answer."""
+    left = iter(range(count))
+
+    async def client() -> list[Answer]:
+        return [await ask(port, request) for _ in left]
+
+    return [answer for answers in await asyncio.gather(*(client() for _ in range(clients))) for answer in answers]
+
+
+async def open_load(port: int, request: bytes, rate: float, seconds: float) -> list[Answer]:
+    """Requests at a fixed rate for a while; returns when all are answered."""
+    clock, tasks = asyncio.get_running_loop().time, []
+    start = clock()
+    for number in range(round(rate * seconds)):
+        await asyncio.sleep(max(0.0, start + number / rate - clock()))
+        tasks.append(asyncio.create_task(ask(port, request)))
+    return list(await asyncio.gather(*tasks))
+
+
+def alone(service: Service, jobs: list[Job], request: bytes, rounds: int) -> dict[str, float]:
+    """One request at a time, in turns with the same job in this process. Medians in milliseconds."""
+    times = collections.defaultdict(list)
+    with Inpainter() as inpaint:
+        for number in range(rounds + 2):
+            start = time.perf_counter()
+            run_job(jobs[0], lambda: inpaint)
+            direct = time.perf_counter() - start
+            time.sleep(0.1)  # until its threads sleep
+            answer = asyncio.run(ask(service.port, request))
+            assert answer.status == 200
+            time.sleep(0.1)
+            if number >= 2:
+                times["run_job"].append(1000.0 * direct)
+                times["service"].append(1000.0 * answer.seconds)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def beside_a_folder(service: Service, jobs: list[Job], request: bytes, count: int) -> dict[str, float]:
+    """16 clients, in turns with a folder run of as many workers. Photographs a second, medians of three rounds."""
+    workers = available_cores()
+    options = WorkerOptions(SHIPPED_INT8_GRAPH, "auto", "stored", detail=True, job=DEFAULT_OPTIONS)
+    pool, work = start_workers(options, options.open(), workers)
+    wait([pool.submit(work, jobs[0]) for _ in range(2 * workers)])
+    asyncio.run(closed_loop(service.port, request, _CLIENTS, 2 * workers))
+    rates = collections.defaultdict(list)
+    for _ in range(3):
+        start = time.perf_counter()
+        wait([pool.submit(work, jobs[0]) for _ in range(count)])
+        rates["folder"].append(count / (time.perf_counter() - start))
+        start = time.perf_counter()
+        answers = asyncio.run(closed_loop(service.port, request, _CLIENTS, count))
+        rates["service"].append(count / (time.perf_counter() - start))
+        assert all(answer.status == 200 for answer in answers)
+    pool.shutdown()
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def under_load(
+    service: Service, request: bytes, expected: bytes, capacity: float, load: float, seconds: float
+) -> dict[str, float]:
+    """A row of the table."""
+    largest = service.memory_mb()
+    with ThreadPoolExecutor(1) as pool:
+        running_load = pool.submit(asyncio.run, open_load(service.port, request, load * capacity, seconds))
+        while not running_load.done():
+            largest = max(largest, service.memory_mb())
+            time.sleep(1.0)
+        answers = running_load.result()
+    accepted = [answer for answer in answers if answer.status == 200]
+    wrong = [answer for answer in accepted if answer.body != expected]
+    others = collections.Counter(answer.status for answer in answers if answer.status not in (200, 429))
+    assert not wrong, f"{len(wrong)} wrong answers"
+    p50, p95, p99 = np.percentile([answer.seconds for answer in accepted], [50, 95, 99])
+    refused = sum(answer.status == 429 for answer in answers)
+    return {
+        "load": load,
+        "requests": len(answers),
+        "answered": len(accepted),
+        "refused": refused,
+        "failed": sum(others.values()),
+        "per_second": len(accepted) / seconds,
+        "p50_s": p50,
+        "p95_s": p95,
+        "p99_s": p99,
+        "memory_mb": largest,
+    }
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """A request with some of its bytes changed, left out or repeated."""
+    parts = bytearray(data)
+    for _ in range(rng.randint(1, 8)):
+        at = rng.randrange(len(parts))
+        length = rng.choice([1, 1, 2, 8, 100, 1000])
+        how = rng.randrange(4)
+        if how == 0:
+            parts[at : at + length] = rng.randbytes(length)
+        elif how == 1:
+            del parts[at : at + length]
+        elif how == 2:
+            parts[at:at] = parts[at : at + length]
+        else:
+            parts[at] ^= 1 << rng.randrange(8)
+    return bytes(parts)
+
+
+def malformed(service: Service, request: bytes, count: int) -> dict[str, float]:
+    """Many mutated requests: what became of them, and of the service."""
+    rng = random.Random(1)
+    before = service.memory_mb()
+    statuses: collections.Counter[int] = collections.Counter()
+
+    async def all_of_them() -> None:
+        limit = asyncio.Semaphore(8)
+
+        async def one(data: bytes) -> None:
+            async with limit:
+                # Of those that never end only the half-closing tells the service.
+                statuses[(await ask(service.port, data, half_close=True)).status] += 1
+
+        for start in range(0, count, 100):
+            await asyncio.gather(*(one(mutated(request, rng)) for _ in range(min(100, count - start))))
+
+    asyncio.run(all_of_them())
+    return {
+        **{f"status_{status}": number for status, number in sorted(statuses.items())},
+        "process_deaths": service.total("cisi_process_deaths_total"),
+        "waiting_afterwards": service.total("cisi_queue_requests"),
+        "memory_before_mb": before,
+        "memory_after_mb": service.memory_mb(),
+    }
+
+
+def killed_workers(service: Service, request: bytes, kills: int, count: int) -> dict[str, float]:
+    """Workers killed one after the other while 16 clients ask."""
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(asyncio.run, closed_loop(service.port, request, _CLIENTS, count))
+        killed = 0
+        while killed < kills and not asking.done():
+            time.sleep(1.5)
+            workers = service.workers()
+            if workers:
+                os.kill(workers[0], signal.SIGKILL)
+                killed += 1
+        answers = asking.result()
+    statuses = collections.Counter(answer.status for answer in answers)
+    return {
+        "requests": len(answers),
+        "killed": killed,
+        "answered": statuses[200],
+        "status_502": statuses[502],
+        "other": len(answers) - statuses[200] - statuses[502],
+        "deaths": service.total("cisi_process_deaths_total"),
+    }
+
+
+@click.command()
+@click.option("--seconds", default=30.0, show_default=True, help="Of each load.")
+@click.option("--malformed", "malformed_count", default=10_000, show_default=True, help="Mutated requests.")
+def main(seconds: float, malformed_count: int) -> None:
+    """Measure everything; some five minutes. Leave the machine alone meanwhile."""
+    with tempfile.TemporaryDirectory() as name, running() as service:
+        folder = Path(name)
+        write_mosaic(folder, "large", 1200, 900, 1)
+        write_mosaic(folder, "small", 400, 300, 2)
+        jobs, faults = plan_jobs(folder / "photos", folder / "masks", folder / "out")
+        assert not faults
+        large, small = jobs
+        request, small_request = (request_of(job.image, job.mask or job.image) for job in jobs)
+        results: dict[str, object] = {}
+
+        def show(title: str, values: dict[str, float]) -> None:
+            results[title] = values
+            click.echo(f"{title}: " + ", ".join(f"{key} {value:.4g}" for key, value in values.items()))
+
+        single = alone(service, [large], request, 15)
+        show("1 megapixel, one at a time, ms", {**single, "ratio": single["service"] / single["run_job"]})
+        rates = beside_a_folder(service, [large], request, 48)
+        show("1 megapixel, 16 clients, a second", {**rates, "ratio": rates["service"] / rates["folder"]})
+
+        with Inpainter() as inpaint:
+            expected = run_job(small, lambda: inpaint).data
+        start = time.perf_counter()
+        asyncio.run(closed_loop(service.port, small_request, _CLIENTS, 96))
+        capacity = 96 / (time.perf_counter() - start)
+        show("0.12 megapixels, capacity", {"per_second": capacity})
+        rows = [under_load(service, small_request, expected, capacity, load, seconds) for load in _LOADS]
+        click.echo(" ".join(f"{key:>10}" for key in rows[0]))
+        for row in rows:
+            click.echo(" ".join(f"{value:>10.4g}" for value in row.values()))
+        results["loads"] = rows
+        show("workers killed", killed_workers(service, small_request, 5, 200))
+        show("malformed", malformed(service, small_request, malformed_count))
+        click.echo(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""`cisi-triton`: a graph or an engine in, a model repository for Triton out."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.errors import error_prefix
+
+if TYPE_CHECKING:
+    from cisi_runtime.triton.config import ServedNetwork
+
+
+@dataclasses.dataclass(frozen=True)
+class TritonOptions:
+    """What `cisi-triton` was asked to do; each field is the option of its name. folder: DIR."""
+
+    folder: Path
+    model: Path | None
+    max_batch: int | None
+    queue: int
+    workers: int
+    no_photo: bool
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=PATH)
+@click.option("--model", type=PATH, help="Graph, or engine of TensorRT; default: the INT8 graph that ships.")
+@click.option(
+    "--max-batch",
+    type=click.IntRange(1),
+    help="Pictures that Triton may put together.  [default: 4; for an engine, what its profile allows]",
+)
+@click.option("--queue", type=click.IntRange(1), default=64, show_default=True, help="Requests of a model that wait.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that complete photographs."
+)
+@click.option("--no-photo", is_flag=True, help="The network alone; needs no Python inside of Triton.")
+def triton(**values: Any) -> None:
+    """Write a model repository for NVIDIA's Triton Inference Server into DIR, which must be empty or not exist.
+
+    It holds two models. `cisi` is the network: pixels and hole masks of equal sizes, in batches. `cisi-photo` is what
+    `cisi-run` does: the files of a photograph and its mask in, the file of the completed photograph out. Its Python
+    needs cisi-net.
+    """
+    options = TritonOptions(**values)
+    if options.no_photo and options.workers > 1:
+        raise click.UsageError("--workers is for photographs, and --no-photo leaves them out")
+    # As Ctrl-C: half-written files are removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from cisi_runtime.triton.repository import check_empty, read_network, write_repository
+
+    with error_prefix("DIR"):
+        check_empty(options.folder)
+    with error_prefix("--model" if options.max_batch is None else "--model and --max-batch"):
+        network = read_network(options.model, options.max_batch)
+    with error_prefix("DIR"):
+        write_repository(
+            options.folder, network, queue=options.queue, workers=options.workers, photo=not options.no_photo
+        )
+    _print(options, network)
+
+
+def _print(options: TritonOptions, network: ServedNetwork) -> None:
+    if network.capability is not None:
+        card = f"a card of compute capability {network.capability}"
+        click.echo(f"the plan runs in TensorRT {network.version} on {card} alone", err=True)
+    elif network.contract.precision == "int8" and network.companion is None:
+        click.echo("no golden file is beside the graph, so no CPU is checked before it serves INT8", err=True)
+    batches = f"batches of up to {network.max_batch}" if network.batches else f"batches of {network.fixed[0]}"
+    height, width = ("any" if side is None else side for side in network.fixed[1:])
+    kind = f"{network.contract.precision}, {network.contract.face} face"
+    click.echo(f"{options.folder}: cisi: {kind}, {batches}, width {width}, height {height}")
+    if not options.no_photo:
+        click.echo(
+            f"{options.folder}: cisi-photo: {options.workers} {'process' if options.workers == 1 else 'processes'}"
+        )
+
+
+def main() -> None:
+    """Entry point of `cisi-triton`."""
+    run_command(triton, "cisi-triton")

@@ -1,0 +1,1 @@
+"""Photographs over HTTP: the service, its processes and its page."""

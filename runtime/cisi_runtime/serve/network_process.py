@@ -1,0 +1,93 @@
+"""The process that holds the network. The processes that work on photographs send it their windows.
+
+One network serves all of them: its weights are loaded once, windows of different requests share batches, and a GPU has
+one owner. A crash in a library ends this process, not the service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from multiprocessing.connection import Connection, Listener
+from typing import Any
+
+from cisi_runtime.backends.base import Backend
+from cisi_runtime.errors import CisiError, GraphError, ParityError
+from cisi_runtime.inpainting.inpainter import Inpainter
+from cisi_runtime.serve.child_process import prepare_child
+from cisi_runtime.serve.network_info import NetworkInfo, NetworkOptions
+from cisi_runtime.serve.window_batcher import WindowBatcher
+
+# Windows in a batch. On a CPU a larger batch gains nothing; for engines their profile decides too.
+_MAX_WINDOWS = 4
+# Sides of the picture that warms the network up: a window of its usual size.
+_WARM_UP = (256, 256)
+
+
+def run_network(options: NetworkOptions, address: str, key: bytes, parent: Connection) -> None:
+    """Main function of the process. Sends `NetworkInfo` to its parent when the network has passed its check and can be
+    reached at `address`, or the CisiError that prevented it."""
+    prepare_child()
+    try:
+        inpainter = Inpainter(options.model, options.backend, threads=options.threads, precision=options.precision)
+        info = _check(inpainter)
+        inpainter.warmup([_WARM_UP])
+    except CisiError as error:
+        parent.send(error)
+        return
+    except ModuleNotFoundError as error:
+        parent.send(GraphError(f"needs {error.name}, which is not installed"))
+        return
+    batcher = WindowBatcher(inpainter.backend, _MAX_WINDOWS)
+    with Listener(address, authkey=key, backlog=64) as listener:
+        parent.send(info)
+        while True:
+            # A caller that is not ours, or that ended meanwhile, is none of the others' business.
+            with contextlib.suppress(Exception):
+                connection = listener.accept()
+                threading.Thread(target=_serve, args=(connection, info, batcher), daemon=True).start()
+
+
+def _check(inpainter: Inpainter) -> NetworkInfo:
+    # Loads ONNX Runtime, which the first process, where this file is imported too, does not need.
+    from cisi_runtime.parity.checks import check_before_use
+
+    backend: Backend = inpainter.backend
+    warnings = [] if inpainter.warning is None else [inpainter.warning]
+    report = None if inpainter.model is None else check_before_use(backend, inpainter.model)
+    if report is None:
+        parity = "not checked"
+        warnings.append(f"{inpainter.model}: no golden file of its sizes lies beside it, so parity was not checked")
+    elif report.failures:
+        raise ParityError(f"{inpainter.model}: {report.failures} of {report.checks} comparisons failed; cisi-parity")
+    else:
+        parity = "; ".join(report.summary().splitlines()[:2])
+    return NetworkInfo(
+        backend.name,
+        backend.contract,
+        backend.fixed,
+        backend.precision,
+        inpainter.backend_reason,
+        tuple(warnings),
+        parity,
+    )
+
+
+def _serve(connection: Connection, info: NetworkInfo, batcher: WindowBatcher) -> None:
+    """Answer one caller until it goes."""
+    with connection, contextlib.suppress(EOFError, OSError):
+        connection.send(info)
+        while True:
+            inputs: tuple[Any, Any] | None = connection.recv()
+            if inputs is None:
+                connection.send(dict(batcher.batches))
+                continue
+            try:
+                answer: Any = batcher.run(*inputs)
+            except (CisiError, ValueError) as error:
+                answer = error
+            except MemoryError:
+                answer = GraphError("there is not enough memory for these windows")
+            except Exception as error:
+                answer = GraphError(f"{type(error).__name__}: {error}")
+            connection.send(answer)

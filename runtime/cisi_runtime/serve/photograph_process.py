@@ -1,0 +1,153 @@
+"""A process that works on photographs, one at a time: it decodes, plans windows, adds detail and encodes. The network
+is in another process.
+
+A file that crashes a decoder, or takes all memory, ends this process and the request that brought it, nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from multiprocessing.connection import Connection
+
+from cisi_runtime.backends.cores import limit_cores
+from cisi_runtime.batch.photograph import EncodedPicture, Labels, PhotographOptions, complete_photograph
+from cisi_runtime.errors import CisiError, GraphError, TooManyPixelsError
+from cisi_runtime.inpainting.inpainter import Inpainter
+from cisi_runtime.inpainting.timing import StageTimer
+from cisi_runtime.pictures.picture import Picture
+from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_pillow
+from cisi_runtime.pictures.reading import decode_picture
+from cisi_runtime.pictures.writing import encode_picture
+from cisi_runtime.serve.child_process import prepare_child
+from cisi_runtime.serve.remote_network import NetworkLostError, RemoteNetwork
+
+# Fields of a form, as errors name them.
+FIELDS = Labels(image="image", mask="mask", alpha="mask_from_alpha", output="format")
+
+
+@dataclasses.dataclass(frozen=True)
+class InpaintTask:
+    """A photograph to complete.
+
+    mask: None: its transparency is the hole.
+    detail: whether the fill gets texture.
+    output_format: Pillow's name; None: that of the photograph.
+    """
+
+    image: EncodedPicture
+    mask: EncodedPicture | None
+    options: PhotographOptions
+    detail: bool = True
+    output_format: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviewTask:
+    """A photograph to show in a browser: its upright pixels as PNG."""
+
+    image: EncodedPicture
+    max_pixels: int
+
+
+@dataclasses.dataclass(frozen=True)
+class InpaintOutcome:
+    """A completed photograph.
+
+    data: the bytes of its file. format: Pillow's name. width, height: of the upright picture.
+    hole: share of the picture that was filled. change: largest change of a known pixel, in grey levels.
+    dropped: for people, what the photograph's file held and this one does not.
+    report, notes: for people. milliseconds: by stage.
+    """
+
+    data: bytes
+    format: str
+    width: int
+    height: int
+    hole: float
+    change: int
+    dropped: tuple[str, ...]
+    report: str
+    notes: tuple[str, ...]
+    milliseconds: dict[str, float]
+
+
+class CancelledTaskError(CisiError):
+    """Nobody waits for the result any more."""
+
+
+def run_photographs(address: str, key: bytes, parent: Connection) -> None:
+    """Main function of the process. Its parent sends numbered tasks, and the number alone to cancel one; it answers
+    each task with its outcome or with the CisiError that ended it."""
+    prepare_child()
+    prepare_pillow()
+    one_thread_a_file()
+    limit_cores(1)
+    number = 0
+
+    def stop_if_cancelled() -> None:
+        while parent.poll():
+            if parent.recv() == number:
+                raise CancelledTaskError("cancelled")
+
+    # The parent starts this process once the network is there.
+    network = RemoteNetwork(address, key, stop_if_cancelled)
+    inpainters = {detail: Inpainter(network, detail=detail) for detail in (False, True)}
+    parent.send("ready")
+    while True:
+        try:
+            message = parent.recv()
+        except EOFError:
+            return
+        if isinstance(message, int):
+            continue  # cancels a task that has ended meanwhile
+        number, task = message
+        parent.send(_outcome(task, inpainters))
+        del message, task
+        # Pictures in reference cycles, such as those of a traceback, would stay until the next large one comes.
+        gc.collect()
+
+
+def _outcome(task: InpaintTask | PreviewTask, inpainters: dict[bool, Inpainter]) -> InpaintOutcome | bytes | CisiError:
+    try:
+        return _preview(task) if isinstance(task, PreviewTask) else _complete(task, inpainters[task.detail])
+    except NetworkLostError as error:
+        return NetworkLostError(str(error))
+    except CisiError as error:
+        return error.with_traceback(None)
+    except MemoryError:
+        return TooManyPixelsError("image: there is not enough memory for it")
+    except Exception as error:
+        return GraphError(f"{type(error).__name__}: {error}")
+
+
+def _complete(task: InpaintTask, inpainter: Inpainter) -> InpaintOutcome:
+    timer = StageTimer()
+    done = complete_photograph(
+        task.image,
+        task.mask,
+        lambda: inpainter,
+        task.options,
+        output="the result",
+        output_format=task.output_format,
+        timer=timer,
+        labels=FIELDS,
+    )
+    height, width = done.picture.size
+    return InpaintOutcome(
+        done.data,
+        done.format,
+        width,
+        height,
+        float(done.hole_mask.mean()),
+        done.change,
+        done.dropped,
+        done.report,
+        done.notes,
+        timer.milliseconds,
+    )
+
+
+def _preview(task: PreviewTask) -> bytes:
+    picture = decode_picture(task.image.data, task.image.name, task.max_pixels)
+    return encode_picture(Picture(picture.rgb, picture.alpha), "PNG", "preview")

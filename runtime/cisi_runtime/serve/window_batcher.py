@@ -1,0 +1,107 @@
+"""Windows of all requests that wait, through the network in shared batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import Counter, deque
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cisi_runtime.backends.base import Backend
+from cisi_runtime.errors import GraphError
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Waiting:
+    """Windows of one caller. image, hole_mask: in the layout of the graph's face, as `Backend.run` takes them."""
+
+    image: Array
+    hole_mask: Array
+    completed: Future[Array]
+
+
+class WindowBatcher:
+    """`WindowBatcher(backend, 4).run(image, hole_mask)` is `backend.run`, for many threads at a time.
+
+    Nothing waits for company: whenever the network is free, the oldest windows run, with all others of their size that
+    wait, up to `max_windows`. A caller's windows stay together. Where a batch fails, each caller's windows run alone,
+    so that one of them cannot fail the others. A graph of a fixed batch runs what each caller brings.
+
+    batches: how often a batch of each number of windows ran.
+    """
+
+    def __init__(self, backend: Backend, max_windows: int) -> None:
+        self._backend = backend
+        self._max_windows = min(max_windows, backend.fixed.limits()[1][0]) if backend.fixed.batch is None else 1
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self.batches: Counter[int] = Counter()
+        self._thread = threading.Thread(target=self._work, name="network", daemon=True)
+        self._thread.start()
+
+    def run(self, image: Array, hole_mask: Array) -> Array:
+        """As `Backend.run`, and raises what it raises. Blocks. Raises GraphError after `close`."""
+        item = _Waiting(image, hole_mask, Future())
+        with self._changed:
+            if self._is_closed:
+                raise GraphError("the network is closed")
+            self._waiting.append(item)
+            self._changed.notify()
+        return item.completed.result()
+
+    def close(self) -> None:
+        """End the thread. Who still waits gets GraphError."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+        for item in self._waiting:
+            item.completed.set_exception(GraphError("the network is closed"))
+        self._waiting.clear()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._is_closed)
+                if self._is_closed:
+                    return
+                batch = self._take()
+            self._run(batch)
+
+    def _take(self) -> list[_Waiting]:
+        """The oldest, and those behind it that fit its batch."""
+        first = self._waiting.popleft()
+        batch, windows = [first], len(first.image)
+        for item in list(self._waiting):
+            same_size = item.image.shape[1:] == first.image.shape[1:]
+            if same_size and windows + len(item.image) <= self._max_windows:
+                batch.append(item)
+                windows += len(item.image)
+                self._waiting.remove(item)
+        return batch
+
+    def _run(self, batch: list[_Waiting]) -> None:
+        try:
+            if len(batch) == 1:
+                results = [self._backend.run(batch[0].image, batch[0].hole_mask)]
+            else:
+                image = np.concatenate([item.image for item in batch])
+                completed = self._backend.run(image, np.concatenate([item.hole_mask for item in batch]))
+                results = np.split(completed, np.cumsum([len(item.image) for item in batch])[:-1])
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0].completed.set_exception(error)
+                return
+            for item in batch:
+                self._run([item])
+            return
+        self.batches[sum(len(item.image) for item in batch)] += 1
+        for item, result in zip(batch, results, strict=True):
+            item.completed.set_result(result)

@@ -1,0 +1,315 @@
+"""What clients, processes and operators can do to the service. Processes are stopped to hold a request where it is, so
+that nothing here depends on how fast the machine is."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cisi_runtime.cli import serve as command
+from tests.conftest import RunMain
+from tests.runtime.serve.test_service import PNG, mask_png
+from tests.support.service import Service, running, stopped, wait_until
+from tests.support.shared import TIMEOUT_S
+
+FORM = {"image": PNG, "mask": mask_png()}
+SHORT = {"header_s": 0.5, "chunk_s": 0.5, "body_s": 2.0}
+
+
+@pytest.fixture(scope="module")
+def one_worker(tiny_graph: Path) -> Iterator[Service]:
+    limits = {"deadline_s": 600.0, "queue_megapixels": 2.0, **SHORT}
+    with running("--model", tiny_graph, "--workers", 1, "--max-megapixels", 1, limits=limits) as service:
+        yield service
+
+
+def ask(service: Service) -> httpx.Response:
+    return httpx.post(f"{service.url}/inpaint", files=FORM, timeout=TIMEOUT_S)
+
+
+def test_a_full_queue_says_when_to_come_back(one_worker: Service) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        with stopped(*one_worker.children("photographs")):
+            waiting = [pool.submit(ask, one_worker) for _ in range(2)]
+            wait_until(lambda: one_worker.metric("cisi_queue_requests") == 2)
+            refused = ask(one_worker)
+            assert (refused.status_code, refused.json()["reason"]) == (429, "queue-full")
+            assert int(refused.headers["retry-after"]) >= 1
+            assert "2 requests with 2 megapixels are waiting" in refused.json()["detail"]
+            assert one_worker.client.get("/healthz").status_code == 200
+        assert [job.result().status_code for job in waiting] == [200, 200]
+    assert ask(one_worker).status_code == 200
+
+
+def test_work_of_clients_that_went_away_is_dropped(one_worker: Service) -> None:
+    with stopped(*one_worker.children("photographs")):
+        for _ in range(2):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{one_worker.url}/inpaint", files=FORM, timeout=httpx.Timeout(None, read=0.3))
+        wait_until(lambda: one_worker.metric("cisi_queue_requests") == 0)
+    assert ask(one_worker).status_code == 200
+    assert len(one_worker.said("reason", "client-gone", 2)) == 2
+
+
+def test_slow_clients_are_cut_off_and_hold_nobody_up(one_worker: Service) -> None:
+    head = b"POST /inpaint HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    silent = [one_worker.connect() for _ in range(20)]
+    halves = [one_worker.connect() for _ in range(20)]
+    bodies = [one_worker.connect() for _ in range(20)]
+    for connection in halves:
+        connection.sendall(head)
+    for connection in bodies:
+        connection.sendall(head + b"Content-Length: 1000\r\n\r\n--x\r\n")
+    assert ask(one_worker).status_code == 200
+    for connection in silent + halves:
+        assert connection.recv(100) == b""
+    for connection in bodies:
+        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+    for connection in (*silent, *halves, *bodies):
+        connection.close()
+
+
+def test_a_body_that_drips_for_ever_is_cut_off(one_worker: Service) -> None:
+    connection = one_worker.connect()
+    head = "POST /inpaint HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    connection.sendall(f"{head}Content-Length: 100000\r\n\r\n--x\r\n".encode())
+    connection.settimeout(0.2)
+    answer = b""
+    for _ in range(TIMEOUT_S * 5):
+        try:
+            answer = connection.recv(100)
+            break
+        except TimeoutError:
+            connection.sendall(b"-")
+    connection.close()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_killed_worker_fails_its_own_request_alone(tiny_graph: Path) -> None:
+    with running("--model", tiny_graph, "--workers", 2) as service, ThreadPoolExecutor(2) as pool:
+        first, second = service.children("photographs")
+        with stopped(first, second):
+            waiting = [pool.submit(ask, service) for _ in range(2)]
+            wait_until(lambda: service.metric("cisi_queue_requests") == 2)
+            os.kill(first, signal.SIGKILL)
+            wait_until(lambda: any(job.done() for job in waiting))
+            (failed,) = [job for job in waiting if job.done()]
+            answer = failed.result()
+            assert (answer.status_code, answer.json()["reason"]) == (502, "worker-died")
+            assert "perhaps for want of memory" in answer.json()["detail"]
+        assert sorted(job.result().status_code for job in waiting) == [200, 502]
+        wait_until(lambda: service.metric("cisi_process_deaths_total") == 1)
+        wait_until(lambda: service.metric("cisi_workers") == 2)
+        # A death between two requests is noticed before a request meets it.
+        for number in service.children("photographs"):
+            os.kill(number, signal.SIGKILL)
+        wait_until(lambda: service.metric("cisi_process_deaths_total") == 3)
+        wait_until(lambda: service.client.get("/readyz").status_code == 200)
+        assert [ask(service).status_code for _ in range(3)] == [200] * 3
+
+
+def test_a_killed_network_is_replaced(tiny_graph: Path) -> None:
+    with running("--model", tiny_graph, "--workers", 1) as service, ThreadPoolExecutor(1) as pool:
+        before = ask(service).content
+        (network,) = service.children("network")
+        with stopped(network):
+            waiting = pool.submit(ask, service)
+            # While it stands still, not even its metrics can be asked for: the log says when the request was let in.
+            wait_until(lambda: bool(service.children("photographs")))
+            os.kill(network, signal.SIGKILL)
+        assert waiting.result().status_code in (200, 502, 503)
+        wait_until(lambda: any(line["message"] == "process ended" for line in service.log))
+        wait_until(lambda: service.client.get("/readyz").status_code == 200)
+        assert ask(service).content == before
+
+
+def test_a_deadline_ends_a_request_and_a_worker_that_hangs(tiny_graph: Path) -> None:
+    with running("--model", tiny_graph, "--workers", 1, "--deadline", 0.5) as service:
+        (worker,) = service.children("photographs")
+        with stopped(worker):
+            answer = ask(service)
+            assert (answer.status_code, answer.json()["reason"]) == (504, "deadline")
+            wait_until(lambda: service.metric("cisi_process_deaths_total") == 1)
+        wait_until(lambda: service.children("photographs") not in ([], [worker]))
+        wait_until(lambda: ask(service).status_code == 200)
+
+
+@pytest.mark.parametrize("grace", [600, 0.2])
+def test_sigterm_finishes_what_was_accepted(tiny_graph: Path, grace: float) -> None:
+    with running("--model", tiny_graph, "--workers", 1, "--grace", grace) as service, ThreadPoolExecutor(1) as pool:
+        with stopped(*service.children("photographs")):
+            waiting = pool.submit(ask, service)
+            wait_until(lambda: service.metric("cisi_queue_requests") == 1)
+            service.process.send_signal(signal.SIGTERM)
+            if grace > 1:
+                # Who asks is told first; requests that come meanwhile are still taken for a moment, then refused.
+                wait_until(lambda: service.client.get("/readyz").json()["status"] == "draining")
+                assert service.client.get("/readyz").status_code == 503
+                wait_until(lambda: ask_quickly(service) == "draining")
+            else:
+                service.logged("given up")
+                service.process.wait(TIMEOUT_S)
+        if grace > 1:
+            assert waiting.result().status_code == 200
+        assert service.process.wait(TIMEOUT_S) == 0
+        if grace < 1:
+            assert waiting.exception() is not None or waiting.result().status_code != 200
+
+
+def ask_quickly(service: Service) -> str:
+    """Why a request was refused, or nothing where it was let in."""
+    try:
+        answer = httpx.post(f"{service.url}/inpaint", files=FORM, timeout=httpx.Timeout(None, read=0.3))
+    except httpx.ReadTimeout:
+        return ""
+    return str(answer.json()["reason"])
+
+
+def test_a_second_signal_ends_at_once(tiny_graph: Path) -> None:
+    with running("--model", tiny_graph, "--workers", 1, "--grace", 600) as service, ThreadPoolExecutor(1) as pool:
+        children = [*service.children("photographs"), *service.children("network")]
+        with stopped(*service.children("photographs")):
+            waiting = pool.submit(ask, service)
+            wait_until(lambda: service.metric("cisi_queue_requests") == 1)
+            service.process.send_signal(signal.SIGINT)
+            service.logged("draining")
+            service.process.send_signal(signal.SIGINT)
+            assert service.process.wait(TIMEOUT_S) == 0
+        assert waiting.exception() is not None or waiting.result().status_code != 200
+        wait_until(lambda: not any(is_running(number) for number in children))
+
+
+def is_running(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_children_end_with_a_service_that_is_killed(tiny_graph: Path) -> None:
+    with running("--model", tiny_graph, "--workers", 2) as service:
+        children = [*service.children("photographs"), *service.children("network")]
+        assert len(children) == 3
+        service.process.kill()
+        wait_until(lambda: not any(is_running(number) for number in children))
+
+
+def test_a_token_is_asked_for(tiny_graph: Path, tmp_path: Path) -> None:
+    token = "sesame-open-0123456789"
+    (tmp_path / "token").write_text(f"{token}\n")
+    with running("--model", tiny_graph, "--workers", 1, "--token-file", tmp_path / "token") as service:
+        for given in (None, "Bearer", "Bearer sesame", f"Basic {token}", f"Bearer {token}x", "Bearer \xe9"):
+            headers = {} if given is None else {"Authorization": given.encode("latin-1")}
+            answer = httpx.post(f"{service.url}/inpaint", files=FORM, headers=headers)
+            assert (answer.status_code, answer.json()["reason"]) == (401, "no-token"), given
+            assert answer.headers["www-authenticate"] == "Bearer"
+        right = {"Authorization": f"Bearer {token}"}
+        assert httpx.post(f"{service.url}/inpaint", files=FORM, headers=right, timeout=TIMEOUT_S).status_code == 200
+        for path, status in (("/", 200), ("/readyz", 200), ("/limits", 200), ("/metrics", 401), ("/v2", 401)):
+            assert httpx.get(service.url + path).status_code == status, path
+        assert httpx.get(f"{service.url}/limits").json()["needs_token"] is True
+        assert token not in str(service.log)
+
+
+def test_a_start_that_cannot_be(tiny_graph: Path, tmp_path: Path, run_main: RunMain) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, _, error = run_main(command.main, "--model", tiny_graph, "--port", port)
+        assert (status, error) == (
+            1,
+            f"cisi: error: --port {port}: 127.0.0.1: Address already in use\n".replace("cisi:", "cisi-serve:"),
+        )
+    for arguments, expected, words in (
+        (("--host", "0.0.0.0"), 2, "expected --token-file too, or --insecure"),
+        (("--host", "no.such.host.invalid"), 2, "--insecure"),
+        (("--max-megapixels", 200), 2, "--queue-megapixels: expected at least --max-megapixels"),
+        (("--token-file", tmp_path / "none"), 1, "No such file"),
+        (("--deadline", 0), 2, "--deadline"),
+    ):
+        status, _, error = run_main(command.main, *arguments)
+        assert status == expected
+        assert words in error
+    (tmp_path / "short").write_text("abc")
+    assert "expected one word of 16 characters" in run_main(command.main, "--token-file", tmp_path / "short")[2]
+    (tmp_path / "graph.onnx").write_bytes(b"no graph")
+    for model, words in ((tmp_path / "graph.onnx", "expected an ONNX graph"), (tmp_path / "none.onnx", "no such file")):
+        program = [sys.executable, "-c", "import cisi_runtime.cli.serve as m; m.main()", "--port", "0"]
+        result = subprocess.run(
+            [*program, "--model", str(model)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+        assert result.returncode == 1
+        assert words in result.stderr.splitlines()[-1]
+        assert result.stderr.splitlines()[-1].startswith("cisi-serve: error: ")
+
+
+def test_a_network_that_is_not_the_trained_one_is_not_served(tiny_graph: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    graph = tiny_graph.read_bytes()
+    wrong = graph.replace(np.float32(1e-5).tobytes(), np.float32(1e-2).tobytes())
+    assert wrong != graph
+    (tmp_path / "tiny.onnx").write_bytes(wrong)
+    (tmp_path / "tiny.golden.npz").write_bytes(tiny_graph.with_name("tiny.golden.npz").read_bytes())
+    program = [sys.executable, "-c", "import cisi_runtime.cli.serve as m; m.main()", "--port", "0"]
+    result = subprocess.run(
+        [*program, "--model", str(tmp_path / "tiny.onnx")], capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    assert result.returncode == 1
+    assert "comparisons failed" in result.stderr.splitlines()[-1]
+
+
+def faults_in(service: Service) -> list[dict[str, object]]:
+    return [line for line in list(service.log) if line["level"] in ("error", "not JSON")]
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """A request with some of its bytes changed, left out or repeated."""
+    parts = bytearray(data)
+    for _ in range(rng.randint(1, 6)):
+        at = rng.randrange(len(parts))
+        length = rng.choice([1, 1, 2, 8, 100, 1000])
+        how = rng.randrange(3)
+        if how == 0:
+            parts[at : at + length] = rng.randbytes(length)
+        elif how == 1:
+            del parts[at : at + length]
+        else:
+            parts[at:at] = parts[at : at + length]
+    return bytes(parts)
+
+
+def test_malformed_requests_neither_crash_nor_leak(one_worker: Service) -> None:
+    form = httpx.Request("POST", f"{one_worker.url}/inpaint", files=FORM)
+    body = form.read()
+    head = f"POST /inpaint HTTP/1.1\r\nHost: localhost\r\nContent-Type: {form.headers['content-type']}\r\n"
+    whole = f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    rng = random.Random(5)
+    statuses = []
+    deaths = one_worker.metric("cisi_process_deaths_total")
+    faults = len(faults_in(one_worker))
+    for _ in range(150):
+        with one_worker.connect() as connection:
+            data = mutated(whole, rng)
+            try:
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+                answer = connection.recv(100)
+            except OSError:  # cut off while it was being sent
+                answer = b""
+            statuses.append(answer[9:12])
+    assert b"500" not in statuses
+    assert b"502" not in statuses
+    wait_until(lambda: one_worker.metric("cisi_queue_requests") == 0)
+    assert one_worker.metric("cisi_process_deaths_total") == deaths
+    assert len(faults_in(one_worker)) == faults
+    assert ask(one_worker).status_code == 200
