@@ -28,7 +28,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.throughput import write_mosaic
+from benchmarks.throughput import PHOTOS, write_mosaic
 from cisi_runtime.backends.cores import available_cores
 from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
 from cisi_runtime.batch.folder import plan_jobs
@@ -85,7 +85,8 @@ class Service:
 
     def workers(self) -> list[int]:
         """Process ids of the photograph workers: its children but the network, which is the first."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        tasks = Path(f"/proc/{self.process.pid}/task")
+        children = [child for path in tasks.glob("*/children") for child in path.read_text().split()]
         spawned = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
         return sorted(spawned)[1:]
 
@@ -307,11 +308,11 @@ def main(seconds: float, malformed_count: int) -> None:
     with tempfile.TemporaryDirectory() as name, running() as service:
         folder = Path(name)
         write_mosaic(folder, "large", 1200, 900, 1)
-        write_mosaic(folder, "small", 400, 300, 2)
         jobs, faults = plan_jobs(folder / "photos", folder / "masks", folder / "out")
         assert not faults
-        large, small = jobs
-        request, small_request = (request_of(job.image, job.mask or job.image) for job in jobs)
+        (large,) = jobs
+        small = Job(PHOTOS / "balloon.jpg", PHOTOS / "balloon.mask.png", folder / "balloon.jpg")
+        request, small_request = (request_of(job.image, job.mask or job.image) for job in (large, small))
         results: dict[str, object] = {}
 
         def show(title: str, values: dict[str, float]) -> None:
@@ -328,7 +329,7 @@ def main(seconds: float, malformed_count: int) -> None:
         start = time.perf_counter()
         asyncio.run(closed_loop(service.port, small_request, _CLIENTS, 96))
         capacity = 96 / (time.perf_counter() - start)
-        show("0.12 megapixels, capacity", {"per_second": capacity})
+        show("299x299 pixels, capacity", {"per_second": capacity})
         rows = [under_load(service, small_request, expected, capacity, load, seconds) for load in _LOADS]
         click.echo(" ".join(f"{key:>10}" for key in rows[0]))
         for row in rows:

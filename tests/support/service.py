@@ -159,7 +159,7 @@ def main() -> None:
 
     changes = json.loads(sys.argv.pop(1))
     plain = command.ServeOptions.limits
-    command.ServeOptions.limits = lambda options: dataclasses.replace(plain(options), **changes)  # type: ignore[method-assign]
+    command.ServeOptions.limits = lambda options: dataclasses.replace(plain(options), **changes)  # type: ignore
     command.main()
 
 

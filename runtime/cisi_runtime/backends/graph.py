@@ -9,6 +9,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from cisi_runtime.backends.base import FixedShape
+from cisi_runtime.backends.cores import cores_are_shared
 from cisi_runtime.contract import METADATA_KEY, Contract
 from cisi_runtime.errors import ContractError, GraphError
 
@@ -84,6 +85,10 @@ def open_session(graph: Path | bytes, *, threads: int, optimise: bool) -> onnxru
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = LOG_ERRORS_ONLY
+    if cores_are_shared():
+        # By default idle threads spin, so that the next operator or call begins sooner. `cisi-serve` answers 1.2 times
+        # as many requests without that (2 cores, 16 clients, 1 megapixel).
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if isinstance(graph, Path) and not graph.is_file():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
 from cisi_runtime.cli.command import PATH, run_command
@@ -84,6 +85,10 @@ def serve(**values: Any) -> None:
     """
     options = ServeOptions(**values)
     if options.static is not None:
+        given = click.get_current_context().get_parameter_source
+        others = [name for name in values if given(name) is ParameterSource.COMMANDLINE]
+        if set(others) - {"static", "model"}:
+            raise click.UsageError("--static goes with --model alone")
         _write_static(options, options.static)
     else:
         _serve(options)

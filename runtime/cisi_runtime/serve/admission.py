@@ -11,7 +11,7 @@ from cisi_runtime.serve.refusals import RefusalError
 # Work that a photograph counts for at least, in megapixels: small ones have holes too.
 _SMALLEST = 1.0
 # Part of the deadline that may be expected to pass in the queue.
-_MAX_WAIT = 0.5
+_MAX_WAIT = 0.25
 # Weight of the newest photograph in the running mean of seconds per megapixel.
 _NEWEST = 0.1
 

@@ -10,7 +10,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cisi_runtime.errors import CisiError
 from cisi_runtime.serve.guard import Access, Guard
 from cisi_runtime.serve.handling import Handling
 from cisi_runtime.serve.iopaint_api import IopaintApi
@@ -132,9 +131,5 @@ class _Probes:
 
     async def metrics(self, _request: Request) -> Response:
         """Metrics for Prometheus."""
-        batches: dict[int, int] = {}
-        # While the network is being replaced its batches are not known.
-        with contextlib.suppress(CisiError):
-            batches = await self._handling.workforce.ask_network(lambda network: network.batches())
-        text = self._handling.metrics.text(batches)
+        text = self._handling.metrics.text(self._handling.workforce.progress.batches)
         return Response(text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})

@@ -61,7 +61,7 @@ class Handling:
 
     async def inpaint(self, request: Request, task: InpaintTask, head: PictureHead) -> InpaintOutcome:
         """Raises RefusalError."""
-        megapixels = head.width * head.height / 1e6
+        megapixels = _megapixels(head)
         said = request.state.said
         said["megapixels"] = round(megapixels, 3)
         with self._admitted(megapixels):
@@ -75,9 +75,9 @@ class Handling:
         said["hole"] = round(outcome.hole, 5)
         return outcome
 
-    async def preview(self, request: Request, image: EncodedPicture, megapixels: float) -> bytes:
+    async def preview(self, request: Request, image: EncodedPicture, head: PictureHead) -> bytes:
         """The upright pixels as PNG. Raises RefusalError."""
-        with self._admitted(megapixels):
+        with self._admitted(_megapixels(head)):
             task = PreviewTask(image, self.limits.max_pixels)
             deadline = time.monotonic() + self.limits.deadline_s
             return await self._while_connected(request, self.workforce.preview(task, deadline))
@@ -120,6 +120,10 @@ class Handling:
             for task in (working, gone):
                 task.cancel()
             await asyncio.gather(working, gone, return_exceptions=True)
+
+
+def _megapixels(head: PictureHead) -> float:
+    return head.width * head.height / 1e6
 
 
 async def _until_gone(request: Request) -> None:

@@ -12,10 +12,12 @@ from multiprocessing.connection import Connection, Listener
 from typing import Any
 
 from cisi_runtime.backends.base import Backend
+from cisi_runtime.backends.cores import share_cores
 from cisi_runtime.errors import CisiError, GraphError, ParityError
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.serve.child_process import prepare_child
 from cisi_runtime.serve.network_info import NetworkInfo, NetworkOptions
+from cisi_runtime.serve.progress_board import Progress
 from cisi_runtime.serve.window_batcher import WindowBatcher
 
 # Windows in a batch. On a CPU a larger batch gains nothing; for engines their profile decides too.
@@ -24,10 +26,11 @@ _MAX_WINDOWS = 4
 _WARM_UP = (256, 256)
 
 
-def run_network(options: NetworkOptions, address: str, key: bytes, parent: Connection) -> None:
+def run_network(options: NetworkOptions, address: str, key: bytes, progress: Progress, parent: Connection) -> None:
     """Main function of the process. Sends `NetworkInfo` to its parent when the network has passed its check and can be
     reached at `address`, or the CisiError that prevented it."""
     prepare_child()
+    share_cores()
     try:
         inpainter = Inpainter(options.model, options.backend, threads=options.threads, precision=options.precision)
         info = _check(inpainter)
@@ -38,7 +41,7 @@ def run_network(options: NetworkOptions, address: str, key: bytes, parent: Conne
     except ModuleNotFoundError as error:
         parent.send(GraphError(f"needs {error.name}, which is not installed"))
         return
-    batcher = WindowBatcher(inpainter.backend, _MAX_WINDOWS)
+    batcher = WindowBatcher(inpainter.backend, _MAX_WINDOWS, progress)
     with Listener(address, authkey=key, backlog=64) as listener:
         parent.send(info)
         while True:
@@ -78,10 +81,7 @@ def _serve(connection: Connection, info: NetworkInfo, batcher: WindowBatcher) ->
     with connection, contextlib.suppress(EOFError, OSError):
         connection.send(info)
         while True:
-            inputs: tuple[Any, Any] | None = connection.recv()
-            if inputs is None:
-                connection.send(dict(batcher.batches))
-                continue
+            inputs: tuple[Any, Any] = connection.recv()
             try:
                 answer: Any = batcher.run(*inputs)
             except (CisiError, ValueError) as error:

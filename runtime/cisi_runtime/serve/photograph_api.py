@@ -8,8 +8,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from cisi_runtime.batch.photograph import EncodedPicture
+from cisi_runtime.pictures.reading import PictureHead
 from cisi_runtime.pictures.writing import FORMATS
-from cisi_runtime.serve.forms import InpaintFields, read_fields
+from cisi_runtime.serve.forms import read_fields
 from cisi_runtime.serve.handling import Handling, header_text
 from cisi_runtime.serve.photograph_process import InpaintOutcome
 from cisi_runtime.serve.refusals import RefusalError
@@ -62,7 +64,7 @@ class PhotographApi:
                 raise RefusalError(422, "wrong-field", f"expected one file image, got {', '.join(wrong) or 'nothing'}")
             image = form.files["image"]
             head = await self._handling.head_of(image)
-            name = self._handling.sessions.add(image, head.width, head.height, head.format)
+            name = self._handling.sessions.add(image, head)
         values = {
             "id": name,
             "width": head.width,
@@ -78,18 +80,16 @@ class PhotographApi:
         """A mask for a photograph that was uploaded before; the result is kept too."""
         stored = self._handling.sessions.get(request.path_params["name"])
         async with self._handling.bodies.form(request) as form:
-            fields: InpaintFields = read_fields(form, self._handling.limits, files=("mask",))
-            head = await self._handling.head_of(stored.image)
-            outcome = await self._handling.inpaint(request, fields.task(stored.image), head)
-        image = type(stored.image)(outcome.data, stored.image.name)
-        name = self._handling.sessions.add(image, outcome.width, outcome.height, outcome.format)
+            fields = read_fields(form, self._handling.limits, files=("mask",))
+            outcome = await self._handling.inpaint(request, fields.task(stored.image), stored.head)
+        head = PictureHead(outcome.width, outcome.height, outcome.format)
+        name = self._handling.sessions.add(EncodedPicture(outcome.data, stored.image.name), head)
         return _answer(request, outcome, {"CISI-Photograph": name})
 
     async def preview(self, request: Request) -> Response:
         """The upright pixels of an uploaded photograph as PNG, for browsers that cannot show its format."""
         stored = self._handling.sessions.get(request.path_params["name"])
-        megapixels = stored.width * stored.height / 1e6
-        data = await self._handling.preview(request, stored.image, megapixels)
+        data = await self._handling.preview(request, stored.image, stored.head)
         return Response(data, media_type="image/png", headers={"Cache-Control": "no-store"})
 
     async def forget(self, request: Request) -> Response:

@@ -34,11 +34,6 @@ class RemoteNetwork(Backend):
         info = self._connect()
         super().__init__(info.name, info.contract, info.fixed, info.precision)
 
-    def batches(self) -> dict[int, int]:
-        """How often the network ran a batch of each number of windows."""
-        counts: dict[int, int] = self._ask(None)
-        return counts
-
     def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self._before_run is not None:
             self._before_run()

@@ -102,7 +102,7 @@ class _Service:
         self._options = options
         self.error: CisiError | None = None
         self.server: _Server | None = None
-        self.workforce = Workforce(options.network, options.workers)
+        self.workforce = Workforce(options.network, options.workers, options.limits.deadline_s)
         self.handling = Handling(self.workforce, options.workers, options.limits, Metrics())
         hosts = frozenset({"localhost", "127.0.0.1", "[::1]", options.host}) if is_loopback(options.host) else None
         access = Access(options.token, hosts)

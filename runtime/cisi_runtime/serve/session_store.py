@@ -8,17 +8,16 @@ import time
 from collections import OrderedDict
 
 from cisi_runtime.batch.photograph import EncodedPicture
+from cisi_runtime.pictures.reading import PictureHead
 from cisi_runtime.serve.refusals import RefusalError
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredPhotograph:
-    """A photograph. width, height: of the upright picture. format: Pillow's name. used: when, by `time.monotonic`."""
+    """A photograph. used: when, by `time.monotonic`."""
 
     image: EncodedPicture
-    width: int
-    height: int
-    format: str
+    head: PictureHead
     used: float
 
 
@@ -41,7 +40,7 @@ class SessionStore:
         """Of all photographs."""
         return self._bytes
 
-    def add(self, image: EncodedPicture, width: int, height: int, file_format: str) -> str:
+    def add(self, image: EncodedPicture, head: PictureHead) -> str:
         """Keep a photograph; returns its name. Raises RefusalError (413) for one that would take all the memory."""
         if len(image.data) > self._max_bytes:
             raise RefusalError(
@@ -49,7 +48,7 @@ class SessionStore:
             )
         self._forget_old()
         name = secrets.token_urlsafe(16)
-        self._photographs[name] = StoredPhotograph(image, width, height, file_format, time.monotonic())
+        self._photographs[name] = StoredPhotograph(image, head, time.monotonic())
         self._bytes += len(image.data)
         while self._bytes > self._max_bytes:
             self.remove(next(iter(self._photographs)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections import Counter, deque
+from collections import deque
 from concurrent.futures import Future
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.errors import GraphError
+from cisi_runtime.serve.progress_board import Progress
 
 Array = npt.NDArray[Any]
 
@@ -33,16 +34,15 @@ class WindowBatcher:
     wait, up to `max_windows`. A caller's windows stay together. Where a batch fails, each caller's windows run alone,
     so that one of them cannot fail the others. A graph of a fixed batch runs what each caller brings.
 
-    batches: how often a batch of each number of windows ran.
+    progress: told of each batch.
     """
 
-    def __init__(self, backend: Backend, max_windows: int) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, max_windows: int, progress: Progress) -> None:
+        self._backend, self._progress = backend, progress
         self._max_windows = min(max_windows, backend.fixed.limits()[1][0]) if backend.fixed.batch is None else 1
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
-        self.batches: Counter[int] = Counter()
         self._thread = threading.Thread(target=self._work, name="network", daemon=True)
         self._thread.start()
 
@@ -73,7 +73,8 @@ class WindowBatcher:
                 if self._is_closed:
                     return
                 batch = self._take()
-            self._run(batch)
+            with self._progress.batch():
+                self._run(batch)
 
     def _take(self) -> list[_Waiting]:
         """The oldest, and those behind it that fit its batch."""
@@ -102,6 +103,6 @@ class WindowBatcher:
             for item in batch:
                 self._run([item])
             return
-        self.batches[sum(len(item.image) for item in batch)] += 1
+        self._progress.count(sum(len(item.image) for item in batch))
         for item, result in zip(batch, results, strict=True):
             item.completed.set_result(result)

@@ -26,6 +26,7 @@ from cisi_runtime.serve.photograph_process import (
     PreviewTask,
     run_photographs,
 )
+from cisi_runtime.serve.progress_board import Progress
 from cisi_runtime.serve.remote_network import RemoteNetwork
 
 T = TypeVar("T")
@@ -37,6 +38,8 @@ _LOG = logging.getLogger("cisi.serve")
 _LOOK_S, _NEXT_TRY_S = 0.2, 1.0
 # How long a cancelled task may go on before its process is killed: detail of a large hole is not interrupted.
 _PATIENCE_S = 5.0
+# Threads beyond one a worker, and threads for requests that ask the network itself.
+_SPARE_THREADS, _ASKERS = 4, 8
 
 
 class WorkerLostError(CisiError):
@@ -91,18 +94,24 @@ class PhotographWorker(_Child):
 class Workforce:
     """Starts the processes, gives them tasks, and replaces those that end. Its methods belong to one event loop.
 
+    longest_batch_s: a network that runs one batch for longer hangs, and is replaced.
+
+    progress: what the network has done.
     deaths: processes that ended and were replaced, by name.
     """
 
-    def __init__(self, options: NetworkOptions, workers: int) -> None:
-        self._options, self._count = options, workers
+    def __init__(self, options: NetworkOptions, workers: int, longest_batch_s: float) -> None:
+        self._options, self._count, self._longest_batch_s = options, workers, longest_batch_s
         self._folder = Path(tempfile.mkdtemp(prefix="cisi-serve-"))
         self._address, self._key = str(self._folder / "network"), secrets.token_bytes(32)
         self._network: _Child | None = None
         self._workers: set[PhotographWorker] = set()
         self._idle: asyncio.Queue[PhotographWorker] = asyncio.Queue()
-        # A thread for each worker's call, some for starting processes and for asking the network.
-        self._threads = ThreadPoolExecutor(2 * workers + 8, thread_name_prefix="workforce")
+        # A thread for each worker's call, and some for starting and looking. Those who ask the network itself have
+        # their own, so that they cannot keep photographs from their workers.
+        self._threads = ThreadPoolExecutor(workers + _SPARE_THREADS, thread_name_prefix="workforce")
+        self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="network")
+        self.progress = Progress()
         self._tasks: set[asyncio.Task[None]] = set()
         self.info: NetworkInfo | None = None
         self._has_network = False
@@ -155,7 +164,7 @@ class Workforce:
             with RemoteNetwork(self._address, self._key) as network:
                 return ask(network)
 
-        return await self._in_thread(connected)
+        return await asyncio.get_running_loop().run_in_executor(self._askers, connected)
 
     async def close(self) -> None:
         """End every process at once."""
@@ -166,7 +175,8 @@ class Workforce:
             child.end()
         self._workers.clear()
         self._has_network = False
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._threads, self._askers):
+            pool.shutdown(wait=False, cancel_futures=True)
         self.remove_files()
 
     def remove_files(self) -> None:
@@ -201,9 +211,21 @@ class Workforce:
         if not work.done():
             worker.process.kill()
             await asyncio.wait([work])
+            await self._kill_network_unless_it_answers()
         lost = isinstance(work.exception(), WorkerLostError)
         if not lost:
             self._idle.put_nowait(worker)
+
+    async def _kill_network_unless_it_answers(self) -> None:
+        """Perhaps the worker hung because it waited for the network."""
+        network = self._network
+        asking = asyncio.ensure_future(self._in_thread(lambda: RemoteNetwork(self._address, self._key).close()))
+        await asyncio.wait([asking], timeout=_PATIENCE_S)
+        if not asking.done() and network is not None:
+            _LOG.error("network does not answer")
+            network.process.kill()  # the thread that asks ends with it
+        with contextlib.suppress(CisiError):
+            await asking
 
     async def _look_after(self) -> None:
         """Replace what ends."""
@@ -213,6 +235,10 @@ class Workforce:
                 self._workers.discard(worker)
                 self._report_death("photographs", worker)
                 self._in_background(self._replace_worker())
+            if self._has_network and self._network is not None and self.progress.running_s > self._longest_batch_s:
+                _LOG.error("network hangs", extra={"seconds": round(self.progress.running_s, 1)})
+                self._network.process.kill()
+                self._network.process.join()
             if self._has_network and self._network is not None and not self._network.process.is_alive():
                 self._has_network = False
                 self._report_death("network", self._network)
@@ -252,8 +278,9 @@ class Workforce:
 
     async def _start_network(self) -> NetworkInfo:
         Path(self._address).unlink(missing_ok=True)  # left by one that was killed
+        self.progress.forget_batch()
         self._network = await self._in_thread(
-            lambda: _Child("network", run_network, self._options, self._address, self._key)
+            lambda: _Child("network", run_network, self._options, self._address, self._key, self.progress)
         )
         try:
             info = await self._in_thread(self._network.receive)

@@ -124,13 +124,22 @@ def test_a_killed_network_is_replaced(tiny_graph: Path) -> None:
         (network,) = service.children("network")
         with stopped(network):
             waiting = pool.submit(ask, service)
-            # While it stands still, not even its metrics can be asked for: the log says when the request was let in.
-            wait_until(lambda: bool(service.children("photographs")))
+            wait_until(lambda: service.metric("cisi_queue_requests") == 1)
             os.kill(network, signal.SIGKILL)
         assert waiting.result().status_code in (200, 502, 503)
         wait_until(lambda: any(line["message"] == "process ended" for line in service.log))
         wait_until(lambda: service.client.get("/readyz").status_code == 200)
         assert ask(service).content == before
+
+
+def test_a_network_that_hangs_is_replaced(tiny_graph: Path) -> None:
+    """Stopped, it neither answers nor dies; every request would end at its deadline for ever."""
+    with running("--model", tiny_graph, "--workers", 1, "--deadline", 1) as service:
+        before = ask(service).content
+        with stopped(*service.children("network")):
+            assert ask(service).json()["reason"] == "deadline"
+            wait_until(lambda: any(line.get("role") == "network" for line in list(service.log)))
+        wait_until(lambda: ask(service).content == before)
 
 
 def test_a_deadline_ends_a_request_and_a_worker_that_hangs(tiny_graph: Path) -> None:

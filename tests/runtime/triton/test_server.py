@@ -23,11 +23,14 @@ from cisi_runtime.backends.graph import read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.batch.job import Job, run_job
 from cisi_runtime.batch.photograph import HoleOptions, PhotographOptions
+from cisi_runtime.cli import parity as parity_command
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError
 from cisi_runtime.inpainting.inpainter import Inpainter
+from cisi_runtime.parity.golden import golden_path
 from cisi_runtime.triton.config import NETWORK, PHOTO
 from cisi_runtime.triton.repository import read_network, write_repository
+from tests.conftest import RunMain
 from tests.runtime.triton.test_config import fixed_graph
 from tests.support.networks import PHOTOS, ROOT
 from tests.support.shared import TIMEOUT_S
@@ -427,3 +430,19 @@ def test_a_fixed_batch_is_handed_on_as_it_is(
     assert batches(tmp_path / "models" / NETWORK) == [[[2, 64, 96, 3]]] * 2
     with pytest.raises(GraphError, match="takes 2 pictures at a time"):
         read_network(graph, 4)
+
+
+def test_parity_over_the_wire(
+    triton_installation: Installation, tiny_graph: Path, tmp_path: Path, run_main: RunMain
+) -> None:
+    """`cisi-parity --url` judges what Triton serves as it judges a file."""
+    stand_in_repository(tmp_path / "models", tiny_graph)
+    golden = golden_path(tiny_graph)
+    with running_triton(triton_installation, tmp_path / "models", tmp_path) as server:
+        arguments = ("--url", f"http://{server.url}", "--golden", golden)
+        status, out, error = run_main(parity_command.main, *arguments)
+        assert (status, error) == (0, "")
+        assert "all pass" in out
+        status, _, error = run_main(parity_command.main, *arguments, "--model-name", "other")
+        assert status == 1
+        assert "unknown model: 'other'" in error
