@@ -42,7 +42,7 @@ def make_app(
     tracing: Tracing | None,
     lifespan: Callable[[], AsyncIterator[None]],
 ) -> ASGIApp:
-    """tracing: None for none. lifespan: an asynchronous generator that starts what the service needs, yields, and ends it."""
+    """tracing: None for none. lifespan: an asynchronous generator that starts what is needed, yields, and ends it."""
     photographs = PhotographApi(handling, version=version, needs_token=access.token is not None)
     kserve, iopaint, page = KserveApi(handling, version=version), IopaintApi(handling), PageFiles()
     probes = _Probes(handling, version)
