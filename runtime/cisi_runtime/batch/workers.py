@@ -18,6 +18,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from cisi_runtime.allocator import keep_memory
 from cisi_runtime.backends.cores import limit_cores
 from cisi_runtime.batch.job import Job, JobSummary, run_job, summarise
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS, PhotographOptions
@@ -89,6 +90,7 @@ def _start(options: WorkerOptions) -> None:
     # Ctrl-C reaches every process of a terminal. The first process decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
+    keep_memory()
     prepare_pillow()
     one_thread_a_file()
     limit_cores(1)

@@ -99,8 +99,10 @@ def run(**values: Any) -> None:
     """
     options = RunOptions(**values)
     _check_usage(options)
+    from cisi_runtime.allocator import keep_memory
     from cisi_runtime.pictures.pillow import prepare_pillow
 
+    keep_memory()
     prepare_pillow()
     if options.image.is_dir():
         _run_folder(options)

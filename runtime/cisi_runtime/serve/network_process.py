@@ -11,6 +11,7 @@ import threading
 from multiprocessing.connection import Connection, Listener
 from typing import Any
 
+from cisi_runtime.allocator import keep_memory
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.cores import share_cores
 from cisi_runtime.errors import CisiError, GraphError, ParityError
@@ -31,6 +32,7 @@ def run_network(options: NetworkOptions, address: str, key: bytes, progress: Pro
     reached at `address`, or the CisiError that prevented it."""
     prepare_child()
     share_cores()
+    keep_memory()
     try:
         inpainter = Inpainter(options.model, options.backend, threads=options.threads, precision=options.precision)
         info = _check(inpainter)

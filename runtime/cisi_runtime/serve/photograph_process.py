@@ -10,6 +10,7 @@ import dataclasses
 import gc
 from multiprocessing.connection import Connection
 
+from cisi_runtime.allocator import keep_memory
 from cisi_runtime.backends.cores import limit_cores
 from cisi_runtime.batch.photograph import EncodedPicture, Labels, PhotographOptions, complete_photograph
 from cisi_runtime.errors import CisiError, GraphError, TooManyPixelsError
@@ -80,6 +81,7 @@ def run_photographs(address: str, key: bytes, parent: Connection) -> None:
     """Main function of the process. Its parent sends numbered tasks, and the number alone to cancel one; it answers
     each task with its outcome or with the CisiError that ended it."""
     prepare_child()
+    keep_memory()
     prepare_pillow()
     one_thread_a_file()
     limit_cores(1)
