@@ -13,7 +13,7 @@ from typing import Any
 
 from cisi_runtime.allocator import keep_memory
 from cisi_runtime.backends.base import Backend
-from cisi_runtime.backends.cores import share_cores
+from cisi_runtime.backends.cores import available_cores, share_cores
 from cisi_runtime.errors import CisiError, GraphError, ParityError
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.serve.child_process import prepare_child
@@ -25,6 +25,8 @@ from cisi_runtime.serve.window_batcher import WindowBatcher
 _MAX_WINDOWS = 4
 # Sides of the picture that warms the network up: a window of its usual size.
 _WARM_UP = (256, 256)
+# Backends that run on threads of the CPU, and load quickly.
+_CPU_BACKENDS = ("onnxruntime", "openvino")
 
 
 def run_network(options: NetworkOptions, address: str, key: bytes, progress: Progress, parent: Connection) -> None:
@@ -37,13 +39,14 @@ def run_network(options: NetworkOptions, address: str, key: bytes, progress: Pro
         inpainter = Inpainter(options.model, options.backend, threads=options.threads, precision=options.precision)
         info = _check(inpainter)
         inpainter.warmup([_WARM_UP])
+        narrow = _narrow(inpainter, options)
     except CisiError as error:
         parent.send(error)
         return
     except ModuleNotFoundError as error:
         parent.send(GraphError(f"needs {error.name}, which is not installed"))
         return
-    batcher = WindowBatcher(inpainter.backend, _MAX_WINDOWS, progress)
+    batcher = WindowBatcher(inpainter.backend, _MAX_WINDOWS, progress, narrow=narrow, runners=available_cores())
     with Listener(address, authkey=key, backlog=64) as listener:
         parent.send(info)
         while True:
@@ -51,6 +54,15 @@ def run_network(options: NetworkOptions, address: str, key: bytes, progress: Pro
             with contextlib.suppress(Exception):
                 connection = listener.accept()
                 threading.Thread(target=_serve, args=(connection, info, batcher), daemon=True).start()
+
+
+def _narrow(inpainter: Inpainter, options: NetworkOptions) -> Backend | None:
+    """The same network with one thread, where threads are what it runs on and there are several."""
+    if inpainter.backend.name not in _CPU_BACKENDS or options.threads == 1 or available_cores() == 1:
+        return None
+    narrow = Inpainter(inpainter.model, options.backend, threads=1, precision=options.precision)
+    narrow.warmup([_WARM_UP])
+    return narrow.backend
 
 
 def _check(inpainter: Inpainter) -> NetworkInfo:

@@ -28,23 +28,38 @@ class _Waiting:
 
 
 class WindowBatcher:
-    """`WindowBatcher(backend, 4).run(image, hole_mask)` is `backend.run`, for many threads at a time.
+    """`WindowBatcher(backend, 4, progress).run(image, hole_mask)` is `backend.run`, for many threads at a time.
 
     Nothing waits for company: whenever the network is free, the oldest windows run, with all others of their size that
     wait, up to `max_windows`. A caller's windows stay together. Where a batch fails, each caller's windows run alone,
     so that one of them cannot fail the others. A graph of a fixed batch runs what each caller brings.
 
     progress: told of each batch.
+    narrow: the same network with one thread, for what runs beside other windows: on a CPU several threads on one window
+        cost more work than one thread on each of several. At most `runners` batches then run at a time.
     """
 
-    def __init__(self, backend: Backend, max_windows: int, progress: Progress) -> None:
-        self._backend, self._progress = backend, progress
+    def __init__(
+        self,
+        backend: Backend,
+        max_windows: int,
+        progress: Progress,
+        *,
+        narrow: Backend | None = None,
+        runners: int = 1,
+    ) -> None:
+        self._wide, self._narrow, self._progress = backend, narrow, progress
         self._max_windows = min(max_windows, backend.fixed.limits()[1][0]) if backend.fixed.batch is None else 1
         self._waiting: deque[_Waiting] = deque()
+        self._running = 0
         self._changed = threading.Condition()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="network", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, args=(number,), name=f"network {number}", daemon=True)
+            for number in range(runners if narrow is not None else 1)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def run(self, image: Array, hole_mask: Array) -> Array:
         """As `Backend.run`, and raises what it raises. Blocks. Raises GraphError after `close`."""
@@ -60,21 +75,29 @@ class WindowBatcher:
         """End the thread. Who still waits gets GraphError."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
         for item in self._waiting:
             item.completed.set_exception(GraphError("the network is closed"))
         self._waiting.clear()
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._is_closed)
                 if self._is_closed:
                     return
                 batch = self._take()
-            with self._progress.batch():
-                self._run(batch)
+                self._running += 1
+                is_alone = self._running == 1 and not self._waiting
+            backend = self._wide if is_alone or self._narrow is None else self._narrow
+            try:
+                with self._progress.batch(number):
+                    self._run(batch, backend)
+            finally:
+                with self._changed:
+                    self._running -= 1
 
     def _take(self) -> list[_Waiting]:
         """The oldest, and those behind it that fit its batch."""
@@ -88,20 +111,20 @@ class WindowBatcher:
                 self._waiting.remove(item)
         return batch
 
-    def _run(self, batch: list[_Waiting]) -> None:
+    def _run(self, batch: list[_Waiting], backend: Backend) -> None:
         try:
             if len(batch) == 1:
-                results = [self._backend.run(batch[0].image, batch[0].hole_mask)]
+                results = [backend.run(batch[0].image, batch[0].hole_mask)]
             else:
                 image = np.concatenate([item.image for item in batch])
-                completed = self._backend.run(image, np.concatenate([item.hole_mask for item in batch]))
+                completed = backend.run(image, np.concatenate([item.hole_mask for item in batch]))
                 results = np.split(completed, np.cumsum([len(item.image) for item in batch])[:-1])
         except Exception as error:
             if len(batch) == 1:
                 batch[0].completed.set_exception(error)
                 return
             for item in batch:
-                self._run([item])
+                self._run([item], backend)
             return
         self._progress.count(sum(len(item.image) for item in batch))
         for item, result in zip(batch, results, strict=True):

@@ -278,7 +278,7 @@ class Workforce:
 
     async def _start_network(self) -> NetworkInfo:
         Path(self._address).unlink(missing_ok=True)  # left by one that was killed
-        self.progress.forget_batch()
+        self.progress.forget_batches()
         self._network = await self._in_thread(
             lambda: _Child("network", run_network, self._options, self._address, self._key, self.progress)
         )

@@ -97,6 +97,30 @@ def test_a_graph_of_a_fixed_batch_runs_what_each_caller_brings() -> None:
     batcher.close()
 
 
+def test_what_runs_beside_others_has_one_thread() -> None:
+    wide, narrow = Held(), Held()
+    progress = Progress()
+    batcher = WindowBatcher(wide, 4, progress, narrow=narrow, runners=2)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(batcher.run, *windows(1))
+        wait_until(lambda: batcher._running == 1)
+        second = pool.submit(batcher.run, *windows(2))
+        wait_until(lambda: batcher._running == 2)
+        third = pool.submit(batcher.run, *windows(3))
+        wait_until(lambda: len(batcher._waiting) == 1)
+        assert progress.running_s > 0.0
+        narrow.go.set()
+        assert second.result().max() == 3
+        assert third.result().max() == 4
+        assert narrow.shapes == [(1, 64, 80)] * 2
+        assert wide.shapes == []
+        wide.go.set()
+        assert first.result().max() == 2
+    batcher.close()
+    assert progress.running_s == 0.0
+    assert progress.batches == {1: 3}
+
+
 def test_nobody_waits_for_a_batcher_that_is_closed() -> None:
     backend = Held()
     batcher = WindowBatcher(backend, 4, Progress())
