@@ -36,6 +36,7 @@ from cisi_runtime.batch.job import Job, run_job
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS
 from cisi_runtime.batch.workers import WorkerOptions, start_workers
 from cisi_runtime.inpainting.inpainter import Inpainter
+from cisi_runtime.pictures.pillow import prepare_for_photographs
 
 _BOUNDARY = "cisi-load"
 _CLIENTS = 16
@@ -307,6 +308,7 @@ def killed_workers(service: Service, request: bytes, kills: int, count: int) -> 
 @click.option("--malformed", "malformed_count", default=10_000, show_default=True, help="Mutated requests.")
 def main(seconds: float, malformed_count: int) -> None:
     """Measure everything; some five minutes. Leave the machine alone meanwhile."""
+    prepare_for_photographs()  # as every process of `cisi-run`
     with tempfile.TemporaryDirectory() as name, running() as service:
         folder = Path(name)
         write_mosaic(folder, "large", 1200, 900, 1)

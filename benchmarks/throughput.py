@@ -32,6 +32,7 @@ from cisi_runtime.batch.workers import WorkerOptions, start_workers
 from cisi_runtime.bench.measure import Setting, bench_photograph
 from cisi_runtime.errors import CisiError
 from cisi_runtime.inpainting.timing import StageTimer
+from cisi_runtime.pictures.pillow import prepare_for_photographs
 
 PHOTOS = Path(__file__).parent.parent / "tests" / "photos"
 _HOLE = 300
@@ -174,6 +175,7 @@ def one_photograph(folder: Path, graph: Path, rounds: int) -> str:
 @click.argument("graph", type=click.Path(path_type=Path, exists=True), default=SHIPPED_INT8_GRAPH)
 def main(graph: Path) -> None:
     """Measure GRAPH (default: the one that ships)."""
+    prepare_for_photographs()  # as every process of `cisi-run`
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_mosaic(folder / "one", "12 megapixels", 4000, 3000, 0)

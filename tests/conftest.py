@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.contract import Contract
@@ -25,6 +26,8 @@ from tests.support.shared import once, shared_folder
 
 # Runs a command's main function in this process, with arguments: exit status, stdout, stderr.
 RunMain = Callable[..., tuple[int, str, str]]
+
+_PILLOWS_LIMIT = Image.MAX_IMAGE_PIXELS
 
 # Read when PyTorch is imported, here and in the processes that tests start. The workers of a run share the cores: two
 # threads for a tiny network mostly wait for each other. The test of Ctrl-C took 35 s with two, and takes 4 s with one.
@@ -54,6 +57,12 @@ def _one_thread() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnxruntime.InferenceSession, "__init__", open_with_one_thread)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _pillows_own_limit() -> None:
+    """Commands that earlier tests ran in this process took it away."""
+    Image.MAX_IMAGE_PIXELS = _PILLOWS_LIMIT
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -42,6 +42,8 @@ def test_the_wheel_holds_our_packages_and_the_weights(wheel: Path) -> None:
     assert tops == {"cisi_runtime", "cisi_calibration", "cisi_train", "cisi_export"}
     for name in ("small.onnx", "small.golden.npz", "MODEL_CARD.md", "ATTRIBUTION.tsv"):
         assert f"cisi_runtime/weights/{name}" in names
+    page = ROOT / "runtime" / "cisi_runtime" / "serve" / "page"
+    assert {f"cisi_runtime/serve/page/{path.name}" for path in page.iterdir()} <= set(names)
     assert all(f"{top}/py.typed" in names for top in tops)
     assert any(name.endswith("LICENSE") for name in names)
 
@@ -66,6 +68,9 @@ def test_installed_alone_it_runs_from_an_empty_folder(wheel: Path, tmp_path: Pat
     group = subprocess.run([str(python.parent / "cisi"), "export", "--ckpt", "x"], capture_output=True, text=True)
     assert group.returncode == 1
     assert re.fullmatch(r"cisi: error: needs \w+, expected .* pip install 'cisi-net\[train\]'\n", group.stderr)
+    service = subprocess.run([str(python.parent / "cisi-serve")], cwd=empty, capture_output=True, text=True)
+    assert service.returncode == 1
+    assert re.fullmatch(r"cisi-serve: error: needs \w+, expected .* 'cisi-net\[serve\]'\n", service.stderr)
 
 
 def parity_without_pytorch(python: Path, folder: Path) -> None:

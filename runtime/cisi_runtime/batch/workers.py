@@ -18,12 +18,11 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from cisi_runtime.allocator import keep_memory
 from cisi_runtime.backends.cores import limit_cores
 from cisi_runtime.batch.job import Job, JobSummary, run_job, summarise
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS, PhotographOptions
 from cisi_runtime.inpainting.inpainter import Inpainter
-from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_pillow
+from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_for_photographs
 
 # As many processes as `ProcessPoolExecutor` can wait for on Windows.
 _MAX_ON_WINDOWS = 61
@@ -90,8 +89,7 @@ def _start(options: WorkerOptions) -> None:
     # Ctrl-C reaches every process of a terminal. The first process decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_the_parent, daemon=True).start()
-    keep_memory()
-    prepare_pillow()
+    prepare_for_photographs()
     one_thread_a_file()
     limit_cores(1)
     _job_options = options.job

@@ -82,7 +82,9 @@ def bench(threads: str, batches: str, **values: Any) -> None:
     _check_plot(options.plot)
     settings = _settings(options)
     from cisi_runtime.bench.measure import bench_network, bench_photograph
+    from cisi_runtime.pictures.pillow import prepare_for_photographs
 
+    prepare_for_photographs()  # as every process of `cisi-run`
     with tempfile.TemporaryDirectory(prefix="cisi-bench-") as folder:
         job = _job(Path(folder), options)
         with error_prefix("ARTIFACTS"):

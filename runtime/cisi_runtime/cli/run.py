@@ -99,11 +99,9 @@ def run(**values: Any) -> None:
     """
     options = RunOptions(**values)
     _check_usage(options)
-    from cisi_runtime.allocator import keep_memory
-    from cisi_runtime.pictures.pillow import prepare_pillow
+    from cisi_runtime.pictures.pillow import prepare_for_photographs
 
-    keep_memory()
-    prepare_pillow()
+    prepare_for_photographs()
     if options.image.is_dir():
         _run_folder(options)
     else:

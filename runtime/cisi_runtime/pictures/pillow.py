@@ -1,19 +1,23 @@
-"""Settings of Pillow for a process that reads and writes photographs."""
+"""Settings of Pillow, and of memory, for a process that reads and writes photographs."""
 
 from __future__ import annotations
 
 from PIL import AvifImagePlugin, Image
 
+from cisi_runtime.allocator import keep_memory
+
 # Blocks of 16 MB that Pillow keeps; together they hold a picture of 25 megapixels.
 _KEPT_BLOCKS = 6
 
 
-def prepare_pillow() -> None:
+def prepare_for_photographs() -> None:
     """Once for a process: no limit of Pillow's own, since the reader has one that can be raised, and the memory of one
-    picture used for the next, instead of returned and asked for anew.
+    photograph used for the next, instead of returned and asked for anew.
 
-    The memory, up to 100 MB, saves a tenth of the time that 12 megapixels take from file to file.
+    Pillow's memory, up to 100 MB, saves a tenth of the time that 12 megapixels take from file to file. For that of
+    arrays see `keep_memory`.
     """
+    keep_memory()
     Image.MAX_IMAGE_PIXELS = None
     Image.core.set_blocks_max(_KEPT_BLOCKS)  # type: ignore[attr-defined]
 

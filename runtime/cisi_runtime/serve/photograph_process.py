@@ -10,14 +10,13 @@ import dataclasses
 import gc
 from multiprocessing.connection import Connection
 
-from cisi_runtime.allocator import keep_memory
 from cisi_runtime.backends.cores import limit_cores
 from cisi_runtime.batch.photograph import EncodedPicture, Labels, PhotographOptions, complete_photograph
 from cisi_runtime.errors import CisiError, GraphError, TooManyPixelsError
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.timing import StageTimer
 from cisi_runtime.pictures.picture import Picture
-from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_pillow
+from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_for_photographs
 from cisi_runtime.pictures.reading import decode_picture
 from cisi_runtime.pictures.writing import encode_picture
 from cisi_runtime.serve.child_process import prepare_child
@@ -81,8 +80,7 @@ def run_photographs(address: str, key: bytes, parent: Connection) -> None:
     """Main function of the process. Its parent sends numbered tasks, and the number alone to cancel one; it answers
     each task with its outcome or with the CisiError that ended it."""
     prepare_child()
-    keep_memory()
-    prepare_pillow()
+    prepare_for_photographs()
     one_thread_a_file()
     limit_cores(1)
     number = 0

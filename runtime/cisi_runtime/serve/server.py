@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cisi_runtime.errors import CisiError, ServiceError
-from cisi_runtime.pictures.pillow import prepare_pillow
+from cisi_runtime.pictures.pillow import prepare_for_photographs
 from cisi_runtime.serve.app import make_app
 from cisi_runtime.serve.guard import Access
 from cisi_runtime.serve.handling import Handling
@@ -65,7 +65,7 @@ def serve(options: ServiceOptions) -> None:
 
     Raises ServiceError for an address that cannot be listened on, and what keeps the network from starting.
     """
-    prepare_pillow()
+    prepare_for_photographs()
     listener = _listen(options.host, options.port)
     host, port = listener.getsockname()[:2]
     service = _Service(options)

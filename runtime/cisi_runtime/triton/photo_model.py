@@ -23,7 +23,7 @@ from cisi_runtime.batch.photograph import (
 from cisi_runtime.errors import CisiError, OutputError, PictureError, error_prefix
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.timing import StageTimer
-from cisi_runtime.pictures.pillow import prepare_pillow
+from cisi_runtime.pictures.pillow import prepare_for_photographs
 from cisi_runtime.pictures.writing import format_of
 from cisi_runtime.strict_json import convert, parse_json
 
@@ -76,7 +76,7 @@ class PhotoModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the network that lies beside model.py and run it once. args: as Triton passes them."""
-        prepare_pillow()
+        prepare_for_photographs()
         config = json.loads(args["model_config"])
         workers = sum(group["count"] for group in config["instance_group"])
         cores = max(1, available_cores() // workers)
