@@ -4,8 +4,8 @@
 #   docker build --target gpu -t cisi-net:gpu .      engines in TensorRT; run it with --gpus all
 # Pictures of this folder, as the user whose they are:
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" cisi-net:cpu run photo.jpg --mask hole.png -o out.png
-# The service, on this machine alone, or with --token-file for others:
-#   docker run --rm -p 127.0.0.1:8000:8000 cisi-net:serve --insecure
+# The service:
+#   docker run --rm -p 127.0.0.1:8000:8000 -v "$PWD/token.txt:/token.txt:ro" cisi-net:serve --token-file /token.txt
 # No instruction of it has been run by a Docker engine yet; tests check them as far as is possible without one.
 
 FROM python:3.11-slim AS wheel

@@ -20,6 +20,9 @@ from cisi_runtime.errors import GraphError
 Array = npt.NDArray[Any]
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
+# Numbers that a tensor may have in JSON: those of a picture of 256x256 pixels. The longest float32 has 24 bytes with
+# its comma and bracket.
+_MAX_JSON_NUMBERS, _MAX_NUMBER_BYTES = 300_000, 24
 # The protocol's names of the types that our graphs have.
 DATATYPES: dict[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
 
@@ -35,7 +38,7 @@ class _Tensor(msgspec.Struct):
     shape: list[int]
     datatype: str
     parameters: _Parameters = msgspec.field(default_factory=_Parameters)
-    data: Any = None
+    data: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Output(msgspec.Struct):
@@ -169,10 +172,16 @@ def _tensors(described: list[_Tensor], blobs: bytes) -> dict[str, Array]:
 
 
 def _from_json(tensor: _Tensor, dtype: np.dtype[Any], count: int) -> Array:
-    """Numbers, flat or nested by the shape."""
+    """Numbers, flat or nested by the shape. Parsing them holds up everything else, so there may not be many."""
+    text = bytes(tensor.data)
+    if count > _MAX_JSON_NUMBERS or len(text) > _MAX_NUMBER_BYTES * (count + 1):
+        raise GraphError(
+            f"{tensor.name}: {len(text)} bytes of JSON for {count} numbers, expected up to {_MAX_JSON_NUMBERS} numbers "
+            f"of {_MAX_NUMBER_BYTES} bytes, or binary data"
+        )
     try:
-        numbers = np.asarray(tensor.data, dtype=np.float64).ravel()
-    except (TypeError, ValueError) as error:
+        numbers = np.asarray(msgspec.json.decode(text), dtype=np.float64).ravel()
+    except (TypeError, ValueError, RecursionError) as error:
         raise GraphError(f"{tensor.name}: data: expected numbers, flat or nested by the shape") from error
     if numbers.size != count:
         raise GraphError(f"{tensor.name}: {numbers.size} numbers, expected {count} for shape {tensor.shape}")

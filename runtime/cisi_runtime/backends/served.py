@@ -29,12 +29,17 @@ class ServedModel(Backend):
     """
 
     def __init__(self, url: str, model: str = "cisi", token: str | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in _HTTPS or not parts.hostname or parts.query or parts.fragment:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+            faulty = parts.scheme not in _HTTPS or not parts.hostname or parts.query or parts.fragment
+        except ValueError:
+            faulty = True
+        if faulty or parts.hostname is None:
             raise GraphError(f"{url}: expected http://HOST:PORT or https://HOST:PORT")
         self._url, self._model, self._base = url, model, parts.path.rstrip("/")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._connection = _HTTPS[parts.scheme](parts.hostname, parts.port, timeout=_TIMEOUT_S)
+        self._connection = _HTTPS[parts.scheme](parts.hostname, port, timeout=_TIMEOUT_S)
         configuration = self._configuration()
         text = configuration.get("parameters", {}).get(METADATA_KEY, {}).get("string_value")
         if not isinstance(text, str):

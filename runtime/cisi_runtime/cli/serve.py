@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,9 @@ def serve(**values: Any) -> None:
     --insecure. Ctrl-C and SIGTERM finish what was accepted; a second one ends at once.
     """
     options = ServeOptions(**values)
+    for name in ("max_megapixels", "queue_megapixels", "deadline", "grace"):
+        if not isfinite(values[name]):  # which the ranges of click let through
+            raise click.UsageError(f"--{name.replace('_', '-')}: {values[name]}, expected a number")
     if options.static is not None:
         given = click.get_current_context().get_parameter_source
         others = [name for name in values if given(name) is ParameterSource.COMMANDLINE]

@@ -18,8 +18,13 @@ def prepare_for_photographs() -> None:
     arrays see `keep_memory`.
     """
     keep_memory()
-    Image.MAX_IMAGE_PIXELS = None
+    lift_limit()
     Image.core.set_blocks_max(_KEPT_BLOCKS)  # type: ignore[attr-defined]
+
+
+def lift_limit() -> None:
+    """No limit of Pillow's own: for a process that looks at the heads of files alone."""
+    Image.MAX_IMAGE_PIXELS = None
 
 
 def one_thread_a_file() -> None:

@@ -14,6 +14,8 @@ _SMALLEST = 1.0
 _MAX_WAIT = 0.25
 # Weight of the newest photograph in the running mean of seconds per megapixel.
 _NEWEST = 0.1
+# How many times the mean a photograph may count.
+_OUTLIER = 4.0
 
 
 @dataclasses.dataclass
@@ -54,13 +56,14 @@ class Admission:
         work = max(_SMALLEST, megapixels)
         wait_s = self._wait_s(self._held.megapixels)
         too_many = self._held.megapixels + work > self._max_megapixels
-        if self._held.requests and (too_many or wait_s > _MAX_WAIT * self._deadline_s):
+        most_s = _MAX_WAIT * self._deadline_s
+        if self._held.requests and (too_many or wait_s > most_s):
             raise RefusalError(
                 429,
                 "queue-full",
                 f"{self._held.requests} requests with {self._held.megapixels:.0f} megapixels are waiting, which fills "
                 "the queue; expected fewer at a time",
-                retry_after_s=self._wait_s(work),
+                retry_after_s=max(self._wait_s(self._held.megapixels + work - self._max_megapixels), wait_s - most_s),
             )
         self._held.megapixels += work
         self._held.requests += 1
@@ -72,8 +75,9 @@ class Admission:
 
     def took(self, megapixels: float, seconds: float) -> None:
         """Learn from a photograph that a worker has finished."""
-        newest = seconds / max(_SMALLEST, megapixels)
         known = self._seconds_per_megapixel
+        # One that took much longer, such as a large AVIF file, says little of the others.
+        newest = min(seconds / max(_SMALLEST, megapixels), _OUTLIER * known if known else seconds)
         self._seconds_per_megapixel = known + _NEWEST * (newest - known) if known else newest
 
     def _wait_s(self, megapixels: float) -> float:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from cisi_runtime.serve.guard import Access, Guard
 from cisi_runtime.serve.handling import Handling
@@ -41,7 +41,7 @@ def make_app(
     version: str,
     tracing: Tracing | None,
     lifespan: Callable[[], AsyncIterator[None]],
-) -> ASGIApp:
+) -> Guard:
     """tracing: None for none. lifespan: an asynchronous generator that starts what is needed, yields, and ends it."""
     photographs = PhotographApi(handling, version=version, needs_token=access.token is not None)
     kserve, iopaint, page = KserveApi(handling, version=version), IopaintApi(handling), PageFiles()
@@ -80,7 +80,7 @@ def make_app(
         access,
         handling.metrics,
         routes=_ROUTE_NAMES,
-        send_s=handling.limits.send_s,
+        outgoing=handling.outgoing,
         tracing=tracing,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import hmac
@@ -18,15 +17,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cisi_runtime.serve.monitoring import Metrics
-from cisi_runtime.serve.refusals import RefusalError
+from cisi_runtime.serve.outgoing import ClientTooSlowError, Outgoing
+from cisi_runtime.serve.refusals import NO_ANSWER, RefusalError
 from cisi_runtime.serve.tracing import Tracing
 
 _LOG = logging.getLogger("cisi.serve")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Paths that need no token: probes, and the page, which asks for the token.
 _OPEN = re.compile(r"/|/page/.*|/favicon\.ico|/healthz|/readyz|/limits|/openapi\.json|/v2/health/(live|ready)")
-# What the log and the metrics say of a request whose client went away, as nginx does.
-_NO_ANSWER = 499
 _HOST_PORT = re.compile(r":\d+$")
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -45,16 +43,14 @@ class Access:
     hosts: frozenset[str] | None = None
 
 
-class _ClientTooSlowError(Exception):
-    """A client does not take its answer."""
-
-
 class Guard:
     """ASGI middleware around the whole service.
 
     routes: for metrics, the name of the route that a path belongs to.
-    send_s: longest time for a client to take a piece of an answer.
+    outgoing: sends answers.
     tracing: None for none.
+
+    open_requests: that have not been answered, probes left out.
     """
 
     def __init__(
@@ -64,11 +60,12 @@ class Guard:
         metrics: Metrics,
         *,
         routes: Mapping[str, str],
-        send_s: float,
+        outgoing: Outgoing,
         tracing: Tracing | None,
     ) -> None:
         self._app, self._access, self._metrics = app, access, metrics
-        self._send_s, self._tracing = send_s, tracing
+        self._outgoing, self._tracing = outgoing, tracing
+        self.open_requests = 0
         self._routes = [(re.compile(pattern), name) for pattern, name in routes.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,12 +84,15 @@ class Guard:
         scope["state"] = {**scope.get("state", {}), "said": said}
         route = next((name for pattern, name in self._routes if pattern.fullmatch(scope["path"])), "other")
         start = time.perf_counter()
+        is_work = route not in ("probe", "page")
+        self.open_requests += is_work
         with self._span(route, headers, said):
             try:
                 await self._answer(scope, headers, receive, send, said)
             finally:
+                self.open_requests -= is_work
                 seconds = time.perf_counter() - start
-                status = said.setdefault("status", _NO_ANSWER)
+                status = said.setdefault("status", NO_ANSWER)
                 said["milliseconds"] = round(1000.0 * seconds, 1)
                 self._metrics.requests.labels(route, status).inc()
                 self._metrics.seconds.labels(route).observe(seconds)
@@ -111,11 +111,7 @@ class Guard:
                 answer["X-Request-ID"] = said["request_id"]
                 for name, value in _SECURITY.items():
                     answer.setdefault(name, value)
-            try:
-                async with asyncio.timeout(self._send_s):
-                    await send(message)
-            except TimeoutError as error:
-                raise _ClientTooSlowError("the client does not take its answer") from error
+            await self._outgoing.send(message, send, scope.get("client"))
 
         try:
             self._check(scope, headers)
@@ -124,9 +120,9 @@ class Guard:
             await self._refuse(refusal, scope, receive, send_guarded)
         except HTTPException as error:
             await self._refuse(_of_starlette(error, scope), scope, receive, send_guarded)
-        except _ClientTooSlowError:
+        except ClientTooSlowError:
             said["reason"] = "client-too-slow"
-            raise  # closes the connection
+            raise  # the connection has been broken
         except Exception as error:
             _LOG.exception("failed", extra={"request_id": said["request_id"]})
             detail = f"{type(error).__name__}: the log has request {said['request_id']}"
@@ -134,8 +130,9 @@ class Guard:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         hosts = self._access.hosts
-        host = _HOST_PORT.sub("", headers.get("host", ""))
-        if hosts is not None and host not in hosts:
+        host = _HOST_PORT.sub("", headers.get("host", "")).lower()
+        # Browsers always send it.
+        if hosts is not None and host and host not in hosts:
             # Another name that resolves to this machine: a page of another site, by DNS rebinding.
             raise RefusalError(421, "wrong-host", f"Host: got {host!r}, expected {' or '.join(sorted(hosts))}")
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and headers.get("sec-fetch-site") == "cross-site":
@@ -154,10 +151,13 @@ class Guard:
         said = scope["state"]["said"]
         self._metrics.refusals.labels(refusal.reason).inc()
         said |= {"reason": refusal.reason, "detail": refusal.detail}
+        if refusal.status == NO_ANSWER:
+            return
         if "status" in said:
             raise refusal  # the answer had begun: all that is left is to close the connection
         # What is left of the body is not read, so the connection cannot be used again.
         headers = {"Connection": "close"} if scope["method"] not in ("GET", "HEAD") else {}
+        headers |= refusal.headers
         if refusal.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         await refusal.response(said["request_id"], headers)(scope, receive, send)
@@ -167,5 +167,6 @@ def _of_starlette(error: HTTPException, scope: Scope) -> RefusalError:
     if error.status_code == 404:
         return RefusalError(404, "unknown-path", f"{scope['path']}: no such path; /openapi.json lists them")
     if error.status_code == 405:
-        return RefusalError(405, "wrong-method", f"{scope['method']}: {scope['path']} does not take this method")
+        detail = f"{scope['method']}: {scope['path']} does not take this method"
+        return RefusalError(405, "wrong-method", detail, headers=dict(error.headers or {}))
     return RefusalError(error.status_code, "failed", str(error.detail))

@@ -17,8 +17,9 @@ from cisi_runtime.pictures.reading import PictureHead, read_head
 from cisi_runtime.serve.admission import Admission
 from cisi_runtime.serve.limits import Limits
 from cisi_runtime.serve.monitoring import Metrics
+from cisi_runtime.serve.outgoing import Outgoing
 from cisi_runtime.serve.photograph_process import InpaintOutcome, InpaintTask, PreviewTask
-from cisi_runtime.serve.refusals import RefusalError, refusal_of
+from cisi_runtime.serve.refusals import NO_ANSWER, RefusalError, refusal_of
 from cisi_runtime.serve.remote_network import NetworkLostError, RemoteNetwork
 from cisi_runtime.serve.session_store import SessionStore
 from cisi_runtime.serve.uploads import BodyReader
@@ -36,11 +37,13 @@ class Handling:
         self.bodies = BodyReader(limits)
         self.sessions = SessionStore(limits.session_bytes, limits.session_s)
         self.admission = Admission(limits.queue_megapixels, workers, limits.deadline_s)
+        self.outgoing = Outgoing(limits.send_s, limits.body_s)
         self.is_ending = self.is_draining = False
         metrics.gauge("cisi_queue_requests", "Requests that were let in.", lambda: self.admission.requests)
         metrics.gauge("cisi_queue_megapixels", "Their megapixels.", lambda: self.admission.megapixels)
         metrics.gauge("cisi_session_photographs", "Photographs kept for further masks.", lambda: len(self.sessions))
         metrics.gauge("cisi_session_bytes", "Their bytes.", lambda: self.sessions.bytes)
+        metrics.gauge("cisi_outgoing_bytes", "Answers that have not been sent.", lambda: self.outgoing.bytes)
         metrics.gauge("cisi_ready", "Whether work is taken.", lambda: float(self.is_ready))
         metrics.gauge("cisi_workers", "Processes that work on photographs.", lambda: workforce.workers)
         metrics.memory(lambda: workforce.processes)
@@ -53,14 +56,30 @@ class Handling:
 
     async def head_of(self, image: EncodedPicture) -> PictureHead:
         """Size and format of a photograph. Raises RefusalError for one that will not be taken."""
+        return await self._head_of(image, "image")
+
+    async def check_mask(self, mask: EncodedPicture | None, head: PictureHead) -> None:
+        """Look at a mask before it is let in. Raises RefusalError unless it has its photograph's size."""
+        if mask is not None:
+            found = await self._head_of(mask, "mask")
+            if (found.width, found.height) != (head.width, head.height):
+                raise RefusalError(
+                    422,
+                    "wrong-mask",
+                    f"mask: {mask.name}: the mask is {found.width}x{found.height} pixels, expected "
+                    f"{head.width}x{head.height} as the picture",
+                )
+
+    async def _head_of(self, picture: EncodedPicture, field: str) -> PictureHead:
         try:
-            return await asyncio.to_thread(read_head, image.data, image.name, self.limits.max_pixels)
+            return await asyncio.to_thread(read_head, picture.data, picture.name, self.limits.max_pixels)
         except CisiError as error:
             refusal = refusal_of(error)
-            raise RefusalError(refusal.status, refusal.reason, f"image: {error}") from error
+            raise RefusalError(refusal.status, refusal.reason, f"{field}: {error}") from error
 
     async def inpaint(self, request: Request, task: InpaintTask, head: PictureHead) -> InpaintOutcome:
         """Raises RefusalError."""
+        await self.check_mask(task.mask, head)
         megapixels = _megapixels(head)
         said = request.state.said
         said["megapixels"] = round(megapixels, 3)
@@ -93,11 +112,19 @@ class Handling:
             return await self._while_connected(request, asking())
 
     def _admitted(self, megapixels: float) -> contextlib.AbstractContextManager[None]:
-        if self.is_draining:
-            raise RefusalError(503, "draining", "the service is ending: ask another one", retry_after_s=1.0)
+        self.check_open()
         if not self.workforce.is_ready:
             raise RefusalError(503, "not-ready", "the network is being started", retry_after_s=2.0)
+        if self.outgoing.bytes > self.limits.held_bytes:
+            raise RefusalError(
+                429, "queue-full", "answers that their clients do not take fill the memory", retry_after_s=5.0
+            )
         return self.admission.admit(megapixels)
+
+    def check_open(self) -> None:
+        """Raises RefusalError when nothing new is taken."""
+        if self.is_draining:
+            raise RefusalError(503, "draining", "the service is ending: ask another one", retry_after_s=1.0)
 
     async def _while_connected(self, request: Request, work: Awaitable[T]) -> T:
         """The result, or a refusal in place of what went wrong. The work is dropped when the client goes away."""
@@ -106,7 +133,7 @@ class Handling:
         try:
             await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
-                raise RefusalError(400, "client-gone", "the client went away")
+                raise RefusalError(NO_ANSWER, "client-gone", "the client went away")
             return working.result()
         except TimeoutError as error:
             raise RefusalError(

@@ -40,7 +40,7 @@ _MODEL = {
 class _Request(msgspec.Struct):
     image: str
     mask: str
-    sd_seed: int = 42
+    sd_seed: float = 42
 
 
 class IopaintApi:
@@ -88,13 +88,14 @@ def _decode(body: bytes) -> tuple[EncodedPicture, EncodedPicture, int]:
         asked = msgspec.json.decode(body, type=_Request)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise RefusalError(422, "wrong-request", f"expected JSON with image and mask: {error}") from error
-    return _decoded(asked.image, "image"), _decoded(asked.mask, "mask"), asked.sd_seed
+    return _decoded(asked.image, "image"), _decoded(asked.mask, "mask"), int(asked.sd_seed)
 
 
 def _decoded(text: str, name: str) -> EncodedPicture:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return EncodedPicture(base64.b64decode(text, validate=True), name)
+        # Some encoders break lines.
+        return EncodedPicture(base64.b64decode("".join(text.split()), validate=True), name)
     except (binascii.Error, ValueError) as error:
         raise RefusalError(422, "wrong-field", f"{name}: expected base64: {error}") from error

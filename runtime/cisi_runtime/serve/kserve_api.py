@@ -24,6 +24,8 @@ from cisi_runtime.serve.refusals import RefusalError
 MODEL = "cisi"
 # Names of the versions that there are.
 _VERSIONS = ("1",)
+# Bytes of a request: float32 arrays of image and mask, and the JSON before or instead of them.
+_BYTES_PER_PIXEL, _JSON_BYTES = 16, 16 << 20
 
 
 class KserveApi:
@@ -86,9 +88,10 @@ class KserveApi:
         """Arrays through the network, in batches with the windows of photographs."""
         info = self._check_model(request)
         length = request.headers.get(LENGTH_HEADER)
-        if length is not None and not (length.isascii() and length.isdecimal()):
-            raise RefusalError(400, "wrong-request", f"{LENGTH_HEADER}: {length!r}, expected a number of bytes")
-        async with self._handling.bodies.body(request) as body:
+        if length is not None and not (length.isascii() and length.isdecimal() and len(length) < 12):
+            raise RefusalError(400, "wrong-request", f"{LENGTH_HEADER}: {length[:40]!r}, expected a number of bytes")
+        most = _BYTES_PER_PIXEL * self._handling.limits.network_pixels + _JSON_BYTES
+        async with self._handling.bodies.body(request, most) as body:
             try:
                 asked = await asyncio.to_thread(decode_request, body, None if length is None else int(length))
                 megapixels = self._check_arrays(info, asked)

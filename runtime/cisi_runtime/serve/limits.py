@@ -38,7 +38,7 @@ class Limits:
     connections: int = 1024
     session_bytes: int = 512 << 20
     session_s: float = 1800.0
-    network_pixels: int = 2 << 20
+    network_pixels: int = 1 << 20
 
     @property
     def max_pixels(self) -> int:

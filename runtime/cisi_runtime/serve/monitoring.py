@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -113,7 +114,7 @@ class _Formatter(logging.Formatter):
         """One line; a traceback is a field of it, or follows it."""
         fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if not self._as_json:
-            said = " ".join(f"{name}={value}" for name, value in fields.items())
+            said = " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
             text = f"{record.levelname.lower()}: {record.getMessage()} {said}".rstrip()
             return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
         line = {
@@ -125,6 +126,12 @@ class _Formatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+def _plain(value: object) -> str:
+    """A value on one line of text; what clients could have made up is quoted."""
+    text = str(value)
+    return text if re.fullmatch(r"[\w./:+-]+", text, re.ASCII) else json.dumps(text)
 
 
 def start_log(*, as_json: bool) -> None:

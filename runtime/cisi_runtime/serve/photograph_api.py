@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 from starlette.requests import Request
@@ -62,6 +63,7 @@ class PhotographApi:
             wrong = [name for name in (*form.files, *form.texts) if name != "image"]
             if wrong or "image" not in form.files:
                 raise RefusalError(422, "wrong-field", f"expected one file image, got {', '.join(wrong) or 'nothing'}")
+            self._handling.check_open()
             image = form.files["image"]
             head = await self._handling.head_of(image)
             name = self._handling.sessions.add(image, head)
@@ -117,6 +119,10 @@ def _answer(request: Request, outcome: InpaintOutcome, more: dict[str, str] | No
     media_type = MEDIA_TYPES[outcome.format]
     if "application/json" not in request.headers.get("accept", ""):
         return Response(outcome.data, media_type=media_type, headers=headers)
+    return _as_json(outcome, media_type, headers)
+
+
+def _as_json(outcome: InpaintOutcome, media_type: str, headers: dict[str, str]) -> Response:
     values: dict[str, Any] = {
         "format": outcome.format,
         "media_type": media_type,
@@ -128,6 +134,8 @@ def _answer(request: Request, outcome: InpaintOutcome, more: dict[str, str] | No
         "report": outcome.report,
         "notes": list(outcome.notes),
         "milliseconds": {stage: round(time, 2) for stage, time in outcome.milliseconds.items()},
-        "image": base64.b64encode(outcome.data).decode(),
     }
-    return JSONResponse(values, headers=headers)
+    # Base64 needs no escapes; of a large file the JSON encoder would make several copies.
+    head = json.dumps(values).removesuffix("}").encode()
+    data = b"".join([head, b', "image": "', base64.b64encode(outcome.data), b'"}'])
+    return Response(data, media_type="application/json", headers=headers)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import gc
 from multiprocessing.connection import Connection
+from typing import Any
 
+from cisi_runtime.allocator import release_memory
 from cisi_runtime.backends.cores import limit_cores
 from cisi_runtime.batch.photograph import EncodedPicture, Labels, PhotographOptions, complete_photograph
 from cisi_runtime.errors import CisiError, GraphError, TooManyPixelsError
@@ -22,6 +24,8 @@ from cisi_runtime.pictures.writing import encode_picture
 from cisi_runtime.serve.child_process import prepare_child
 from cisi_runtime.serve.remote_network import NetworkLostError, RemoteNetwork
 
+# Photographs from this size on leave so much memory behind that it is given back, which costs the next one some time.
+_LARGE_PIXELS = 4_000_000
 # Fields of a form, as errors name them.
 FIELDS = Labels(image="image", mask="mask", alpha="mask_from_alpha", output="format")
 
@@ -76,9 +80,9 @@ class CancelledTaskError(CisiError):
     """Nobody waits for the result any more."""
 
 
-def run_photographs(address: str, key: bytes, parent: Connection) -> None:
-    """Main function of the process. Its parent sends numbered tasks, and the number alone to cancel one; it answers
-    each task with its outcome or with the CisiError that ended it."""
+def run_photographs(address: str, key: bytes, cancelled: Any, parent: Connection) -> None:
+    """Main function of the process. Its parent sends numbered tasks; it answers each with its outcome, or with the
+    CisiError that ended it. cancelled: number of the task that nobody waits for any more, in shared memory."""
     prepare_child()
     prepare_for_photographs()
     one_thread_a_file()
@@ -86,26 +90,28 @@ def run_photographs(address: str, key: bytes, parent: Connection) -> None:
     number = 0
 
     def stop_if_cancelled() -> None:
-        while parent.poll():
-            if parent.recv() == number:
-                raise CancelledTaskError("cancelled")
+        if cancelled.value == number:
+            raise CancelledTaskError("cancelled")
 
-    # The parent starts this process once the network is there.
-    network = RemoteNetwork(address, key, stop_if_cancelled)
+    try:
+        network = RemoteNetwork(address, key, stop_if_cancelled)
+    except NetworkLostError:
+        return  # it has just ended: this process is started again
     inpainters = {detail: Inpainter(network, detail=detail) for detail in (False, True)}
     parent.send("ready")
     while True:
         try:
-            message = parent.recv()
+            number, task = parent.recv()
         except EOFError:
             return
-        if isinstance(message, int):
-            continue  # cancels a task that has ended meanwhile
-        number, task = message
-        parent.send(_outcome(task, inpainters))
-        del message, task
+        outcome = _outcome(task, inpainters)
+        parent.send(outcome)
+        is_large = isinstance(outcome, InpaintOutcome) and outcome.width * outcome.height > _LARGE_PIXELS
+        del task, outcome
         # Pictures in reference cycles, such as those of a traceback, would stay until the next large one comes.
         gc.collect()
+        if is_large:
+            release_memory()
 
 
 def _outcome(task: InpaintTask | PreviewTask, inpainters: dict[bool, Inpainter]) -> InpaintOutcome | bytes | CisiError:

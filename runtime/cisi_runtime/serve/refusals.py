@@ -10,16 +10,30 @@ from starlette.responses import JSONResponse
 from cisi_runtime.errors import CisiError, MaskError, OutputError, PictureError, TooManyPixelsError
 
 MEDIA_TYPE = "application/problem+json"
+# What the log and the metrics say of a request whose client went away, as nginx does. It is never sent.
+NO_ANSWER = 499
+# Titles of RFC 9110 where Python's older releases have those of its predecessors.
+_TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
 
 class RefusalError(Exception):
     """A request that is answered with an error.
 
     reason: one of few words, for programs and metrics. detail: what was expected. retry_after_s: when to come back.
+    headers: more of them.
     """
 
-    def __init__(self, status: int, reason: str, detail: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
+        self.headers = headers or {}
         self.status, self.reason, self.detail = status, reason, detail
         self.retry_after_s = retry_after_s
 
@@ -30,7 +44,7 @@ class RefusalError(Exception):
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
         body = {
             "type": "about:blank",
-            "title": http.HTTPStatus(self.status).phrase,
+            "title": _TITLES.get(self.status) or http.HTTPStatus(self.status).phrase,
             "status": self.status,
             "reason": self.reason,
             "detail": self.detail,

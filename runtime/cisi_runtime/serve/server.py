@@ -15,13 +15,14 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cisi_runtime.errors import CisiError, ServiceError
-from cisi_runtime.pictures.pillow import prepare_for_photographs
+from cisi_runtime.pictures.pillow import lift_limit
 from cisi_runtime.serve.app import make_app
 from cisi_runtime.serve.guard import Access
 from cisi_runtime.serve.handling import Handling
 from cisi_runtime.serve.limits import Limits
 from cisi_runtime.serve.monitoring import Metrics
 from cisi_runtime.serve.network_info import NetworkOptions
+from cisi_runtime.serve.outgoing import Outgoing
 from cisi_runtime.serve.tracing import start_tracing
 from cisi_runtime.serve.workforce import Workforce
 
@@ -29,6 +30,10 @@ _LOG = logging.getLogger("cisi.serve")
 # How long a service that was told to end still takes work, so that who asks `/readyz` notices first.
 _NOTICE_S = 1.0
 _LOOK_S = 0.05
+# How often kept photographs are looked at.
+_FORGET_S = 10.0
+# Files beside connections: pipes, and what libraries open.
+_OWN_FILES = 256
 _BACKLOG = 512
 
 
@@ -65,7 +70,8 @@ def serve(options: ServiceOptions) -> None:
 
     Raises ServiceError for an address that cannot be listened on, and what keeps the network from starting.
     """
-    prepare_for_photographs()
+    lift_limit()
+    _raise_file_limit()
     listener = _listen(options.host, options.port)
     host, port = listener.getsockname()[:2]
     service = _Service(options)
@@ -83,7 +89,7 @@ def serve(options: ServiceOptions) -> None:
         timeout_graceful_shutdown=1,
         backlog=_BACKLOG,
     )
-    _Protocol.header_s = options.limits.header_s
+    _Protocol.header_s, _Protocol.outgoing = options.limits.header_s, service.handling.outgoing
     server = _Server(config, service)
     service.server = server
     try:
@@ -102,12 +108,12 @@ class _Service:
         self._options = options
         self.error: CisiError | None = None
         self.server: _Server | None = None
+        ours = version("cisi-net")
+        self._tracing = start_tracing(ours)
         self.workforce = Workforce(options.network, options.workers, options.limits.deadline_s)
         self.handling = Handling(self.workforce, options.workers, options.limits, Metrics())
         hosts = frozenset({"localhost", "127.0.0.1", "[::1]", options.host}) if is_loopback(options.host) else None
         access = Access(options.token, hosts)
-        ours = version("cisi-net")
-        self._tracing = start_tracing(ours)
         self.app = make_app(self.handling, access, version=ours, tracing=self._tracing, lifespan=self._live)
 
     async def drain(self) -> None:
@@ -116,27 +122,36 @@ class _Service:
         handling, grace_s = self.handling, self._options.limits.grace_s
         clock = asyncio.get_running_loop().time
         end = clock() + grace_s
-        _LOG.info("draining", extra={"requests": handling.admission.requests})
+        _LOG.info("draining", extra={"requests": self.app.open_requests})
         handling.is_ending = True
         await asyncio.sleep(min(_NOTICE_S, grace_s))
         handling.is_draining = True
-        while handling.admission.requests and clock() < end:
+        while self.app.open_requests and clock() < end:
             await asyncio.sleep(_LOOK_S)
-        if handling.admission.requests:
-            _LOG.error("given up", extra={"requests": handling.admission.requests, "grace_s": grace_s})
+        if self.app.open_requests:
+            _LOG.error("given up", extra={"requests": self.app.open_requests, "grace_s": grace_s})
+        # What has been answered is still on its way to slow clients.
+        self.server.config.timeout_graceful_shutdown = max(1, round(end - clock()))
         self.server.should_exit = True
 
     async def _live(self) -> AsyncIterator[None]:
-        starting = asyncio.create_task(self._start())
+        tasks = [asyncio.create_task(self._start()), asyncio.create_task(self._forget())]
         try:
             yield
         finally:
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self.workforce.close()
             if self._tracing is not None:
                 await asyncio.to_thread(self._tracing.close)
             _LOG.info("ended")
+
+    async def _forget(self) -> None:
+        """Kept photographs, when their time has come."""
+        while True:
+            await asyncio.sleep(_FORGET_S)
+            self.handling.sessions.forget_old()
 
     async def _start(self) -> None:
         assert self.server is not None
@@ -178,23 +193,73 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """Closes a connection that does not send the head of its first request in time. header_s: that time."""
+    """Closes a connection that does not send the head of a request in time, or a body that nobody reads.
+
+    header_s: that time. outgoing: is told of connections.
+    """
 
     header_s = 10.0
+    outgoing: Outgoing | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection."""
         super().connection_made(transport)
-        self._first_head = self.loop.call_later(self.header_s, self._close_unless_begun)
+        self._timer: asyncio.TimerHandle | None = None
+        if self.outgoing is not None and self.client is not None:
+            self.outgoing.opened(self.client, transport.abort)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of a request."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """The end of an answer."""
+        super().on_response_complete()
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """A connection's end."""
-        self._first_head.cancel()
+        self._stop_watching()
+        if self.outgoing is not None and self.client is not None:
+            self.outgoing.closed(self.client)
         super().connection_lost(exc)
 
-    def _close_unless_begun(self) -> None:
-        if self.cycle is None:
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch(self) -> None:
+        if not self._is_waiting:
+            self._stop_watching()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self.header_s, self._close_if_waiting)
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _close_if_waiting(self) -> None:
+        if self._is_waiting:
             self.transport.close()
+
+
+def _raise_file_limit() -> None:
+    """Each connection is an open file, and many systems allow few unless they are asked. POSIX only."""
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = Limits().connections + _OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            _LOG.warning("few open files are allowed", extra={"allowed": allowed, "wanted": wanted})
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -46,7 +46,7 @@ class SessionStore:
             raise RefusalError(
                 413, "too-many-bytes", f"image: {len(image.data)} bytes, expected at most {self._max_bytes}"
             )
-        self._forget_old()
+        self.forget_old()
         name = secrets.token_urlsafe(16)
         self._photographs[name] = StoredPhotograph(image, head, time.monotonic())
         self._bytes += len(image.data)
@@ -56,7 +56,7 @@ class SessionStore:
 
     def get(self, name: str) -> StoredPhotograph:
         """A photograph, which counts as used now. Raises RefusalError (404)."""
-        self._forget_old()
+        self.forget_old()
         stored = self._photographs.get(name)
         if stored is None:
             raise RefusalError(
@@ -72,7 +72,8 @@ class SessionStore:
         if stored is not None:
             self._bytes -= len(stored.image.data)
 
-    def _forget_old(self) -> None:
+    def forget_old(self) -> None:
+        """Those that were not used for too long."""
         oldest = time.monotonic() - self.seconds
         while self._photographs and next(iter(self._photographs.values())).used < oldest:
             self.remove(next(iter(self._photographs)))

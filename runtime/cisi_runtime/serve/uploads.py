@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from cisi_runtime.batch.photograph import EncodedPicture
 from cisi_runtime.serve.admission import ByteBudget
 from cisi_runtime.serve.limits import Limits
-from cisi_runtime.serve.refusals import RefusalError
+from cisi_runtime.serve.refusals import NO_ANSWER, RefusalError
 
 _MAX_FILES, _MAX_FIELDS, _MAX_FIELD_BYTES = 4, 16, 4096
 _MAX_NAME = 100
@@ -49,14 +49,14 @@ class BodyReader:
             held.give_back()
 
     @asynccontextmanager
-    async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """The bytes of a body, as `form` counts them. Raises RefusalError."""
+    async def body(self, request: Request, max_bytes: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes of a body, as `form` counts them. max_bytes: fewer than `Limits` allow. Raises RefusalError."""
         if request.headers.get("content-encoding", "identity") != "identity":
             raise RefusalError(415, "wrong-form", "Content-Encoding: expected none: compressed bodies are not taken")
         held = _Held(self._budget)
         try:
             data = bytearray()
-            async for chunk in self._chunks(request, held):
+            async for chunk in self._chunks(request, held, max_bytes):
                 data += chunk
             yield bytes(data)
         finally:
@@ -87,13 +87,14 @@ class BodyReader:
                 texts[name] = value
         return Form(files, texts)
 
-    async def _chunks(self, request: Request, held: _Held) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, request: Request, held: _Held, max_bytes: int | None = None) -> AsyncGenerator[bytes, None]:
         limits, received = self._limits, 0
+        most = limits.max_bytes if max_bytes is None else min(max_bytes, limits.max_bytes)
         too_large = RefusalError(
-            413, "too-many-bytes", f"the request has more than {limits.max_bytes} bytes, which is all that is taken"
+            413, "too-many-bytes", f"the request has more than {most} bytes, which is all that is taken"
         )
         length = request.headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > limits.max_bytes:
+        if length.isdecimal() and int(length) > most:
             raise too_large
         end = time.monotonic() + limits.body_s
         stream = request.stream()
@@ -104,11 +105,16 @@ class BodyReader:
             except StopAsyncIteration:
                 return
             except TimeoutError as error:
-                raise RefusalError(408, "too-slow", f"no more of the body came within {limits.chunk_s:g} s") from error
+                raise RefusalError(
+                    408,
+                    "too-slow",
+                    f"expected the next piece of the body within {limits.chunk_s:g} s, and all of it within "
+                    f"{limits.body_s:g} s",
+                ) from error
             except ClientDisconnect as error:
-                raise RefusalError(400, "client-gone", "the client went away before its body ended") from error
+                raise RefusalError(NO_ANSWER, "client-gone", "the client went away before its body ended") from error
             received += len(chunk)
-            if received > limits.max_bytes:
+            if received > most:
                 raise too_large
             held.take(len(chunk))
             yield chunk

@@ -16,6 +16,8 @@ from cisi_runtime.errors import GraphError
 from cisi_runtime.serve.progress_board import Progress
 
 Array = npt.NDArray[Any]
+# Pixels of a batch: four windows of the usual size. A single larger picture runs alone.
+_MAX_PIXELS = 4 * 256 * 256
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class WindowBatcher:
     """`WindowBatcher(backend, 4, progress).run(image, hole_mask)` is `backend.run`, for many threads at a time.
 
     Nothing waits for company: whenever the network is free, the oldest windows run, with all others of their size that
-    wait, up to `max_windows`. A caller's windows stay together. Where a batch fails, each caller's windows run alone,
+    wait, up to `max_windows`. Where a batch fails, each caller's windows run alone,
     so that one of them cannot fail the others. A graph of a fixed batch runs what each caller brings.
 
     progress: told of each batch.
@@ -62,14 +64,22 @@ class WindowBatcher:
             thread.start()
 
     def run(self, image: Array, hole_mask: Array) -> Array:
-        """As `Backend.run`, and raises what it raises. Blocks. Raises GraphError after `close`."""
-        item = _Waiting(image, hole_mask, Future())
+        """As `Backend.run`, and raises what it raises. Blocks. Raises GraphError after `close`.
+
+        More windows than a batch may have run one batch after another: memory follows the batch.
+        """
+        step = self._most(image) if self._wide.fixed.batch is None else len(image)
+        items = [
+            _Waiting(image[start : start + step], hole_mask[start : start + step], Future())
+            for start in range(0, max(1, len(image)), max(1, step))
+        ]
         with self._changed:
             if self._is_closed:
                 raise GraphError("the network is closed")
-            self._waiting.append(item)
-            self._changed.notify()
-        return item.completed.result()
+            self._waiting.extend(items)
+            self._changed.notify(len(items))
+        results = [item.completed.result() for item in items]
+        return results[0] if len(results) == 1 else np.concatenate(results)
 
     def close(self) -> None:
         """End the thread. Who still waits gets GraphError."""
@@ -102,14 +112,19 @@ class WindowBatcher:
     def _take(self) -> list[_Waiting]:
         """The oldest, and those behind it that fit its batch."""
         first = self._waiting.popleft()
-        batch, windows = [first], len(first.image)
+        batch, windows, most = [first], len(first.image), self._most(first.image)
         for item in list(self._waiting):
             same_size = item.image.shape[1:] == first.image.shape[1:]
-            if same_size and windows + len(item.image) <= self._max_windows:
+            if same_size and windows + len(item.image) <= most:
                 batch.append(item)
                 windows += len(item.image)
                 self._waiting.remove(item)
         return batch
+
+    def _most(self, image: Array) -> int:
+        """Windows of an image's size that a batch may have."""
+        _, height, width = self._wide.contract.io.size_of(image)
+        return max(1, min(self._max_windows, _MAX_PIXELS // max(1, height * width)))
 
     def _run(self, batch: list[_Waiting], backend: Backend) -> None:
         try:

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cisi_runtime.errors import CisiError, GraphError
+from cisi_runtime.errors import CisiError, GraphError, ServiceError
 from cisi_runtime.serve.network_info import NetworkInfo, NetworkOptions
 from cisi_runtime.serve.network_process import run_network
 from cisi_runtime.serve.photograph_process import (
@@ -38,6 +38,10 @@ _LOG = logging.getLogger("cisi.serve")
 _LOOK_S, _NEXT_TRY_S = 0.2, 1.0
 # How long a cancelled task may go on before its process is killed: detail of a large hole is not interrupted.
 _PATIENCE_S = 5.0
+# How long a killed process is waited for. One that waits for a device may not end before that answers.
+_END_S = 2.0
+# Longest path of a socket, in bytes: 104 on macOS, 108 on Linux, with the zero at its end.
+_MAX_ADDRESS = 103
 # Threads beyond one a worker, and threads for requests that ask the network itself.
 _SPARE_THREADS, _ASKERS = 4, 8
 
@@ -62,7 +66,7 @@ class _Child:
     def end(self) -> None:
         """Kill the process."""
         self.process.kill()
-        self.process.join()
+        self.process.join(_END_S)
         self.connection.close()
 
 
@@ -70,14 +74,20 @@ class PhotographWorker(_Child):
     """A process that works on one photograph at a time."""
 
     def __init__(self, address: str, key: bytes) -> None:
-        super().__init__("photographs", run_photographs, address, key)
+        # Memory of both processes. A message could meet another half way, or find the pipe full.
+        self._cancelled: Any = _CONTEXT.RawValue("Q", 0)
+        super().__init__("photographs", run_photographs, address, key, self._cancelled)
         self._number = 0
 
-    def call(self, task: Task) -> Any:
-        """The outcome of a task. Blocks. Raises the CisiError that ended it, or WorkerLostError."""
+    def next_number(self) -> int:
+        """A number for a task: for `call`, and for `cancel`."""
         self._number += 1
+        return self._number
+
+    def call(self, number: int, task: Task) -> Any:
+        """The outcome of a task. Blocks. Raises the CisiError that ended it, or WorkerLostError."""
         try:
-            self.connection.send((self._number, task))
+            self.connection.send((number, task))
         except OSError as error:
             raise WorkerLostError("the process that worked on this photograph ended") from error
         outcome = self.receive()
@@ -85,10 +95,9 @@ class PhotographWorker(_Child):
             raise outcome
         return outcome
 
-    def cancel(self) -> None:
-        """Ask it to stop working on its task; from any thread."""
-        with contextlib.suppress(OSError):
-            self.connection.send(self._number)
+    def cancel(self, number: int) -> None:
+        """Let it stop working on a task, or not begin with it."""
+        self._cancelled.value = number
 
 
 class Workforce:
@@ -104,6 +113,9 @@ class Workforce:
         self._options, self._count, self._longest_batch_s = options, workers, longest_batch_s
         self._folder = Path(tempfile.mkdtemp(prefix="cisi-serve-"))
         self._address, self._key = str(self._folder / "network"), secrets.token_bytes(32)
+        if len(self._address.encode()) > _MAX_ADDRESS:
+            self.remove_files()
+            raise ServiceError(f"TMPDIR: {tempfile.gettempdir()}: is too long for a socket, expected a shorter one")
         self._network: _Child | None = None
         self._workers: set[PhotographWorker] = set()
         self._idle: asyncio.Queue[PhotographWorker] = asyncio.Queue()
@@ -189,18 +201,23 @@ class Workforce:
                 worker = await self._idle.get()
             if worker in self._workers and worker.process.is_alive():
                 break
-        work = asyncio.ensure_future(self._in_thread(lambda: worker.call(task)))
+        number = worker.next_number()
+        work = asyncio.ensure_future(self._in_thread(lambda: worker.call(number, task)))
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 outcome = await asyncio.shield(work)
         except (TimeoutError, asyncio.CancelledError):
-            worker.cancel()
+            worker.cancel(number)
             self._in_background(self._take_back(worker, work))
             raise
         except WorkerLostError:
             raise
         except CisiError:
             self._idle.put_nowait(worker)
+            raise
+        except BaseException:
+            # Not even its task can be known to have reached it. It is replaced.
+            worker.process.kill()
             raise
         self._idle.put_nowait(worker)
         return outcome
@@ -212,9 +229,11 @@ class Workforce:
             worker.process.kill()
             await asyncio.wait([work])
             await self._kill_network_unless_it_answers()
-        lost = isinstance(work.exception(), WorkerLostError)
-        if not lost:
+        error = work.exception()
+        if error is None or (isinstance(error, CisiError) and not isinstance(error, WorkerLostError)):
             self._idle.put_nowait(worker)
+        else:
+            worker.process.kill()
 
     async def _kill_network_unless_it_answers(self) -> None:
         """Perhaps the worker hung because it waited for the network."""
@@ -231,18 +250,23 @@ class Workforce:
         """Replace what ends."""
         while True:
             await asyncio.sleep(_LOOK_S)
-            for worker in [worker for worker in self._workers if not worker.process.is_alive()]:
-                self._workers.discard(worker)
-                self._report_death("photographs", worker)
-                self._in_background(self._replace_worker())
-            if self._has_network and self._network is not None and self.progress.running_s > self._longest_batch_s:
-                _LOG.error("network hangs", extra={"seconds": round(self.progress.running_s, 1)})
-                self._network.process.kill()
-                self._network.process.join()
-            if self._has_network and self._network is not None and not self._network.process.is_alive():
-                self._has_network = False
-                self._report_death("network", self._network)
-                self._in_background(self._replace_network())
+            try:
+                self._look()
+            except Exception:  # it must go on looking
+                _LOG.exception("looking after the processes failed")
+
+    def _look(self) -> None:
+        for worker in [worker for worker in self._workers if not worker.process.is_alive()]:
+            self._workers.discard(worker)
+            self._report_death("photographs", worker)
+            self._in_background(self._replace_worker())
+        if self._has_network and self._network is not None and self.progress.running_s > self._longest_batch_s:
+            _LOG.error("network hangs", extra={"seconds": round(self.progress.running_s, 1)})
+            self._network.process.kill()
+        if self._has_network and self._network is not None and not self._network.process.is_alive():
+            self._has_network = False
+            self._report_death("network", self._network)
+            self._in_background(self._replace_network())
 
     def _report_death(self, name: str, child: _Child) -> None:
         self.deaths[name] += 1
@@ -253,7 +277,10 @@ class Workforce:
         while True:
             try:
                 return await self._add_worker()
-            except CisiError as error:  # the network is being replaced too
+            except (
+                CisiError,
+                OSError,
+            ) as error:  # the network is being replaced too, or the system has no more to give
                 _LOG.warning("process did not start", extra={"role": "photographs", "error": str(error)})
                 await asyncio.sleep(_NEXT_TRY_S)
 
@@ -262,7 +289,7 @@ class Workforce:
             try:
                 await self._start_network()
                 return
-            except CisiError as error:
+            except (CisiError, OSError) as error:
                 _LOG.error("process did not start", extra={"role": "network", "error": str(error)})
                 await asyncio.sleep(_NEXT_TRY_S)
 

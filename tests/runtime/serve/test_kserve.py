@@ -95,6 +95,8 @@ def test_parity_over_the_wire(served: tuple[Service, Path], run_main: RunMain, t
     for arguments, words in (
         (("--url", "http://127.0.0.1:9"), "GET /v2/models/cisi/config: "),
         (("--url", "127.0.0.1:8000"), "expected http://HOST:PORT"),
+        (("--url", "http://host:notaport"), "expected http://HOST:PORT"),
+        (("--url", "http://[::1"), "expected http://HOST:PORT"),
         (("--url", service.url, "--model-name", "other"), "status 404: other, version 1: expected cisi"),
         (("--url", service.url, "--token-file", tmp_path / "none"), "--token-file: "),
     ):
@@ -147,8 +149,10 @@ def test_refusals(served: tuple[Service, Path]) -> None:
     assert "multiples of 16" in ask(*encode_request(odd, "completed"))[1]
     other, other_length = encode_request(inputs, "other")
     assert "expected completed" in ask(other, other_length)[1]
-    large = inputs_of(graph, 1, 1024, 2064)
+    large = inputs_of(graph, 1, 1024, 1040)
     assert ask(*encode_request(large, "completed"))[0] == 413
+    assert ask(bytes(40_000_000), 10)[0] == 413
+    assert ask(body, "9" * 5000)[1].endswith("expected a number of bytes")
     packed = service.client.post(infer, content=body, headers={"Content-Encoding": "gzip"})
     assert packed.status_code == 415
 
@@ -178,6 +182,8 @@ def test_messages_round_trip() -> None:
         ({"name": "a", "shape": [2], "datatype": "UINT8"}, "numbers"),
         ({"name": "a", "shape": [-2], "datatype": "UINT8", "data": []}, "expected positive numbers"),
         ({"name": "a", "shape": [1 << 40, 1 << 40], "datatype": "UINT8", "data": []}, "expected positive numbers"),
+        ({"name": "a", "shape": [1000, 1000], "datatype": "UINT8", "data": []}, "expected up to 300000 numbers"),
+        ({"name": "a", "shape": [2], "datatype": "UINT8", "data": [[]] * 40}, "expected up to 300000 numbers of 24"),
         ({"name": "a", "shape": ["x"], "datatype": "UINT8", "data": []}, "Expected `int`"),
         ({"shape": [1], "datatype": "UINT8", "data": [1]}, "missing required field `name`"),
     ],

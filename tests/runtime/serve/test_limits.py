@@ -27,6 +27,10 @@ def test_the_queue_is_full_by_pixels() -> None:
         with pytest.raises(RefusalError, match="5 requests with 10 megapixels are waiting") as refused:
             waiting.enter_context(admission.admit(0.5))
         assert (refused.value.status, refused.value.reason) == (429, "queue-full")
+        admission.took(1.0, 3.0)
+        with pytest.raises(RefusalError) as refused:
+            waiting.enter_context(admission.admit(4.0))
+        assert refused.value.retry_after_s == 6.0  # four megapixels too many, two workers
     assert (admission.requests, admission.megapixels) == (0, 0.0)
     # One is always let in, however large.
     with admission.admit(50.0), pytest.raises(RefusalError), admission.admit(0.1):
@@ -42,7 +46,7 @@ def test_the_queue_is_full_by_the_time_it_takes() -> None:
             waiting.enter_context(admission.admit(1.0))
         with pytest.raises(RefusalError) as refused:
             waiting.enter_context(admission.admit(1.0))
-        assert refused.value.retry_after_s == 2.0
+        assert refused.value.retry_after_s == 1.0  # the sixteenth second
         for _ in range(200):
             admission.took(1.0, 0.5)  # it has become quicker
         waiting.enter_context(admission.admit(1.0))

@@ -183,6 +183,10 @@ REFUSED = {
         *({"image": png_of_size(60000, 60000), "mask": mask_png()}, {}, 413, "too-many-pixels"),
         "expected at most 1",
     ),
+    "a mask of another size, which would take long to decode": (
+        *({"image": PNG, "mask": png_of_size(1000, 900)}, {}, 422, "wrong-mask"),
+        "mask: upload: the mask is 1000x900 pixels, expected 200x150 as the picture",
+    ),
     "a bomb as mask": (
         *({"image": PNG, "mask": png_of_size(60000, 60000)}, {}, 413, "too-many-pixels"),
         "mask: upload: 60000x60000",
@@ -333,7 +337,8 @@ def test_paths_and_methods_that_there_are_not(service: Service) -> None:
     for path in ("/nothing", "/page/../cli/serve.py", "/page/%2e%2e/app.py", "/v2/models/other", "/inpaint/"):
         answer = service.client.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
-    assert service.client.get("/inpaint").json()["reason"] == "wrong-method"
+    wrong = service.client.get("/inpaint")
+    assert (wrong.json()["reason"], wrong.headers["allow"]) == ("wrong-method", "POST")
 
 
 def test_the_openapi_document_describes_what_there_is(service: Service) -> None:
@@ -355,6 +360,7 @@ def test_other_sites_and_other_names_are_kept_out(service: Service) -> None:
     form = {"image": PNG, "mask": mask_png()}
     foreign = service.client.post("/inpaint", files=form, headers={"Sec-Fetch-Site": "cross-site"})
     assert (foreign.status_code, foreign.json()["reason"]) == (403, "cross-site")
+    assert service.client.get("/readyz", headers={"Host": "LOCALHOST:1"}).status_code == 200
     renamed = service.client.get("/readyz", headers={"Host": "evil.example:8000"})
     assert (renamed.status_code, renamed.json()["reason"]) == (421, "wrong-host")
     page = service.client.get("/")

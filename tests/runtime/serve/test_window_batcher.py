@@ -77,6 +77,20 @@ def test_what_waits_shares_batches_by_size_and_keeps_its_order() -> None:
     batcher.close()
 
 
+def test_more_than_a_batch_may_have_runs_piece_by_piece() -> None:
+    backend = Held()
+    backend.go.set()
+    batcher = WindowBatcher(backend, 4, Progress())
+    image, hole_mask = windows(5, 10)
+    assert np.array_equal(batcher.run(image, hole_mask), image + 1)
+    assert [shape[0] for shape in backend.shapes] == [4, 4, 2]
+    # Of large ones a batch has as many pixels at most as of four usual ones.
+    batcher.run(*windows(5, 4, 512, 256))
+    batcher.run(*windows(5, 2, 1024, 512))
+    assert [shape[0] for shape in backend.shapes[3:]] == [2, 2, 1, 1]
+    batcher.close()
+
+
 def test_one_that_fails_does_not_fail_the_others() -> None:
     backend = Held()
     batcher = WindowBatcher(backend, 4, Progress())
