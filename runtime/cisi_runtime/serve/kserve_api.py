@@ -88,7 +88,7 @@ class KserveApi:
         """Arrays through the network, in batches with the windows of photographs."""
         info = self._check_model(request)
         length = request.headers.get(LENGTH_HEADER)
-        if length is not None and not (length.isascii() and length.isdecimal() and len(length) < 12):
+        if length is not None and not (length.isascii() and length.isdecimal() and len(length) < 19):
             raise RefusalError(400, "wrong-request", f"{LENGTH_HEADER}: {length[:40]!r}, expected a number of bytes")
         most = _BYTES_PER_PIXEL * self._handling.limits.network_pixels + _JSON_BYTES
         async with self._handling.bodies.body(request, most) as body:
