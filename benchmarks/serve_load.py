@@ -85,11 +85,14 @@ class Service:
         return sum(value for key, value in self.metrics().items() if key.partition("{")[0] == name)
 
     def workers(self) -> list[int]:
-        """Process ids of the photograph workers: its children but the network, which is the first."""
+        """Process ids of the photograph workers: its children but the network, which began first."""
         tasks = Path(f"/proc/{self.process.pid}/task")
         children = [child for path in tasks.glob("*/children") for child in path.read_text().split()]
         spawned = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-        return sorted(spawned)[1:]
+        began = {
+            child: int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19]) for child in spawned
+        }
+        return sorted(spawned, key=lambda child: began[child])[1:]
 
     def close(self) -> None:
         """SIGTERM, and wait."""
