@@ -21,6 +21,7 @@ _EXTRAS = {
     "matplotlib": "bench",
     "starlette": "serve",
     "uvicorn": "serve",
+    "h11": "serve",
     "python_multipart": "serve",
     "prometheus_client": "serve",
 }

@@ -6,11 +6,13 @@ import asyncio
 import dataclasses
 import ipaddress
 import logging
+import secrets
 import socket
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 from types import FrameType
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -23,6 +25,7 @@ from cisi_runtime.serve.limits import Limits
 from cisi_runtime.serve.monitoring import Metrics
 from cisi_runtime.serve.network_info import NetworkOptions
 from cisi_runtime.serve.outgoing import Outgoing
+from cisi_runtime.serve.refusals import RefusalError
 from cisi_runtime.serve.tracing import start_tracing
 from cisi_runtime.serve.workforce import Workforce
 
@@ -225,6 +228,15 @@ class _Protocol(H11Protocol):
         if self.outgoing is not None and self.client is not None:
             self.outgoing.closed(self.client)
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is not HTTP gets problem details, as every other error."""
+        problem = RefusalError(400, "wrong-http", msg).response(secrets.token_hex(8))
+        headers = [*problem.raw_headers, (b"connection", b"close")]
+        events = h11.Response(status_code=400, headers=headers), h11.Data(data=bytes(problem.body)), h11.EndOfMessage()
+        for event in events:
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     @property
     def _is_waiting(self) -> bool:

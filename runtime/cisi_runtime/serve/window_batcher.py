@@ -68,7 +68,9 @@ class WindowBatcher:
 
         More windows than a batch may have run one batch after another: memory follows the batch.
         """
-        step = self._most(image) if self._wide.fixed.batch is None else len(image)
+        # A graph that takes no single picture gets what its caller brings.
+        is_free = self._wide.fixed.limits()[0][0] == 1
+        step = self._most(image) if is_free else len(image)
         items = [
             _Waiting(image[start : start + step], hole_mask[start : start + step], Future())
             for start in range(0, max(1, len(image)), max(1, step))

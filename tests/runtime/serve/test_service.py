@@ -337,6 +337,15 @@ def test_paths_and_methods_that_there_are_not(service: Service) -> None:
     for path in ("/nothing", "/page/../cli/serve.py", "/page/%2e%2e/app.py", "/v2/models/other", "/inpaint/"):
         answer = service.client.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
+    with service.connect() as connection:
+        connection.sendall(b"this is not HTTP\r\n\r\n")
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    assert json.loads(body)["reason"] == "wrong-http"
     wrong = service.client.get("/inpaint")
     assert (wrong.json()["reason"], wrong.headers["allow"]) == ("wrong-method", "POST")
 
