@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, TiffTags
+from PIL import AvifImagePlugin, Image, TiffTags
 from PIL.PngImagePlugin import PngInfo
 
 from cisi_runtime.errors import OutputError
@@ -16,6 +17,7 @@ from cisi_runtime.files import atomic_file
 from cisi_runtime.pictures.metadata import with_jpeg_segments, with_png_chunks
 from cisi_runtime.pictures.picture import PILLOW_ERRORS, STRIP, SUFFIXES, Origin, Picture
 from cisi_runtime.pictures.reading import decode_picture
+from cisi_runtime.pictures.save_buffer import save_buffer
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -97,7 +99,11 @@ def encode_picture(picture: Picture, file_format: str, name: str) -> bytes:
         if origin is not None and origin.format == file_format:
             image = origin.stored(image)
             parts = origin.parts
-        image.save(target, format=file_format, **_options(picture, file_format))
+        options = _options(picture, file_format)
+        # A progressive JPEG is coded in one piece, too large for Pillow's buffer where nothing is smooth.
+        size = 4 * picture.rgb.shape[0] * picture.rgb.shape[1] if options.get("progressive") else 0
+        with save_buffer(size):
+            image.save(target, format=file_format, **options)
     except PILLOW_ERRORS as error:
         reason = str(error) or type(error).__name__
         raise OutputError(f"{name}: cannot be written in this format: {reason}") from error
@@ -179,9 +185,9 @@ def _options(picture: Picture, file_format: str) -> dict[str, Any]:
         options |= {"qtables": jpeg.tables, "subsampling": max(jpeg.subsampling, 0), "keep_rgb": jpeg.rgb}
         options["progressive"] = jpeg.progressive
         del options["quality"]
-        if jpeg.progressive:  # coded in one piece, too large for Pillow's buffer where nothing is smooth
-            ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 4 * picture.rgb.shape[0] * picture.rgb.shape[1])
     is_grey = _is_grey(picture, file_format)
+    if file_format == "AVIF":
+        options["max_threads"] = _avif_threads()
     if file_format == "AVIF" and is_grey:
         del options["subsampling"]  # with it the file would be in colour
     # Bytes 16 to 20 of a profile name its colour space. A grey profile does not fit RGB pixels.
@@ -190,6 +196,11 @@ def _options(picture: Picture, file_format: str) -> dict[str, Any]:
     if picture.icc_profile and fits and not has_parts and file_format != "BMP":
         options["icc_profile"] = picture.icc_profile
     return options
+
+
+def _avif_threads() -> int:
+    """At least two: with one, libavif (1.4) writes other bytes than with several, whose number does not matter."""
+    return max(2, AvifImagePlugin.DEFAULT_MAX_THREADS or os.cpu_count() or 1)
 
 
 def _metadata(origin: Origin, file_format: str) -> dict[str, Any]:

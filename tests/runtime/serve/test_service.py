@@ -69,6 +69,8 @@ CASES = {
     "grey tiff, inverted": (encoded(picture(3, "L"), "TIFF"), "tif", {"invert_mask": "true"}, (HEIGHT, WIDTH)),
     "webp, grown": (encoded(picture(4), "WEBP", lossless=True), "webp", {"dilate": "7"}, (HEIGHT, WIDTH)),
     "bmp to png": (encoded(picture(5), "BMP"), "png", {"format": "png"}, (HEIGHT, WIDTH)),
+    "avif": (encoded(picture(7), "AVIF"), "avif", {}, (HEIGHT, WIDTH)),
+    "progressive jpeg": (encoded(picture(8), "JPEG", progressive=True), "jpg", {}, (HEIGHT, WIDTH)),
     "png without detail": (encoded(picture(6), "PNG"), "png", {"detail": "false"}, (HEIGHT, WIDTH)),
 }
 
