@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _TIMEOUT_MS = 1000 * TIMEOUT_S
 _OPTIONS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
+    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
 ]
 # What Chromium says of any answer that is no success. Tests that provoke one expect it.
 _FAILED_LOAD = "Failed to load resource"
