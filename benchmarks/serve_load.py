@@ -129,7 +129,8 @@ async def ask(port: int, request: bytes, *, half_close: bool = False) -> Answer:
     """Send a request over a connection of its own and read the answer. half_close: nothing more will be sent."""
     start = time.perf_counter()
     data = b""
-    try:
+    # A connection that is refused or cut off: status 0.
+    with contextlib.suppress(OSError):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             writer.write(request)
@@ -140,8 +141,6 @@ async def ask(port: int, request: bytes, *, half_close: bool = False) -> Answer:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
-    except OSError:
-        pass
     head, _, body = data.partition(b"\r\n\r\n")
     status = head[9:12]
     return Answer(int(status) if status.isdigit() else 0, time.perf_counter() - start, body)

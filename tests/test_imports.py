@@ -23,7 +23,7 @@ FORBIDDEN = {"runtime": {"torch", "onnx"}, "calibration": {"torch"}}
 # docs/architecture.md.
 LAYERS = (
     {"errors", "codec", "metrics"},
-    {"files", "architecture", "face", "strict_json", "token_file", "allocator", "cuda"},
+    {"files", "architecture", "face", "strict_json", "token_file", "allocator", "child_process", "cuda"},
     {"contract"},
     {"pictures", "engines"},
     {"backends"},

@@ -17,7 +17,8 @@ def keep_memory() -> None:
     """Let glibc keep the memory of one array for the next. Does nothing with other C libraries.
 
     By default it returns each array of some hundred kilobytes to the system and asks for it anew, which costs a page
-    fault for every 4 kB: 28 of 300 ms of a photograph of 1 megapixel (`python -m benchmarks.throughput`).
+    fault for every 4 kB: 28 of the 300 ms of processor time of a photograph of 1 megapixel in `cisi-serve` (system time
+    of its workers).
     """
     mallopt = _function("mallopt")
     if mallopt is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,43 @@ def atomic_file(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path`, which becomes `path` when the block succeeds and is removed otherwise.
+
+    path: must not exist, or be empty (see `check_empty_folder`). Raises OutputError.
+    """
+    check_empty_folder(path)
+    path = path.absolute()
+    temporary: Path | None = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-", dir=path.parent))
+        # mkdtemp makes folders that only their owner can enter.
+        temporary.chmod(0o777 & ~_UMASK)
+        yield temporary
+        if path.is_dir():
+            path.rmdir()  # fails where it has been filled meanwhile
+        temporary.rename(path)
+        temporary = None
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_empty_folder(path: Path) -> None:
+    """Raise OutputError unless a folder is empty, or can be made. Creates nothing."""
+    try:
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path}: is a file, expected a new or an empty folder")
+        if path.is_dir() and any(path.iterdir()):
+            raise OutputError(f"{path}: is not empty, expected a new or an empty folder")
+        check_writable(path.absolute().parent / "new")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _sync(path: Path) -> None:

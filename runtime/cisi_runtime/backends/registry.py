@@ -8,6 +8,8 @@ from cisi_runtime.backends.base import Backend
 from cisi_runtime.errors import GraphError
 
 BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "torch")
+# Those that run graphs on threads of the CPU and load quickly, so that each process may have one for itself.
+CPU_BACKENDS = ("onnxruntime", "openvino")
 # What a backend computes in: what the file holds, or bfloat16 where a CPU has it.
 PRECISIONS = ("stored", "bf16")
 # The graphs that ship with the package: float32, and the same in INT8. Their golden file lies beside them.

@@ -16,7 +16,7 @@ from cisi_runtime.contract import METADATA_KEY, Contract
 from cisi_runtime.errors import ContractError, GraphError
 
 _TIMEOUT_S = 300.0
-_HTTPS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+_CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
 class ServedModel(Backend):
@@ -32,14 +32,14 @@ class ServedModel(Backend):
         try:
             parts = urlsplit(url)
             port = parts.port
-            faulty = parts.scheme not in _HTTPS or not parts.hostname or parts.query or parts.fragment
+            faulty = parts.scheme not in _CONNECTIONS or not parts.hostname or parts.query or parts.fragment
         except ValueError:
             faulty = True
         if faulty or parts.hostname is None:
             raise GraphError(f"{url}: expected http://HOST:PORT or https://HOST:PORT")
         self._url, self._model, self._base = url, model, parts.path.rstrip("/")
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._connection = _HTTPS[parts.scheme](parts.hostname, port, timeout=_TIMEOUT_S)
+        self._connection = _CONNECTIONS[parts.scheme](parts.hostname, port, timeout=_TIMEOUT_S)
         configuration = self._configuration()
         text = configuration.get("parameters", {}).get(METADATA_KEY, {}).get("string_value")
         if not isinstance(text, str):
@@ -100,13 +100,13 @@ def _error_in(answer: bytes) -> str:
 
 
 def _fixed(configuration: dict[str, Any], contract: Contract) -> FixedShape:
-    """Sides that the model's configuration fixes. Its dims leave the batch out."""
+    """Sides that the model's configuration fixes. Its dims leave the batch out, unless it takes one batch alone."""
     for item in configuration.get("input", []):
         if item.get("name") == contract.inputs[0]:
             dims = [int(side) for side in item.get("dims", [])]
+            if configuration.get("max_batch_size", 0) > 0:
+                dims.insert(0, -1)
             # -1 stands for any.
-            sides = [
-                dims[axis - 1] if 0 < axis <= len(dims) and dims[axis - 1] > 0 else None for axis in contract.io.axes
-            ]
-            return FixedShape(None, sides[1], sides[2])
+            sides = [dims[axis] if axis < len(dims) and dims[axis] > 0 else None for axis in contract.io.axes]
+            return FixedShape(*sides)
     return FixedShape()

@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing.connection import wait
 from pathlib import Path
 
 from cisi_runtime.backends.cores import limit_cores
+from cisi_runtime.backends.registry import CPU_BACKENDS
 from cisi_runtime.batch.job import Job, JobSummary, run_job, summarise
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS, PhotographOptions
+from cisi_runtime.child_process import prepare_child
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_for_photographs
 
 # As many processes as `ProcessPoolExecutor` can wait for on Windows.
 _MAX_ON_WINDOWS = 61
-# Backends whose network every process may have for itself.
-_CPU_BACKENDS = ("onnxruntime", "openvino")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +49,7 @@ def start_workers(
 
     inpainter: as `options.open` gives it. Threads share it; processes open their own, and it is closed.
     """
-    if workers == 1 or inpainter.backend.name not in _CPU_BACKENDS:
+    if workers == 1 or inpainter.backend.name not in CPU_BACKENDS:
         one_thread_a_file()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="photograph")
         return pool, lambda job: summarise(run_job(job, lambda: inpainter, options.job))
@@ -86,9 +83,8 @@ _job_options = DEFAULT_OPTIONS
 
 def _start(options: WorkerOptions) -> None:
     global _inpainter, _job_options
-    # Ctrl-C reaches every process of a terminal. The first process decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_the_parent, daemon=True).start()
+    # Ctrl-C reaches every process of a terminal.
+    prepare_child(signal.SIGINT)
     prepare_for_photographs()
     one_thread_a_file()
     limit_cores(1)
@@ -106,11 +102,3 @@ def _run(job: Job) -> JobSummary:
         raise inpainter
     assert inpainter is not None
     return summarise(run_job(job, lambda: inpainter, _job_options))
-
-
-def _die_with_the_parent() -> None:
-    """Without it a worker would wait for photographs for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

@@ -53,10 +53,11 @@ def triton(**values: Any) -> None:
         raise click.UsageError("--workers is for photographs, and --no-photo leaves them out")
     # As Ctrl-C: half-written files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from cisi_runtime.triton.repository import check_empty, read_network, write_repository
+    from cisi_runtime.files import check_empty_folder
+    from cisi_runtime.triton.repository import read_network, write_repository
 
     with error_prefix("DIR"):
-        check_empty(options.folder)
+        check_empty_folder(options.folder)
     with error_prefix("--model" if options.max_batch is None else "--model and --max-batch"):
         network = read_network(options.model, options.max_batch)
     with error_prefix("DIR"):

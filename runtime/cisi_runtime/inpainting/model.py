@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from cisi_runtime.backends.base import Backend
-from cisi_runtime.backends.registry import SHIPPED_GRAPH, SHIPPED_INT8_GRAPH, open_backend
+from cisi_runtime.backends.registry import CPU_BACKENDS, SHIPPED_GRAPH, SHIPPED_INT8_GRAPH, open_backend
 from cisi_runtime.errors import CpuError
 from cisi_runtime.parity.cpu_check import check_on_this_cpu
 
@@ -38,7 +38,7 @@ def open_model(
     """
     if model is not None:
         return _open(model, backend, threads, precision)
-    if backend not in ("auto", "onnxruntime", "openvino") or precision != "stored":
+    if backend not in ("auto", *CPU_BACKENDS) or precision != "stored":
         return _open(SHIPPED_GRAPH, backend, threads, precision)
     try:
         return _open(SHIPPED_INT8_GRAPH, backend, threads, precision)

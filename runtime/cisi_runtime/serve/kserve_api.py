@@ -55,7 +55,10 @@ class KserveApi:
         image, hole_mask = info.contract.inputs
         shapes = self._shapes(info)
         kind = datatype_of(info.contract.io.dtype)
-        tensors = {name: {"name": name, "datatype": kind, "shape": [-1, *shape]} for name, shape in shapes.items()}
+        tensors = {
+            name: {"name": name, "datatype": kind, "shape": [info.fixed.batch or -1, *shape]}
+            for name, shape in shapes.items()
+        }
         output = {**tensors[image], "name": info.contract.output}
         return JSONResponse(
             {
@@ -72,12 +75,14 @@ class KserveApi:
         info = self._check_model(request)
         shapes = self._shapes(info)
         kind = f"TYPE_{datatype_of(info.contract.io.dtype)}"
-        inputs = [{"name": name, "data_type": kind, "dims": shape} for name, shape in shapes.items()]
+        # Where the batch is fixed the dims hold it, and requests are not put together.
+        batch = [] if info.fixed.batch is None else [info.fixed.batch]
+        inputs = [{"name": name, "data_type": kind, "dims": [*batch, *shape]} for name, shape in shapes.items()]
         return JSONResponse(
             {
                 "name": MODEL,
                 "platform": f"cisi_{info.name}",
-                "max_batch_size": self._most_pictures(info),
+                "max_batch_size": 0 if batch else self._most_pictures(info),
                 "input": inputs,
                 "output": [{**inputs[0], "name": info.contract.output}],
                 "parameters": {METADATA_KEY: {"string_value": info.contract.to_json()}},
@@ -138,7 +143,7 @@ class KserveApi:
         contract = info.contract
         smallest = [side or contract.min_size for side in (info.fixed.height, info.fixed.width)]
         most = self._handling.limits.network_pixels // (smallest[0] * smallest[1])
-        return info.fixed.batch or min(most, info.fixed.limits()[1][0])
+        return min(most, info.fixed.limits()[1][0])
 
     def _shapes(self, info: NetworkInfo) -> dict[str, list[Any]]:
         """Shapes of the inputs without the batch; -1 where any side is taken."""

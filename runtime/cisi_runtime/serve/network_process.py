@@ -7,6 +7,7 @@ one owner. A crash in a library ends this process, not the service.
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 from multiprocessing.connection import Connection, Listener
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 from cisi_runtime.allocator import keep_memory
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.cores import available_cores, share_cores
+from cisi_runtime.backends.registry import CPU_BACKENDS
+from cisi_runtime.child_process import prepare_child
 from cisi_runtime.errors import CisiError, GraphError, ParityError
 from cisi_runtime.inpainting.inpainter import Inpainter
-from cisi_runtime.serve.child_process import prepare_child
 from cisi_runtime.serve.network_info import NetworkInfo, NetworkOptions
 from cisi_runtime.serve.progress_board import Progress
 from cisi_runtime.serve.window_batcher import WindowBatcher
@@ -25,14 +27,12 @@ from cisi_runtime.serve.window_batcher import WindowBatcher
 _MAX_WINDOWS = 4
 # Sides of the picture that warms the network up: a window of its usual size.
 _WARM_UP = (256, 256)
-# Backends that run on threads of the CPU, and load quickly.
-_CPU_BACKENDS = ("onnxruntime", "openvino")
 
 
 def run_network(options: NetworkOptions, address: str, key: bytes, progress: Progress, parent: Connection) -> None:
     """Main function of the process. Sends `NetworkInfo` to its parent when the network has passed its check and can be
     reached at `address`, or the CisiError that prevented it."""
-    prepare_child()
+    prepare_child(signal.SIGINT, signal.SIGTERM)
     share_cores()
     keep_memory()
     try:
@@ -58,7 +58,7 @@ def run_network(options: NetworkOptions, address: str, key: bytes, progress: Pro
 
 def _narrow(inpainter: Inpainter, options: NetworkOptions) -> Backend | None:
     """The same network with one thread, where threads are what it runs on and there are several."""
-    if inpainter.backend.name not in _CPU_BACKENDS or options.threads == 1 or available_cores() == 1:
+    if inpainter.backend.name not in CPU_BACKENDS or options.threads == 1 or available_cores() == 1:
         return None
     narrow = Inpainter(inpainter.model, options.backend, threads=1, precision=options.precision)
     narrow.warmup([_WARM_UP])

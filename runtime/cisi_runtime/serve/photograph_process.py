@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import signal
 from multiprocessing.connection import Connection
 from typing import Any
 
 from cisi_runtime.allocator import release_memory
 from cisi_runtime.backends.cores import limit_cores
 from cisi_runtime.batch.photograph import EncodedPicture, Labels, PhotographOptions, complete_photograph
+from cisi_runtime.child_process import prepare_child
 from cisi_runtime.errors import CisiError, GraphError, TooManyPixelsError
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.timing import StageTimer
@@ -21,7 +23,6 @@ from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_for_photographs
 from cisi_runtime.pictures.reading import decode_picture
 from cisi_runtime.pictures.writing import encode_picture
-from cisi_runtime.serve.child_process import prepare_child
 from cisi_runtime.serve.remote_network import NetworkLostError, RemoteNetwork
 
 # Photographs from this size on leave so much memory behind that it is given back, which costs the next one some time.
@@ -83,7 +84,7 @@ class CancelledTaskError(CisiError):
 def run_photographs(address: str, key: bytes, cancelled: Any, parent: Connection) -> None:
     """Main function of the process. Its parent sends numbered tasks; it answers each with its outcome, or with the
     CisiError that ended it. cancelled: number of the task that nobody waits for any more, in shared memory."""
-    prepare_child()
+    prepare_child(signal.SIGINT, signal.SIGTERM)
     prepare_for_photographs()
     one_thread_a_file()
     limit_cores(1)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from cisi_runtime.errors import DataError, GraphError, OutputError
+from cisi_runtime.errors import DataError, GraphError
+from cisi_runtime.files import atomic_folder, check_empty_folder
 
 _PAGE = Path(__file__).parent / "page"
 # The worker reads these names.
@@ -83,9 +81,9 @@ def write_static_page(folder: Path, graph: Path) -> None:
     onnxruntime-web comes from the npm registry, by `npm pack`. Raises OutputError for a folder that cannot be written,
     GraphError or ContractError for another graph, and DataError if npm is missing, fails, or delivers another file.
     """
-    _check_folder(folder)
+    check_empty_folder(folder)
     _check_graph(graph)
-    with _new_folder(folder) as new, tempfile.TemporaryDirectory() as download:
+    with atomic_folder(folder) as new, tempfile.TemporaryDirectory() as download:
         page = new / "page"
         runtime = page / _RUNTIME_FOLDER
         runtime.mkdir(parents=True)
@@ -102,16 +100,6 @@ def write_static_page(folder: Path, graph: Path) -> None:
         shutil.copyfile(graph, page / _GRAPH)
 
 
-def _check_folder(folder: Path) -> None:
-    if folder.is_dir():
-        if any(folder.iterdir()):
-            raise OutputError(f"{folder}: is not empty, expected a new or an empty folder")
-    elif folder.exists():
-        raise OutputError(f"{folder}: is a file, expected a new or an empty folder")
-    elif not folder.parent.is_dir():
-        raise OutputError(f"{folder}: folder {folder.parent} does not exist")
-
-
 def _check_graph(path: Path) -> None:
     from cisi_runtime.backends.graph import read_graph
 
@@ -123,26 +111,6 @@ def _check_graph(path: Path) -> None:
         )
     if info.contract.target != "cpu":
         raise GraphError(f"{path}: is for {info.contract.target}, expected a float32 or INT8 graph for the CPU")
-
-
-@contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place when the block succeeds."""
-    temporary: Path | None = None
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".cisi-{os.getpid()}-", dir=folder.parent))
-        # A web server runs as another user: the files of mkdtemp are only its owner's.
-        temporary.chmod(0o755)
-        yield temporary
-        if folder.is_dir():
-            folder.rmdir()
-        temporary.rename(folder)
-        temporary = None
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _packed(folder: Path) -> Path:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from cisi_runtime.backends.graph import GraphInfo, read_graph
 from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH, is_engine
 from cisi_runtime.engines.sidecar import load_engine, sidecar_path
-from cisi_runtime.errors import EngineError, GraphError, OutputError
-from cisi_runtime.files import atomic_file, check_writable
+from cisi_runtime.errors import EngineError, GraphError
+from cisi_runtime.files import atomic_file, atomic_folder
 from cisi_runtime.parity.golden import golden_path, load_golden
 from cisi_runtime.triton.config import NETWORK, PHOTO, ServedNetwork, network_config, photo_config
 
@@ -35,18 +30,6 @@ class TritonPythonModel(PhotoModel):
 
     utils = triton_python_backend_utils
 '''
-
-
-def check_empty(folder: Path) -> None:
-    """Raise OutputError unless `folder` is empty, or can be made. Creates nothing."""
-    try:
-        if folder.exists() and not folder.is_dir():
-            raise OutputError(f"{folder}: is a file, expected a new or an empty folder")
-        if folder.is_dir() and any(folder.iterdir()):
-            raise OutputError(f"{folder}: is not empty, expected a new or an empty folder")
-        check_writable(folder.absolute().parent / "new")
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def read_network(model: Path | None = None, max_batch: int | None = None) -> ServedNetwork:
@@ -73,8 +56,7 @@ def write_repository(
 
     Raises OutputError.
     """
-    check_empty(folder)
-    with _complete_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         version = _new_model(temporary / NETWORK, network_config(network, queue))
         _write(version / network.file, network.data)
         if photo:
@@ -149,22 +131,6 @@ def _check_fixed_batch(model: Path, fixed: int | None, max_batch: int | None) ->
         raise GraphError(
             f"{model}: takes {fixed} pictures at a time, no more and no less, expected one of any batch, or no number"
         )
-
-
-@contextlib.contextmanager
-def _complete_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`, which becomes `folder` when the block succeeds and is removed otherwise."""
-    folder = folder.absolute()
-    temporary = folder.with_name(f".cisi-triton-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        temporary.mkdir()
-        yield temporary
-        # Takes the place of an empty folder; fails where it has been filled meanwhile.
-        temporary.rename(folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _new_model(folder: Path, config: str) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from benchmarks.serve_load import mutated
 from PIL import Image
 
 from cisi_runtime.batch.photograph import EncodedPicture, PhotographOptions
@@ -379,22 +380,6 @@ def test_a_worker_in_which_a_call_fails_is_replaced(tiny_graph: Path) -> None:
 
 def faults_in(service: Service) -> list[dict[str, object]]:
     return [line for line in list(service.log) if line["level"] in ("error", "not JSON")]
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """A request with some of its bytes changed, left out or repeated."""
-    parts = bytearray(data)
-    for _ in range(rng.randint(1, 6)):
-        at = rng.randrange(len(parts))
-        length = rng.choice([1, 1, 2, 8, 100, 1000])
-        how = rng.randrange(3)
-        if how == 0:
-            parts[at : at + length] = rng.randbytes(length)
-        elif how == 1:
-            del parts[at : at + length]
-        else:
-            parts[at:at] = parts[at : at + length]
-    return bytes(parts)
 
 
 def test_malformed_requests_neither_crash_nor_leak(one_worker: Service) -> None:

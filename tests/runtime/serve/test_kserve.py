@@ -24,8 +24,9 @@ from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.backends.served import ServedModel
 from cisi_runtime.cli import parity as command
 from cisi_runtime.errors import GraphError
-from cisi_runtime.parity.golden import golden_path
+from cisi_runtime.parity.golden import golden_path, load_golden
 from tests.conftest import RunMain, TinyGraphs
+from tests.runtime.triton.test_config import fixed_graph
 from tests.support.service import Service, running
 
 FACES = ("uint8", "tensor")
@@ -104,6 +105,20 @@ def test_parity_over_the_wire(served: tuple[Service, Path], run_main: RunMain, t
         assert status == 1
         assert words in error
     assert run_main(command.main, graph, "--url", service.url)[0] == 2
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_parity_of_a_graph_of_one_batch(tiny_graphs: TinyGraphs, tmp_path: Path, run_main: RunMain, face: str) -> None:
+    """Its dims hold the batch. Golden cases of other batches are left out."""
+    graph = fixed_graph(tiny_graphs["float32", "cpu", face], tmp_path, 2, None, None)
+    golden = golden_path(tiny_graphs["float32", "cpu", face])
+    with running("--model", graph, "--workers", 1) as service:
+        with ServedModel(service.url) as model:
+            assert model.fixed.sides == (2, None, None)
+        status, out, error = run_main(command.main, "--url", service.url, "--golden", golden)
+    assert (status, error) == (0, "")
+    cases = [case for case in load_golden(golden).cases if len(case.image) == 2]
+    assert out.startswith(f"parity: {len(cases)} comparison")
 
 
 def test_a_served_network_that_is_another_fails(tiny_graphs: TinyGraphs, tmp_path: Path, run_main: RunMain) -> None:

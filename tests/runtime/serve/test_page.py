@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.browser import Visit, chromium
+from tests.support.browser import Visit
 from tests.support.networks import PHOTOS
 from tests.support.service import Service, running
 
@@ -26,12 +26,6 @@ Visitor = Callable[..., Visit]
 def size(width: int, height: int) -> str:
     """As the page writes it."""
     return f"{width} \N{MULTIPLICATION SIGN} {height}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -22,17 +22,11 @@ from cisi_runtime.backends.base import FixedShape
 from cisi_runtime.backends.registry import SHIPPED_GRAPH
 from cisi_runtime.errors import DataError, GraphError, OutputError
 from cisi_runtime.serve.static_page import write_static_page
-from tests.support.browser import Visit, chromium
+from tests.support.browser import Visit
 from tests.support.networks import PHOTOS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What every process of the service does first."""
+"""What a process that another one started with `multiprocessing` does first."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import threading
 from multiprocessing.connection import wait
 
 
-def prepare_child() -> None:
-    """Leave signals to the first process, which decides what they mean, and end with it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+def prepare_child(*signals: signal.Signals) -> None:
+    """Leave these signals to the first process, which decides what they mean, and end with it: otherwise this one would
+    wait for work for ever."""
+    for number in signals:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
 
