@@ -177,7 +177,7 @@ def _hole_mask(
     else:
         with error_prefix(labels.mask):
             hole_mask = decoding.result()
-            check_mask_size(hole_mask, mask.name, picture.size)
+            check_mask_size(hole_mask.shape, mask.name, picture.size)
     if options.invert:
         hole_mask = ~hole_mask
     return dilated(hole_mask, min(options.dilate, max(hole_mask.shape))) if options.dilate else hole_mask

@@ -135,7 +135,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> BoolArray:
     """
     # The size must match in any case, so no other limit applies.
     hole_mask = decode_mask(read_file(path), str(path), max(MAX_PIXELS, size[0] * size[1]))
-    check_mask_size(hole_mask, str(path), size)
+    check_mask_size(hole_mask.shape, str(path), size)
     return hole_mask
 
 
@@ -154,10 +154,10 @@ def decode_mask(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> BoolArr
     return hole_mask
 
 
-def check_mask_size(hole_mask: BoolArray, name: str, size: tuple[int, int]) -> None:
-    """Raise PictureError for a mask of another size than the picture's (height, width)."""
-    if hole_mask.shape != size:
-        height, width = hole_mask.shape
+def check_mask_size(mask_size: tuple[int, ...], name: str, size: tuple[int, int]) -> None:
+    """Raise MaskError for a mask of another height and width than the picture's."""
+    if mask_size != size:
+        height, width = mask_size
         raise MaskError(f"{name}: the mask is {width}x{height} pixels, expected {size[1]}x{size[0]} as the picture")
 
 

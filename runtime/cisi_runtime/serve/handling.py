@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 from urllib.parse import quote
 
 from starlette.requests import Request
 
 from cisi_runtime.batch.photograph import EncodedPicture
-from cisi_runtime.errors import CisiError
-from cisi_runtime.pictures.reading import PictureHead, read_head
+from cisi_runtime.errors import CisiError, error_prefix
+from cisi_runtime.pictures.reading import PictureHead, check_mask_size, read_head
 from cisi_runtime.serve.admission import Admission
 from cisi_runtime.serve.limits import Limits
 from cisi_runtime.serve.monitoring import Metrics
@@ -62,20 +62,12 @@ class Handling:
         """Look at a mask before it is let in. Raises RefusalError unless it has its photograph's size."""
         if mask is not None:
             found = await self._head_of(mask, "mask")
-            if (found.width, found.height) != (head.width, head.height):
-                raise RefusalError(
-                    422,
-                    "wrong-mask",
-                    f"mask: {mask.name}: the mask is {found.width}x{found.height} pixels, expected "
-                    f"{head.width}x{head.height} as the picture",
-                )
+            with _refusing("mask"):
+                check_mask_size((found.height, found.width), mask.name, (head.height, head.width))
 
     async def _head_of(self, picture: EncodedPicture, field: str) -> PictureHead:
-        try:
+        with _refusing(field):
             return await asyncio.to_thread(read_head, picture.data, picture.name, self.limits.max_pixels)
-        except CisiError as error:
-            refusal = refusal_of(error)
-            raise RefusalError(refusal.status, refusal.reason, f"{field}: {error}") from error
 
     async def inpaint(self, request: Request, task: InpaintTask, head: PictureHead) -> InpaintOutcome:
         """Raises RefusalError."""
@@ -147,6 +139,16 @@ class Handling:
             for task in (working, gone):
                 task.cancel()
             await asyncio.gather(working, gone, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _refusing(field: str) -> Iterator[None]:
+    """A refusal in place of an error of ours that the block raises, with the field's name in front."""
+    try:
+        with error_prefix(field):
+            yield
+    except CisiError as error:
+        raise refusal_of(error) from error
 
 
 def _megapixels(head: PictureHead) -> float:

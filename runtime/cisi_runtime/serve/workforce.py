@@ -277,10 +277,8 @@ class Workforce:
         while True:
             try:
                 return await self._add_worker()
-            except (
-                CisiError,
-                OSError,
-            ) as error:  # the network is being replaced too, or the system has no more to give
+            # The network is being replaced too, or the system has no more files or memory to give.
+            except (CisiError, OSError) as error:
                 _LOG.warning("process did not start", extra={"role": "photographs", "error": str(error)})
                 await asyncio.sleep(_NEXT_TRY_S)
 
