@@ -1,7 +1,8 @@
-# Three images from one file:
+# Four images from one file:
 #   docker build --target cpu -t cisi-net:cpu .      graphs in ONNX Runtime on the CPU
 #   docker build --target serve -t cisi-net:serve .  the service and its page, on the CPU
 #   docker build --target gpu -t cisi-net:gpu .      engines in TensorRT; run it with --gpus all
+#   docker build --target ray -t cisi-net:ray .      object storage and Ray, for deploy/rayjob.yaml and deploy/job.yaml
 # Pictures of this folder, as the user whose they are:
 #   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" cisi-net:cpu run photo.jpg --mask hole.png -o out.png
 # The service:
@@ -56,5 +57,25 @@ ENV CISI_CACHE=/data/.cisi-cache
 # A GPU that answers, and the network; engines are the user's: cisi-parity checks them.
 HEALTHCHECK --interval=1h --timeout=2m --start-period=10s --retries=1 \
     CMD ["sh", "-c", "python -c 'from cisi_runtime.cuda.driver import find_gpu; find_gpu()' && cisi parity"]
+ENTRYPOINT ["cisi"]
+CMD ["--help"]
+
+# A node of KubeRay: it calls `ray` and `python` through /bin/bash, on the PATH of a login shell, which has /usr/local/bin.
+# ray[default] has the agent that answers its probes and takes jobs. KubeRay before 1.6 probes with wget.
+FROM python:3.11-slim AS ray
+COPY constraints.txt /tmp/constraints.txt
+# hadolint ignore=DL3008
+RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
+    apt-get update && apt-get install --yes --no-install-recommends wget && rm -rf /var/lib/apt/lists/* \
+    && pip install --no-cache-dir -c /tmp/constraints.txt "$(ls /wheels/cisi_net-*.whl)[cpu,ray,storage]" \
+    "ray[default]" s3fs gcsfs adlfs \
+    && useradd --create-home --uid 10001 cisi
+USER 10001
+WORKDIR /data
+# Ray tells its makers of each cluster unless it is told not to.
+ENV RAY_USAGE_STATS_ENABLED=0
+# Kubernetes has probes of its own; this one is for `docker run`.
+HEALTHCHECK --interval=1h --timeout=2m --start-period=10s --retries=1 \
+    CMD ["cisi", "parity"]
 ENTRYPOINT ["cisi"]
 CMD ["--help"]

@@ -31,7 +31,6 @@ import numpy as np
 from benchmarks.throughput import PHOTOS, write_mosaic
 from cisi_runtime.backends.cores import available_cores
 from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
-from cisi_runtime.batch.folder import plan_jobs
 from cisi_runtime.batch.job import Job, run_job
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS
 from cisi_runtime.batch.workers import WorkerOptions, start_workers
@@ -314,11 +313,10 @@ def main(seconds: float, malformed_count: int) -> None:
     with tempfile.TemporaryDirectory() as name, running() as service:
         folder = Path(name)
         write_mosaic(folder, "large", 1200, 900, 1)
-        jobs, faults = plan_jobs(folder / "photos", folder / "masks", folder / "out")
-        assert not faults
-        (large,) = jobs
-        small = Job(PHOTOS / "balloon.jpg", PHOTOS / "balloon.mask.png", folder / "balloon.jpg")
-        request, small_request = (request_of(job.image, job.mask or job.image) for job in (large, small))
+        large_files = folder / "photos" / "large.jpg", folder / "masks" / "large.png"
+        small_files = PHOTOS / "balloon.jpg", PHOTOS / "balloon.mask.png"
+        large, small = Job(*large_files, folder / "large.jpg"), Job(*small_files, folder / "balloon.jpg")
+        request, small_request = request_of(*large_files), request_of(*small_files)
         results: dict[str, object] = {}
 
         def show(title: str, values: dict[str, float]) -> None:

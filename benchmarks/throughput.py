@@ -25,10 +25,10 @@ from PIL import Image
 
 from cisi_runtime.backends.cores import available_cores
 from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
-from cisi_runtime.batch.folder import plan_jobs, run_jobs
+from cisi_runtime.batch.folder import plan_folder
 from cisi_runtime.batch.job import Job, run_job
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS
-from cisi_runtime.batch.workers import WorkerOptions, start_workers
+from cisi_runtime.batch.workers import WorkerOptions, run_jobs, start_workers
 from cisi_runtime.bench.measure import Setting, bench_photograph
 from cisi_runtime.errors import CisiError
 from cisi_runtime.inpainting.timing import StageTimer
@@ -64,8 +64,8 @@ def throughput(folder: Path, graph: Path, backend: str, workers: int) -> str:
     """All photographs one by one in one thread, then `workers` at a time, then one by one again."""
     options = WorkerOptions(graph, backend, "stored", detail=True, job=DEFAULT_OPTIONS)
     inpainter = options.open()
-    jobs, faults = plan_jobs(folder / "photos", folder / "masks", folder / "out")
-    assert not faults
+    with plan_folder(folder / "photos", folder / "masks", folder / "out", overwrite=True) as plan:
+        jobs = list(plan.jobs())
     run_job(jobs[0], lambda: inpainter)
     timers: list[StageTimer] = []
 
@@ -79,7 +79,7 @@ def throughput(folder: Path, graph: Path, backend: str, workers: int) -> str:
     wait([pool.submit(work, job) for job in jobs[: 2 * workers]])
 
     def in_parallel() -> None:
-        for _, result in run_jobs(jobs, work, pool):
+        for _, result in run_jobs(jobs, work, pool, 2 * workers):
             if isinstance(result, CisiError):
                 raise result
 

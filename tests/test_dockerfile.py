@@ -47,8 +47,8 @@ def test_the_images_run_as_a_user_with_a_health_check() -> None:
         if name == "FROM":
             stage = stages.setdefault(rest.rpartition(" AS ")[2], [])
         stage.append((name, rest))
-    assert list(stages) == ["wheel", "cpu", "serve", "gpu"]
-    for stage in (stages["cpu"], stages["serve"], stages["gpu"]):
+    assert list(stages) == ["wheel", "cpu", "serve", "gpu", "ray"]
+    for stage in (stages["cpu"], stages["serve"], stages["gpu"], stages["ray"]):
         names = [name for name, _ in stage]
         assert names.count("USER") == names.count("HEALTHCHECK") == names.count("ENTRYPOINT") == 1
         assert ("USER", "10001") in stage
@@ -57,7 +57,8 @@ def test_the_images_run_as_a_user_with_a_health_check() -> None:
 
 def test_the_health_checks_run_here() -> None:
     checks = [json.loads(rest.partition(" CMD ")[2]) for name, rest in INSTRUCTIONS if name == "HEALTHCHECK"]
-    assert len(checks) == 3
+    assert len(checks) == 4
+    assert checks[3] == checks[0]
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
 
     def run(check: list[str]) -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,7 @@ LAYERS = (
     {"files", "architecture", "face", "strict_json", "token_file", "allocator", "child_process", "cuda"},
     {"contract"},
     {"pictures", "engines"},
-    {"backends"},
+    {"backends", "storage"},
     {"parity"},
     {"inpainting"},
     {"building", "batch"},

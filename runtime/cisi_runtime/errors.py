@@ -46,6 +46,14 @@ class OutputError(CisiError):
     """A result cannot be written."""
 
 
+class StorageError(CisiError):
+    """An address is none, or its store does not do what it was asked for."""
+
+
+class ClusterError(CisiError):
+    """A cluster cannot be used."""
+
+
 class ParityError(CisiError):
     """Two computations that must be the same network are not."""
 

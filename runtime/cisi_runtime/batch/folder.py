@@ -1,126 +1,131 @@
-"""A folder of photographs: which mask belongs to which, and all of them through the network."""
+"""A folder of photographs: which mask belongs to which."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from pathlib import Path
 
-from cisi_runtime.batch.job import Job, JobSummary
-from cisi_runtime.errors import CisiError, DataError, OutputError
-from cisi_runtime.files import make_folder
-from cisi_runtime.pictures.reading import find_pictures
+from cisi_runtime.batch.job import Job
+from cisi_runtime.batch.plan import Names, Plan
+from cisi_runtime.errors import DataError, OutputError
+from cisi_runtime.pictures.picture import SUFFIXES
+from cisi_runtime.storage.access import find_names, is_folder, is_same, make_writable_folder
+from cisi_runtime.storage.addresses import Address, name_below
 
-# Why a photograph and those behind it have no result.
-_KILLED = "not done, because a worker was killed, perhaps for want of memory"
 # A mask has its photograph's name, or that name with this before the suffix.
 _MASK_ENDING = ".mask"
+# Why a photograph is refused whose result would lie among photographs or masks, because their folder is in the output.
+_ORIGINAL = "which is in a folder of originals: an original is kept"
+# Why one is refused whose name in a store, `/a.png` or `a//b.png`, would be another file on this machine.
+_NO_NAME = "its name has an empty part, which no path of this machine has"
 
 
-def plan_jobs(photographs: Path, masks: Path | None, output: Path) -> tuple[list[Job], list[str]]:
-    """A job for every photograph below a folder, with the same path below `output`, and a line for each photograph that
-    cannot be done. Makes the output folders.
+def plan_folder(
+    photographs: Address, masks: Address | None, output: Address, *, overwrite: bool = False, may_be_empty: bool = False
+) -> Plan:
+    """A plan of every photograph below a folder, with results of the same names below `output`. Makes that folder, and
+    tries whether it takes files.
 
     masks: a folder, one file for all photographs, or None. In a folder the mask of `a/b.jpg` is `a/b` or `a/b.mask`
         with any picture suffix; where it is the folder of the photographs, only the latter.
+    overwrite: photographs whose results exist are done again.
+    may_be_empty: a folder without photographs is no error.
 
-    Raises DataError for a folder without photographs, OutputError for an output folder that holds originals.
+    Raises DataError for a folder without photographs, OutputError for an output folder that holds originals,
+    StorageError.
     """
-    mask_folder = masks if masks is not None and masks.is_dir() else None
+    mask_folder = masks if masks is not None and is_folder(masks) else None
     _check_folders(photographs, mask_folder, output)
-    paths = _photographs(photographs, mask_folder, output)
-    if not paths:
-        raise DataError(f"{photographs}: no photographs found")
-    if mask_folder is None:
-        jobs = [Job(path, masks, output / path.relative_to(photographs)) for path in paths]
-        faults: list[str] = []
-    else:
-        jobs, faults = _jobs_with_masks(paths, photographs, mask_folder, output)
-    make_folder(output)
-    for folder in {job.output.parent for job in jobs}:
-        make_folder(folder)
-    return jobs, faults
 
+    def job(names: Names) -> Job:
+        mask = masks if mask_folder is None or names.mask is None else mask_folder / names.mask
+        return Job(photographs / names.image, mask, output / names.output)
 
-def run_jobs(
-    jobs: Sequence[Job], run: Callable[[Job], JobSummary], pool: Executor
-) -> Iterator[tuple[Job, JobSummary | CisiError]]:
-    """Each job with its summary, or the error that ended it, in the order in which they end. Shuts the pool down.
+    def refusal(names: Names, reason: str) -> str:
+        if reason == _ORIGINAL:
+            return f"{photographs / names.image}: its result would be {output / names.output}, {_ORIGINAL}"
+        if reason == _NO_NAME:
+            return f"{photographs / names.image}: {reason}"
+        number, _, several = reason.partition(": ")
+        present = f"{number}: {several}" if several else "none"
+        return f"{photographs / names.image}: expected one mask of this name in {mask_folder}, found {present}"
 
-    When the caller leaves early, running jobs are finished and no others begun.
-    """
+    if not isinstance(output, Path):
+        make_writable_folder(output)  # listing may take long
+    plan = Plan(job, refusal)
     try:
-        futures: dict[Future[JobSummary], Job] = {}
-        for job in jobs:
-            try:
-                futures[pool.submit(run, job)] = job
-            except BrokenProcessPool:  # as below, before all were submitted
-                yield job, DataError(f"{job.image}: {_KILLED}")
-        for future in as_completed(list(futures)):
-            job = futures.pop(future)
-            try:
-                yield job, future.result()
-            except CisiError as error:
-                yield job, error
-            except MemoryError:
-                yield job, DataError(f"{job.image}: there is not enough memory for it")
-            except BrokenProcessPool:
-                yield job, DataError(f"{job.image}: {_KILLED}")
-            except Exception as error:  # one bad file must not end the run
-                yield job, DataError(f"{job.image}: {type(error).__name__}: {error}")
-            del future
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        _fill(plan, photographs, mask_folder, output, overwrite=overwrite)
+        if plan.is_empty and not may_be_empty:
+            raise DataError(f"{photographs}: no photographs found")
+        if isinstance(output, Path):
+            make_writable_folder(output)
+    except BaseException:
+        plan.close()
+        raise
+    return plan
 
 
-def _check_folders(photographs: Path, mask_folder: Path | None, output: Path) -> None:
-    if output.exists() and not output.is_dir():
+def _fill(plan: Plan, photographs: Address, mask_folder: Address | None, output: Address, *, overwrite: bool) -> None:
+    is_mixed = mask_folder is not None and is_same(mask_folder, photographs)
+    if mask_folder is not None:
+        for page in _pictures(mask_folder):
+            plan.add_masks(pair for name in page for pair in _keys(name, only_marked=is_mixed))
+    if not overwrite:
+        add_results(plan, output)
+    inside = _folders_inside(photographs, output, None if is_mixed else mask_folder)
+    originals = [name for folder in (photographs, mask_folder) if folder and (name := name_below(folder, output))]
+    for page in _pictures(photographs):
+        names = [name for name in page if not name.startswith(inside)] if inside else page
+        if is_mixed:
+            names = [name for name in names if not _key(name).endswith(_MASK_ENDING)]
+        if isinstance(output, Path):
+            plan.refuse((Names(name, None, name) for name in names if "//" in f"/{name}"), _NO_NAME)
+            names = [name for name in names if "//" not in f"/{name}"]
+        if originals:
+            kept = tuple(f"{folder}/" for folder in originals)
+            plan.refuse((Names(name, None, name) for name in names if name.startswith(kept)), _ORIGINAL)
+            names = [name for name in names if not name.startswith(kept)]
+        if mask_folder is None:
+            plan.add(Names(name, None, name) for name in names)
+        else:
+            plan.add_by_key((name, _key(name), name) for name in names)
+
+
+def add_results(plan: Plan, output: Address) -> None:
+    """Tell a plan which results exist in a folder."""
+    if not isinstance(output, Path) or output.exists():
+        for page in _pictures(output):
+            plan.add_results(page)
+
+
+def _check_folders(photographs: Address, mask_folder: Address | None, output: Address) -> None:
+    if isinstance(output, Path) and output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is a file, expected a folder, as {photographs} is one")
     for folder, what in ((photographs, "photographs"), (mask_folder, "masks")):
-        if folder is not None and output.exists() and output.samefile(folder):
+        if folder is not None and is_same(output, folder):
             raise OutputError(f"{output}: is the folder of the {what}, expected another: an original is kept")
 
 
-def _photographs(photographs: Path, mask_folder: Path | None, output: Path) -> list[Path]:
-    """Pictures below a folder that are neither results nor masks."""
-    inside = [folder for folder in (output, mask_folder) if folder is not None and _is_below(folder, photographs)]
-    paths = [path for path in find_pictures(photographs) if not any(_is_below(path, folder) for folder in inside)]
-    if mask_folder is not None and mask_folder.samefile(photographs):
-        paths = [path for path in paths if not path.stem.endswith(_MASK_ENDING)]
-    return paths
+def _folders_inside(photographs: Address, *folders: Address | None) -> tuple[str, ...]:
+    """What the names of files begin with that lie in the folder of photographs and are none."""
+    names = [name_below(folder, photographs) for folder in folders if folder is not None]
+    return tuple(f"{name}/" for name in names if name)
 
 
-def _jobs_with_masks(
-    paths: Sequence[Path], photographs: Path, mask_folder: Path, output: Path
-) -> tuple[list[Job], list[str]]:
-    by_name = _masks_by_name(mask_folder, only_marked=mask_folder.samefile(photographs))
-    jobs: list[Job] = []
-    faults: list[str] = []
-    for path in paths:
-        name = path.relative_to(photographs)
-        masks = by_name.get(name.with_suffix(""), [])
-        if len(masks) == 1:
-            jobs.append(Job(path, masks[0], output / name))
-        else:
-            present = f"{len(masks)}: {', '.join(map(str, masks))}" if masks else "none"
-            faults.append(f"{path}: expected one mask of this name in {mask_folder}, found {present}")
-    return jobs, faults
+def _pictures(folder: Address) -> Iterator[list[str]]:
+    for page in find_names(folder):
+        yield [name for name in page if name.lower().endswith(SUFFIXES)]
 
 
-def _masks_by_name(folder: Path, *, only_marked: bool) -> dict[Path, list[Path]]:
-    """Masks by their path in the folder, without suffix and ending. only_marked: only those with the ending."""
-    masks: dict[Path, list[Path]] = {}
-    for path in find_pictures(folder):
-        is_marked = path.stem.endswith(_MASK_ENDING)
-        name = path.relative_to(folder).with_suffix("")
-        if not only_marked:
-            masks.setdefault(name, []).append(path)
-        if is_marked:
-            masks.setdefault(name.with_name(name.name.removesuffix(_MASK_ENDING)), []).append(path)
-    return masks
+def _key(name: str) -> str:
+    """A name without its suffix."""
+    return name.rpartition(".")[0]
 
 
-def _is_below(path: Path, folder: Path) -> bool:
-    """Whether a path lies below a folder; False for the folder itself."""
-    return folder.resolve() in path.resolve().parents
+def _keys(name: str, *, only_marked: bool) -> Iterator[tuple[str, str]]:
+    """The keys of the photographs that a mask may belong to, with its name. only_marked: only by the ending."""
+    key = _key(name)
+    if not only_marked:
+        yield key, name
+    if key.endswith(_MASK_ENDING):
+        yield key.removesuffix(_MASK_ENDING), name

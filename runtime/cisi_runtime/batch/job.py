@@ -15,12 +15,13 @@ from cisi_runtime.batch.photograph import (
     PhotographOptions,
     complete_photograph,
 )
-from cisi_runtime.errors import OutputError, PictureError, error_prefix
-from cisi_runtime.files import atomic_file, check_writable
+from cisi_runtime.errors import CisiError, DataError, OutputError, PictureError, error_prefix
+from cisi_runtime.files import check_writable
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.timing import StageTimer
-from cisi_runtime.pictures.reading import read_file
 from cisi_runtime.pictures.writing import format_of
+from cisi_runtime.storage.access import is_same, read_address, write_address
+from cisi_runtime.storage.addresses import Address
 
 # The name that stands for standard input and standard output.
 PIPE = Path("-")
@@ -30,9 +31,9 @@ PIPE = Path("-")
 class Job:
     """A photograph, its mask and the file to write; each may be PIPE. mask None: what is transparent is the hole."""
 
-    image: Path
-    mask: Path | None
-    output: Path
+    image: Address
+    mask: Address | None
+    output: Address
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ def run_job(
         inpainter,
         options,
         output=_name(job.output, "standard output"),
-        output_format=None if job.output == PIPE else format_of(job.output),
+        output_format=None if job.output == PIPE else format_of(str(job.output)),
         timer=timer,
     )
     with error_prefix(COMMAND_LINE.output), timer("encode"):
@@ -93,10 +94,22 @@ def summarise(done: CompletedPhotograph) -> JobSummary:
     return JobSummary(bool(done.hole_mask.any()), done.change, done.report, done.notes)
 
 
-def refuse_original(job: Job, output: Path) -> None:
+def attempt(job: Job, run: Callable[[Job], JobSummary]) -> JobSummary | CisiError:
+    """What a job did, or the error that ended it: one bad file must not end a run of many."""
+    try:
+        return run(job)
+    except CisiError as error:
+        return error
+    except MemoryError:
+        return DataError(f"{job.image}: there is not enough memory for it")
+    except Exception as error:
+        return DataError(f"{job.image}: {type(error).__name__}: {error}")
+
+
+def refuse_original(job: Job, output: Address) -> None:
     """Raise OutputError for an output that is the job's photograph or its mask, under whatever name."""
-    for path, what in ((job.image, "photograph"), (job.mask, "mask")):
-        if path is not None and path != PIPE and path.exists() and output.exists() and output.samefile(path):
+    for address, what in ((job.image, "photograph"), (job.mask, "mask")):
+        if address is not None and PIPE not in (address, output) and is_same(address, output):
             raise OutputError(f"{output}: is the {what} itself, expected another file: an original is kept")
 
 
@@ -106,27 +119,27 @@ def _check_output(job: Job) -> None:
         if sys.stdout is None or sys.stdout.isatty():
             raise OutputError("-: standard output is closed or a terminal, expected a pipe or a file")
         return
-    format_of(job.output)
-    check_writable(job.output)
+    format_of(str(job.output))
+    if isinstance(job.output, Path):
+        check_writable(job.output)
     refuse_original(job, job.output)
 
 
-def _name(path: Path, pipe: str) -> str:
-    return pipe if path == PIPE else str(path)
+def _name(address: Address, pipe: str) -> str:
+    return pipe if address == PIPE else str(address)
 
 
-def _read(path: Path) -> EncodedPicture:
-    if path != PIPE:
-        return EncodedPicture(read_file(path), str(path))
+def _read(address: Address) -> EncodedPicture:
+    if address != PIPE:
+        return EncodedPicture(read_address(address), str(address))
     if sys.stdin is None:
         raise PictureError("standard input is closed, expected a picture file")
     return EncodedPicture(sys.stdin.buffer.read(), "standard input")
 
 
-def _write(path: Path, data: bytes) -> None:
-    if path == PIPE:
+def _write(address: Address, data: bytes) -> None:
+    if address == PIPE:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     else:
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(data)
+        write_address(address, data)

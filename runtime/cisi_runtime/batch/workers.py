@@ -8,44 +8,50 @@ checkpoints, which are slow to load, are shared.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from cisi_runtime.backends.cores import limit_cores
 from cisi_runtime.backends.registry import CPU_BACKENDS
-from cisi_runtime.batch.job import Job, JobSummary, run_job, summarise
+from cisi_runtime.batch.job import Job, JobSummary, attempt, run_job, summarise
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS, PhotographOptions
 from cisi_runtime.child_process import prepare_child
+from cisi_runtime.errors import CisiError, DataError
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_for_photographs
 
 # As many processes as `ProcessPoolExecutor` can wait for on Windows.
 _MAX_ON_WINDOWS = 61
+# Why a photograph and those behind it have no result.
+KILLED = "not done, because a worker was killed, perhaps for want of memory"
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkerOptions:
-    """What each worker opens, with one thread (see `Inpainter`), and how photographs are read."""
+    """What each worker opens (see `Inpainter`), and how photographs are read. threads: of a network on the CPU."""
 
     model: Path | None
     backend: str
     precision: str
     detail: bool
     job: PhotographOptions
+    threads: int = 1
 
     def open(self) -> Inpainter:
-        """The network with one thread. Raises what `Inpainter` raises."""
-        return Inpainter(self.model, self.backend, threads=1, precision=self.precision, detail=self.detail)
+        """The network. Raises what `Inpainter` raises."""
+        return Inpainter(self.model, self.backend, threads=self.threads, precision=self.precision, detail=self.detail)
 
 
 def start_workers(
     options: WorkerOptions, inpainter: Inpainter, workers: int
 ) -> tuple[Executor, Callable[[Job], JobSummary]]:
-    """A pool of `workers`, and what to submit to it with a job. Shut the pool down in the end.
+    """A pool of `workers`, and what to submit to it with a job. Shut the pool down in the end, as `run_jobs` does.
 
     inpainter: as `options.open` gives it. Threads share it; processes open their own, and it is closed.
     """
@@ -60,6 +66,44 @@ def start_workers(
     if sys.platform == "win32":
         workers = min(workers, _MAX_ON_WINDOWS)
     return _Processes(workers, context, _start, (options,)), _run
+
+
+def run_jobs(
+    jobs: Iterable[Job], run: Callable[[Job], JobSummary], pool: Executor, in_flight: int
+) -> Iterator[tuple[Job, JobSummary | CisiError]]:
+    """Each job with its summary, or the error that ended it, in the order in which they end. Shuts the pool down.
+
+    in_flight: jobs that the pool holds at a time. More than its workers, so that none waits for the next one.
+
+    When the caller leaves early, jobs that the pool holds are finished or dropped, and no others begun.
+    """
+    waiting = iter(jobs)
+    futures: dict[Future[JobSummary | CisiError], Job] = {}
+    try:
+        while True:
+            begun = list(itertools.islice(waiting, in_flight - len(futures)))
+            for job in begun:
+                try:
+                    futures[pool.submit(attempt, job, run)] = job
+                except BrokenProcessPool:  # as below
+                    yield job, DataError(f"{job.image}: {KILLED}")
+            if not futures and not begun:
+                return
+            for future in wait(futures, return_when=FIRST_COMPLETED).done if futures else ():
+                job = futures.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    result = DataError(f"{job.image}: {KILLED}")
+                yield job, result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def kill_workers(pool: Executor) -> None:
+    """Do not wait for the photographs of its processes. Threads finish theirs."""
+    for process in list(pool._processes.values()) if isinstance(pool, _Processes) else ():
+        process.kill()
 
 
 class _Processes(ProcessPoolExecutor):

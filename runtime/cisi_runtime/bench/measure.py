@@ -23,7 +23,8 @@ from cisi_runtime.inpainting.timing import StageTimer
 from cisi_runtime.parity.compare import compare_backend
 from cisi_runtime.parity.golden import golden_path, load_golden
 from cisi_runtime.pictures.masks import centre_hole
-from cisi_runtime.pictures.reading import read_mask, read_picture
+from cisi_runtime.pictures.reading import decode_mask
+from cisi_runtime.storage.access import read_address
 
 # Seconds between two measurements. The threads of the first one spin for a while before they sleep.
 _REST_S = 0.02
@@ -188,7 +189,7 @@ def _medians(timers: Sequence[StageTimer]) -> dict[str, float]:
 
 def _check_hole(job: Job) -> None:
     assert job.mask is not None
-    if not read_mask(job.mask, read_picture(job.image).size).any():
+    if not decode_mask(read_address(job.mask), str(job.mask)).any():
         raise PictureError(f"{job.mask}: has no hole, so there is nothing to measure")
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from cisi_runtime.errors import CisiError
+from cisi_runtime.errors import CisiError, StorageError
+from cisi_runtime.storage.addresses import Address, parse_address
 
 # Modules that the base installation lacks, and the extra that brings them.
 _EXTRAS = {
@@ -24,11 +25,51 @@ _EXTRAS = {
     "h11": "serve",
     "python_multipart": "serve",
     "prometheus_client": "serve",
+    "fsspec": "storage",
+    "ray": "ray",
+    "watchdog": "watch",
+    "pyarrow": "parquet",
 }
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
-# The type of every option and argument that names a file or a folder.
-PATH = click.Path(path_type=Path)
+
+
+class _LocalPath(click.ParamType[Path]):
+    """A path of this machine. An address in a store is refused, with a line that says how to copy what is there."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, context: click.Context | None) -> Path:
+        """Called by click."""
+        address = ADDRESS.convert(value, param, context)
+        if not isinstance(address, Path):
+            self.fail(f"{address}: expected a path of this machine; copy it first: {_COPY[address.protocol]}", param)
+        return address
+
+
+class _Address(click.ParamType[Address]):
+    """A path, or an address in a store."""
+
+    name = "path or address"
+
+    def convert(self, value: str | Address, param: click.Parameter | None, context: click.Context | None) -> Address:
+        """Called by click."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_address(value)
+        except StorageError as error:
+            self.fail(str(error), param, context)
+
+
+_COPY = {
+    "s3": "aws s3 sync s3://… FOLDER",
+    "gs": "gcloud storage rsync -r gs://… FOLDER",
+    "az": "azcopy sync https://… FOLDER",
+    "memory": "it is in the memory of another program",
+}
+# The types of every option and argument that names a file or a folder: of this machine, or anywhere.
+PATH, ADDRESS = _LocalPath(), _Address()
 
 
 def run_command(command: click.Command, program: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,56 +9,32 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
-from cisi_runtime.cli.command import PATH, run_command
-from cisi_runtime.errors import error_prefix
+from cisi_runtime.cli.command import ADDRESS, PATH, run_command
+from cisi_runtime.cli.run_options import RunOptions, tell_backend
+from cisi_runtime.errors import DataError, error_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Executor
-
-    from cisi_runtime.batch.job import Job, JobSummary
-    from cisi_runtime.batch.photograph import CompletedPhotograph, PhotographOptions
-    from cisi_runtime.errors import CisiError
+    from cisi_runtime.batch.job import Job
+    from cisi_runtime.batch.photograph import CompletedPhotograph
     from cisi_runtime.inpainting.inpainter import Inpainter
 
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """What `cisi-run` was asked to do; each field is the option of its name."""
-
-    image: Path
-    mask: Path | None
-    mask_from_alpha: bool
-    invert_mask: bool
-    dilate: int
-    output: Path
-    overwrite: bool
-    model: Path | None
-    backend: str
-    precision: str
-    threads: int
-    max_megapixels: float | None
-    sheet: Path | None
-    no_detail: bool
-    verbose: bool
-
-    def photograph_options(self) -> PhotographOptions:
-        """How photographs are read."""
-        from cisi_runtime.batch.photograph import HoleOptions, PhotographOptions
-        from cisi_runtime.pictures.reading import MAX_PIXELS
-
-        max_pixels = MAX_PIXELS if self.max_megapixels is None else round(self.max_megapixels * 1e6)
-        return PhotographOptions(HoleOptions(self.invert_mask, self.dilate), max_pixels)
+_ONE_MASK = "expected --mask or --mask-from-alpha, and not both"
 
 
 @click.command()
-@click.argument("image", type=PATH)
-@click.option("--mask", type=PATH, help="Hole mask of the same size; white = hole.")
+@click.argument("image", type=ADDRESS, required=False)
+@click.option("--mask", type=ADDRESS, help="Hole mask of the same size; white = hole.")
 @click.option("--mask-from-alpha", is_flag=True, help="Instead: what is transparent in IMAGE; it becomes opaque.")
 @click.option("--invert-mask", is_flag=True, help="Black is the hole.")
 @click.option("--dilate", type=click.IntRange(0), default=0, help="Pixels by which the hole grows.  [default: 0]")
-@click.option("-o", "--output", type=PATH, required=True, help="Result; its suffix is the format.")
+@click.option("-o", "--output", type=ADDRESS, required=True, help="Result; its suffix is the format.")
 @click.option("--overwrite", is_flag=True, help="For folders: replace results that exist.")
+@click.option("--manifest", type=ADDRESS, help="Instead of IMAGE: a CSV or Parquet table with image, mask and output.")
+@click.option("--watch", is_flag=True, help="Go on with photographs that arrive in the folder, until Ctrl-C.")
+@click.option("--cluster", metavar="WHERE", help="Run on a Ray cluster: auto, ray://HOST:PORT or local[:CPUS].")
+@click.option(
+    "--cpus-per-worker", type=click.IntRange(1), default=1, help="CPUs of each worker of a cluster.  [default: 1]"
+)
 @click.option("--model", type=PATH, help="Graph, engine or checkpoint; default: the INT8 graph that ships.")
 @click.option(
     "--backend",
@@ -77,7 +51,10 @@ class RunOptions:
     help="bf16: bfloat16 in OpenVINO or PyTorch, on a CPU that has it.",
 )
 @click.option(
-    "--threads", type=click.IntRange(0), default=0, help="Threads; processes for a folder.  [default: all cores]"
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    help="Threads; processes for a folder, workers of a cluster.  [default: all cores]",
 )
 @click.option(
     "--max-megapixels", type=click.FloatRange(0, min_open=True), help="Refuse larger pictures.  [default: 80]"
@@ -89,45 +66,75 @@ def run(**values: Any) -> None:
     """Inpaint IMAGE where the mask is white (128 and above).
 
     IMAGE is a photograph, "-" for standard input, or a folder. For a folder, --mask is a folder with masks of the same
-    names (a.png or a.mask.png for a.jpg) or one mask for all, and --output is a folder. Photographs whose result exists
-    are skipped, so the same command continues a run that was interrupted. "--output -" is standard output, in the
-    format of IMAGE.
+    names (a.png or a.mask.png for a.jpg) or one mask for all, by default the folder itself, and --output is a folder.
+    Photographs whose result exists are skipped, so the same command continues a run that was interrupted. "--output -"
+    is standard output, in the format of IMAGE.
+
+    IMAGE, --mask, --manifest and --output may also lie in a store: s3://, gs:// or az://.
 
     In PNG, WebP, TIFF and BMP files every known pixel stays as it is. A JPEG file is coded as IMAGE was, and the
     largest change of a known pixel is printed. Metadata, colour profile and resolution are kept; what is not kept is
     printed. Thumbnails and layers are left out.
     """
     options = RunOptions(**values)
-    _check_usage(options)
+    is_folder = _check_usage(options)
     from cisi_runtime.pictures.pillow import prepare_for_photographs
 
     prepare_for_photographs()
-    if options.image.is_dir():
-        _run_folder(options)
+    if is_folder:
+        from cisi_runtime.cli.run_many import run_many
+
+        run_many(options)
     else:
         _run_photograph(options)
 
 
-def _check_usage(options: RunOptions) -> None:
-    """Raise UsageError for options that exclude each other."""
+def _check_usage(options: RunOptions) -> bool:
+    """Whether it is a run of many photographs. Raises UsageError for options that exclude each other."""
     from cisi_runtime.batch.job import PIPE
+    from cisi_runtime.storage.access import is_folder, is_present
 
     image, mask, output, sheet = options.image, options.mask, options.output, options.sheet
-    if (mask is None) != options.mask_from_alpha:
-        raise click.UsageError("expected --mask or --mask-from-alpha, and not both")
-    if sheet is not None and sheet.absolute() == output.absolute():
-        raise click.UsageError("--sheet and --output name the same file")
     if options.max_megapixels is not None and not isfinite(options.max_megapixels):
         raise click.UsageError(f"--max-megapixels: {options.max_megapixels}, expected a number")
+    if (image is None) == (options.manifest is None):
+        raise click.UsageError("expected IMAGE or --manifest, and not both")
+    if mask is not None and options.mask_from_alpha:
+        raise click.UsageError(_ONE_MASK)
+    if sheet is not None and isinstance(output, Path) and sheet.absolute() == output.absolute():
+        raise click.UsageError("--sheet and --output name the same file")
     if mask == PIPE and image == PIPE:
         raise click.UsageError("IMAGE and --mask are both standard input")
-    if image.is_dir():
-        if sheet is not None or output == PIPE:
-            raise click.UsageError(f"{image} is a folder: expected a folder as --output, and no --sheet")
-    elif options.overwrite:
-        raise click.UsageError("--overwrite is for folders; the result of one photograph is always written")
-    elif mask is not None and mask.is_dir():
+    if image is None or is_folder(image):
+        _check_many(options)
+        return True
+    if image != PIPE and not is_present(image):
+        raise DataError(f"IMAGE: {image}: no such file or folder")
+    if mask is None and not options.mask_from_alpha:
+        raise click.UsageError(_ONE_MASK)
+    for name in ("overwrite", "watch", "cluster"):
+        if getattr(options, name):
+            raise click.UsageError(f"--{name} is for folders, and {image} is not one")
+    if mask is not None and mask != PIPE and is_folder(mask):
         raise click.UsageError(f"--mask: {mask} is a folder, and {image} is not")
+    return False
+
+
+def _check_many(options: RunOptions) -> None:
+    from cisi_runtime.batch.job import PIPE
+
+    if options.sheet is not None or options.output == PIPE:
+        raise click.UsageError(
+            f"{options.image or options.manifest} is a folder: expected a folder as --output, and no --sheet"
+        )
+    if options.manifest == PIPE or options.mask == PIPE:
+        raise click.UsageError("standard input is for one photograph")
+    if options.watch:
+        addresses = (options.image, options.mask, options.output)
+        if any(not isinstance(address, Path | None) for address in addresses) or options.image is None:
+            raise click.UsageError("--watch is for a folder of this machine")
+        if options.cluster is not None or options.overwrite:
+            raise click.UsageError("--watch goes with neither --cluster nor --overwrite")
 
 
 def _run_photograph(options: RunOptions) -> None:
@@ -135,6 +142,7 @@ def _run_photograph(options: RunOptions) -> None:
 
     from cisi_runtime.batch.job import PIPE, Job, run_job
 
+    assert options.image is not None  # `_check_usage`
     job = Job(options.image, options.mask, options.output)
     _check_sheet(options, job)
     # The model is loaded while the picture is decoded.
@@ -143,7 +151,7 @@ def _run_photograph(options: RunOptions) -> None:
 
         def inpainter() -> Inpainter:
             opened = loading.result()
-            _tell_backend(opened)
+            tell_backend(opened)
             return opened
 
         result = run_job(job, inpainter, options.photograph_options())
@@ -185,95 +193,6 @@ def _write_sheet(options: RunOptions, result: CompletedPhotograph, inpainter: In
         write_picture(options.sheet, Picture(sheet))
 
 
-def _run_folder(options: RunOptions) -> None:
-    from tqdm import tqdm
-
-    from cisi_runtime.backends.cores import available_cores
-    from cisi_runtime.batch.folder import plan_jobs, run_jobs
-    from cisi_runtime.errors import DataError
-    from cisi_runtime.files import remove_left_over
-
-    if options.mask is not None and not options.mask.exists():
-        raise DataError(f"--mask: {options.mask}: no such file or folder")
-    with error_prefix("--output"):
-        jobs, faults = plan_jobs(options.image, options.mask, options.output)
-    remove_left_over(options.output)
-    pending = jobs if options.overwrite else [job for job in jobs if not job.output.exists()]
-    workers = options.threads or available_cores()
-    report = _FolderReport(options.output, existing=len(jobs) - len(pending), faults=faults, verbose=options.verbose)
-    if pending:
-        pool, work = _start_workers(options, min(workers, len(pending)))
-        results = run_jobs(pending, work, pool)
-        for job, result in tqdm(results, total=len(pending), unit="image", mininterval=0.5):
-            report.add(job, result)
-    report.print()
-    if report.faults:
-        raise DataError(f"{options.image}: {len(report.faults)} photographs failed, named above")
-
-
-def _start_workers(options: RunOptions, workers: int) -> tuple[Executor, Callable[[Job], JobSummary]]:
-    from cisi_runtime.batch.workers import WorkerOptions, start_workers
-
-    worker = WorkerOptions(
-        options.model, options.backend, options.precision, not options.no_detail, options.photograph_options()
-    )
-    # Opened here first, so that what is wrong with it is said once.
-    with error_prefix("--model"):
-        inpainter = worker.open()
-    _tell_backend(inpainter)
-    return start_workers(worker, inpainter, workers)
-
-
-@dataclasses.dataclass
-class _FolderReport:
-    """What a folder run did so far.
-
-    output: folder of the results.
-    existing: results that were there before.
-    faults: a line for each photograph that failed.
-    verbose: whether notes are printed.
-    written: number of results written.
-    without_hole: number of photographs without a hole.
-    largest_change: largest change of a known pixel, in grey levels, and the photograph's name.
-    """
-
-    output: Path
-    existing: int
-    faults: list[str]
-    verbose: bool
-    written: int = 0
-    without_hole: int = 0
-    largest_change: tuple[int, str] = (0, "")
-
-    def add(self, job: Job, result: JobSummary | CisiError) -> None:
-        """Take in one photograph; what its result lacks is printed at once."""
-        from tqdm import tqdm
-
-        from cisi_runtime.errors import CisiError
-
-        if isinstance(result, CisiError):
-            self.faults.append(str(result) if str(job.image) in str(result) else f"{job.image}: {result}")
-            return
-        self.written += 1
-        self.without_hole += not result.has_hole
-        self.largest_change = max(self.largest_change, (result.change, str(job.output)))
-        for note in result.notes if self.verbose else ():
-            tqdm.write(f"{job.image}: {note}", file=sys.stderr)
-        if ", not kept: " in result.report:
-            tqdm.write(f"{job.output}: {result.report}", file=sys.stderr)
-
-    def print(self) -> None:
-        """Faults on stderr, counts on stdout."""
-        for fault in self.faults:
-            click.echo(fault, err=True)
-        click.echo(f"{self.output}: {self.written} written, {self.existing} there already, {len(self.faults)} failed")
-        if self.without_hole:
-            click.echo(f"{self.without_hole} of them without a hole: copied, or converted")
-        change, name = self.largest_change
-        if change:
-            click.echo(f"known pixels changed by at most {change} of 255, by a lossy format ({name})")
-
-
 def _open(options: RunOptions, threads: int) -> Inpainter:
     from cisi_runtime.inpainting.inpainter import Inpainter
 
@@ -281,12 +200,6 @@ def _open(options: RunOptions, threads: int) -> Inpainter:
         return Inpainter(
             options.model, options.backend, threads=threads, precision=options.precision, detail=not options.no_detail
         )
-
-
-def _tell_backend(inpainter: Inpainter) -> None:
-    if inpainter.warning is not None:
-        click.echo(f"warning: {inpainter.warning}", err=True)
-    click.echo(inpainter.backend_reason, err=True)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -59,9 +59,9 @@ _OTHER_METADATA = {
 }
 
 
-def format_of(path: Path) -> str:
+def format_of(path: PurePath | str) -> str:
     """Pillow's name of the format that a file name asks for. Raises OutputError for an unknown suffix."""
-    suffix = path.suffix.lower()
+    suffix = PurePath(path).suffix.lower()
     if suffix not in _FORMAT_OF:
         raise OutputError(f"{path}: unknown picture format {suffix!r}, expected one of {', '.join(SUFFIXES)}")
     return _FORMAT_OF[suffix]

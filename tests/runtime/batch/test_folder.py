@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 
 from cisi_export.golden_cases import natural_picture
-from cisi_runtime.batch.folder import plan_jobs, run_jobs
+from cisi_runtime.batch.folder import plan_folder
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.photograph import PhotographOptions
-from cisi_runtime.batch.workers import WorkerOptions, start_workers
+from cisi_runtime.batch.workers import WorkerOptions, run_jobs, start_workers
 from cisi_runtime.errors import DataError, OutputError
 from cisi_runtime.files import remove_left_over
 from cisi_runtime.pictures.picture import Picture
@@ -83,8 +83,14 @@ def interrupted_run(
     return cisi_run(*arguments, "-o", out, "--threads", 2, env=os.environ | environment)
 
 
+def plan(photographs: Path, masks: Path | None, output: Path) -> tuple[list[Any], list[str]]:
+    """Jobs, and a line for each photograph that cannot be done."""
+    with plan_folder(photographs, masks, output, overwrite=True) as planned:
+        return list(planned.jobs()), [reason for _, reason in planned.refusals()]
+
+
 def planned(folder: Path, masks: str | None) -> tuple[dict[str, str | None], list[str]]:
-    jobs, faults = plan_jobs(folder / "p", folder / masks if masks else None, folder / "out")
+    jobs, faults = plan(folder / "p", folder / masks if masks else None, folder / "out")
     names = {
         job.image.relative_to(folder / "p").as_posix(): job.mask and job.mask.relative_to(folder).as_posix()
         for job in jobs
@@ -109,12 +115,12 @@ def test_masks_by_name(tmp_path: Path) -> None:
 
 def test_masks_and_results_inside_the_folder_of_photographs(tmp_path: Path) -> None:
     touch(tmp_path, "p/a.jpg", "p/a.mask.png", "p/masks/a.png", "p/out/a.jpg")
-    jobs, faults = plan_jobs(tmp_path / "p", tmp_path / "p" / "masks", tmp_path / "p" / "out")
+    jobs, faults = plan(tmp_path / "p", tmp_path / "p" / "masks", tmp_path / "p" / "out")
     assert [job.image.name for job in jobs] == ["a.jpg"]
     assert len(faults) == 1
     assert "a.mask.png: expected one mask" in faults[0]  # a photograph like any other, where masks are elsewhere
     (tmp_path / "p/masks/a.png").unlink()
-    jobs, faults = plan_jobs(tmp_path / "p", tmp_path / "p", tmp_path / "p" / "out")
+    jobs, faults = plan(tmp_path / "p", tmp_path / "p", tmp_path / "p" / "out")
     assert faults == []
     assert jobs == [Job(tmp_path / "p/a.jpg", tmp_path / "p/a.mask.png", tmp_path / "p/out/a.jpg")]
 
@@ -127,21 +133,21 @@ def test_folders_above_hidden_ones_and_names_that_end_like_masks(tmp_path: Path)
     names, faults = planned(tmp_path, "m")
     assert names == {"a.jpg": "m/a.png", "album.png/b.jpg": "m/album.png/b.png", "x.mask.jpg": "m/x.mask.png"}
     assert faults == []
-    jobs, _ = plan_jobs(tmp_path / "p", tmp_path / "m", tmp_path)  # a folder above is no reason to find nothing
+    jobs, _ = plan(tmp_path / "p", tmp_path / "m", tmp_path)  # a folder above is no reason to find nothing
     assert len(jobs) == 3
 
 
 def test_folders_that_cannot_be(tmp_path: Path) -> None:
     touch(tmp_path, "p/a.jpg", "file", "empty/x.txt")
     with pytest.raises(OutputError, match="is the folder of the photographs, expected another"):
-        plan_jobs(tmp_path / "p", None, tmp_path / "p")
+        plan(tmp_path / "p", None, tmp_path / "p")
     touch(tmp_path, "m/a.png")
     with pytest.raises(OutputError, match="is the folder of the masks, expected another"):
-        plan_jobs(tmp_path / "p", tmp_path / "m", tmp_path / "m")
+        plan(tmp_path / "p", tmp_path / "m", tmp_path / "m")
     with pytest.raises(OutputError, match="is a file, expected a folder"):
-        plan_jobs(tmp_path / "p", None, tmp_path / "file")
+        plan(tmp_path / "p", None, tmp_path / "file")
     with pytest.raises(DataError, match="no photographs found"):
-        plan_jobs(tmp_path / "empty", None, tmp_path / "out")
+        plan(tmp_path / "empty", None, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -159,7 +165,7 @@ def test_jobs_run_side_by_side_and_one_failure_is_its_own(tmp_path: Path) -> Non
             raise ZeroDivisionError("a bug")
         return JobSummary(True, 0, job.image.name)
 
-    results = {job.image.name: done for job, done in run_jobs(jobs, run, ThreadPoolExecutor(2))}
+    results = {job.image.name: done for job, done in run_jobs(jobs, run, ThreadPoolExecutor(2), 4)}
     assert sorted(results) == list("012345")
     assert str(results["3"]) == "bad"
     assert "not enough memory" in str(results["4"])
@@ -316,7 +322,7 @@ def test_workers_open_what_was_chosen_and_say_why_they_cannot(tiny_graph: Path, 
     inpainter = dataclasses.replace(options, model=graph).open()
     graph.unlink()
     pool, work = start_workers(options, inpainter, 2)
-    ((_, result),) = run_jobs([Job(tmp_path / "a.png", None, tmp_path / "b.png")], work, pool)
+    ((_, result),) = run_jobs([Job(tmp_path / "a.png", None, tmp_path / "b.png")], work, pool, 4)
     assert str(result) == f"{graph}: no such file"
 
 
@@ -331,7 +337,7 @@ def test_a_pool_that_breaks_while_jobs_are_handed_out(tmp_path: Path) -> None:
             return super().submit(*arguments, **more)
 
     jobs = [Job(tmp_path / str(number), None, tmp_path) for number in range(4)]
-    results = [result for _, result in run_jobs(jobs, lambda job: JobSummary(True, 0, job.image.name), Breaking(1))]
+    results = [result for _, result in run_jobs(jobs, lambda job: JobSummary(True, 0, job.image.name), Breaking(1), 4)]
     assert [isinstance(result, JobSummary) for result in results] == [False, False, True, True]
     assert "a worker was killed" in str(results[0])
 

@@ -1,0 +1,329 @@
+"""The photographs of a run on a Ray cluster.
+
+Ray starts the workers, places them, carries addresses to them and results back, and notices when a worker or a node is
+gone (docs.ray.io, "Fault tolerance: actors"). This module hands out photographs, a few to a worker at a time, so that a
+run of millions keeps little in memory. A photograph whose worker is lost goes to another one and has it for itself, so
+that one which kills its worker takes no other with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cisi_runtime.backends.registry import is_engine
+from cisi_runtime.batch.cluster_worker import OpenedNetwork, PhotographWorker, read_model
+from cisi_runtime.batch.job import Job, JobSummary
+from cisi_runtime.batch.workers import WorkerOptions
+from cisi_runtime.errors import CisiError, ClusterError, DataError
+
+# A photograph is given up when it has lost this many workers, a run when as many are lost while they start.
+MAX_LOST = 3
+# Photographs that a worker holds: the next one is there when one is done.
+_HELD = 2
+# How often the cluster is looked at for nodes that have come, in seconds, and how often a lack of workers is told.
+_LOOK_S, _TELL_S = 5.0, 30.0
+# How long the head of a cluster may take to answer, in seconds.
+_CONNECT_S = 10.0
+# Of a cluster on this machine; what it carries are addresses and one model.
+_OBJECT_STORE_BYTES = 256 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterOptions:
+    """Which cluster, and how it is used.
+
+    address: "auto": that of this machine, or of RAY_ADDRESS; "local": one that is started here; or `ray://HOST:PORT`.
+    local_cpus: CPUs of a cluster that is started here, None: all.
+    workers: None: as many as fit. cpus_per_worker: CPUs, and threads, of each.
+    overlap: a worker reads and writes photographs while it works on others; for storage that is far away.
+    """
+
+    address: str
+    local_cpus: int | None = None
+    workers: int | None = None
+    cpus_per_worker: int = 1
+    overlap: bool = False
+
+
+def parse_cluster(text: str) -> tuple[str, int | None]:
+    """Address and number of CPUs of `auto`, `local`, `local:N` or `ray://HOST:PORT`. Raises ClusterError."""
+    kind, _, number = text.partition(":")
+    if text in ("auto", "local") or (text.startswith("ray://") and len(text) > len("ray://")):
+        return text, None
+    if kind == "local" and number.isdecimal() and int(number) > 0:
+        return "local", int(number)
+    raise ClusterError(f"{text}: expected auto, local, local:N or ray://HOST:PORT")
+
+
+def run_on_cluster(
+    jobs: Iterable[Job], cluster: ClusterOptions, options: WorkerOptions, tell: Callable[[str], None]
+) -> Iterator[tuple[Job, JobSummary | CisiError]]:
+    """Each job with its summary, or the error that ended it, in the order in which they end.
+
+    tell: gets lines for people: what runs, which workers are not used, what is waited for.
+
+    When the caller leaves early, photographs that workers hold are finished and no others begun. Raises ClusterError
+    for a cluster that cannot be reached or used, and what opening the network raises.
+    """
+    files = {} if options.model is None else read_model(options.model)
+    with _connected(cluster):
+        yield from _Workers(cluster, options, files, tell).run(iter(jobs))
+
+
+@contextlib.contextmanager
+def _connected(cluster: ClusterOptions) -> Iterator[None]:
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if cluster.address == "local":
+        options |= {"num_cpus": cluster.local_cpus, "object_store_memory": _OBJECT_STORE_BYTES}
+        options["include_dashboard"] = False
+    try:
+        _check_reachable(cluster.address)
+        ray.init(cluster.address, **options)
+    except (OSError, RuntimeError, ValueError) as error:
+        expected = "expected a running cluster (ray start --head), or --cluster local"
+        raise ClusterError(f"{cluster.address}: {_line(error)}; {expected}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError where nobody listens at an address. Ray would try for minutes."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "")
+    host, separator, port = address.removeprefix("ray://").rstrip("/").rpartition(":")
+    if separator and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+        except OSError as error:
+            raise OSError(f"nobody answers at {host}:{port} ({error.strerror or error})") from error
+
+
+@dataclasses.dataclass
+class _Task:
+    """A photograph, and how many workers it has lost."""
+
+    job: Job
+    lost: int = 0
+
+
+@dataclasses.dataclass(eq=False)
+class _Worker:
+    """A worker that has opened the network.
+
+    held: number of photographs that it has. is_alone: it has one that lost its worker before.
+    """
+
+    actor: Any
+    held: int = 0
+    is_alone: bool = False
+
+
+class _Workers:
+    """The workers of a run."""
+
+    def __init__(
+        self, cluster: ClusterOptions, options: WorkerOptions, files: dict[str, bytes], tell: Callable[[str], None]
+    ) -> None:
+        import ray
+
+        self._cluster, self._tell = cluster, tell
+        self._options = dataclasses.replace(options, threads=cluster.cpus_per_worker)
+        self._files = ray.put(files)
+        self._version = version("cisi-net")
+        self._gpus = 1 if _needs_gpu(options) else 0
+        self._starting: dict[Any, Any] = {}  # what `open` will return, with its actor
+        self._workers: list[_Worker] = []
+        # A worker is here once for each photograph that it may have more.
+        self._slots: deque[_Worker] = deque()
+        self._running: dict[Any, tuple[_Worker, _Task]] = {}  # what `run` will return
+        self._again: deque[_Task] = deque()
+        self._first: OpenedNetwork | None = None
+        self._unfit = self._lost_starts = 0
+        self._looked_s, self._told_s = float("-inf"), time.monotonic()
+
+    def run(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, JobSummary | CisiError]]:
+        """See `run_on_cluster`."""
+        import ray
+
+        tasks = (_Task(job) for job in jobs)
+        next_task = next(tasks, None)
+        try:
+            while next_task is not None or self._again or self._running:
+                self._start_workers()
+                while self._again and (idle := next((w for w in self._workers if not w.held), None)) is not None:
+                    self._slots = deque(worker for worker in self._slots if worker is not idle)
+                    idle.is_alone = True
+                    self._hand_out(idle, self._again.popleft())
+                # While one waits for a worker that has nothing to do, no others are handed out.
+                while not self._again and self._slots and next_task is not None:
+                    self._hand_out(self._slots.popleft(), next_task)
+                    next_task = next(tasks, None)
+                waited_for = [*self._running, *self._starting]
+                if waited_for:
+                    ready, _ = ray.wait(waited_for, num_returns=1, timeout=_LOOK_S, fetch_local=False)
+                else:
+                    ready = []
+                    time.sleep(_LOOK_S)
+                for reference in ready:
+                    if reference in self._starting:
+                        self._take_start(reference)
+                    else:
+                        yield from self._take_result(reference)
+        finally:
+            self._end()
+
+    def _start_workers(self) -> None:
+        """Start workers for CPUs that have none, now and then: nodes come and go."""
+        import ray
+
+        now = time.monotonic()
+        if now - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        wanted = self._cluster.workers or sum(self._fitting(node) for node in nodes)
+        for _ in range(wanted - self._unfit - len(self._workers) - len(self._starting)):
+            actor = (
+                ray.remote(PhotographWorker)
+                .options(
+                    num_cpus=self._cluster.cpus_per_worker,
+                    num_gpus=self._gpus,
+                    max_concurrency=_HELD if self._cluster.overlap else 1,
+                )
+                .remote(self._options, self._files)
+            )
+            self._starting[actor.open.remote()] = actor
+        if not self._workers and now - self._told_s > _TELL_S:
+            self._told_s = now
+            cpus, gpus = (sum(int(node.get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU"))
+            needed = f"{self._cluster.cpus_per_worker} CPU" + (f" and {self._gpus} GPU" if self._gpus else "")
+            self._tell(f"waiting for a worker of {needed}: the cluster has {cpus} CPU and {gpus} GPU")
+
+    def _fitting(self, node: dict[str, float]) -> int:
+        """Number of workers that a node has room for."""
+        fitting = int(node.get("CPU", 0)) // self._cluster.cpus_per_worker
+        return min(fitting, int(node.get("GPU", 0))) if self._gpus else fitting
+
+    def _hand_out(self, worker: _Worker, task: _Task) -> None:
+        worker.held += 1
+        self._running[worker.actor.run.remote(_absolute(task.job))] = worker, task
+
+    def _take_start(self, reference: Any) -> None:
+        import ray
+
+        actor = self._starting.pop(reference)
+        try:
+            opened = ray.get(reference)
+        except ray.exceptions.RayError as error:
+            self._lost_starts += 1
+            if self._lost_starts >= MAX_LOST:
+                raise ClusterError(
+                    f"{self._lost_starts} workers were lost while they started: {_line(error)}"
+                ) from error
+            return
+        if isinstance(opened, CisiError) and self._first is None:
+            raise opened
+        if (reason := self._why_unfit(opened)) is not None:
+            self._tell(f"a worker is not used: {reason}")
+            self._unfit += 1
+            ray.kill(actor)
+            return
+        if self._first is None:
+            self._first = opened
+            for line in (opened.warning and f"warning: {opened.warning}", opened.reason):
+                if line:
+                    self._tell(line)
+        self._lost_starts = 0
+        self._workers.append(_Worker(actor))
+        self._slots.extend(self._workers[-1:] * _HELD)
+
+    def _why_unfit(self, opened: OpenedNetwork | CisiError) -> str | None:
+        """Why a worker would not make what the first one makes."""
+        if isinstance(opened, CisiError):
+            return str(opened)
+        if opened.version != self._version:
+            if self._first is None:
+                raise ClusterError(
+                    f"{opened.machine}: has cisi-net {opened.version}, expected {self._version} as on this machine"
+                )
+            return f"{opened.machine} has cisi-net {opened.version}, and this machine {self._version}"
+        if self._first is not None and opened.file != self._first.file:
+            return f"{opened.machine} would run {opened.file}, and the others {self._first.file} ({opened.reason})"
+        return None
+
+    def _take_result(self, reference: Any) -> Iterator[tuple[Job, JobSummary | CisiError]]:
+        import ray
+
+        worker, task = self._running.pop(reference)
+        worker.held -= 1
+        try:
+            result = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            result = DataError(f"{task.job.image}: {_line(error.cause)}")
+        except ray.exceptions.RayError as error:
+            yield from self._lose(worker, task, _line(error))
+            return
+        self._slots.extend([worker] * (_HELD if worker.is_alone else 1))
+        worker.is_alone = False
+        yield task.job, result
+
+    def _lose(self, worker: _Worker, task: _Task, reason: str) -> Iterator[tuple[Job, CisiError]]:
+        """A worker is gone, with a photograph that it had."""
+        import ray
+
+        if worker in self._workers:
+            self._workers.remove(worker)
+            self._slots = deque(other for other in self._slots if other is not worker)
+            self._looked_s = float("-inf")
+            ray.kill(worker.actor)
+        task.lost += 1
+        if task.lost < MAX_LOST:
+            self._again.append(task)
+        else:
+            yield task.job, DataError(f"{task.job.image}: not done, {task.lost} workers were lost over it: {reason}")
+
+    def _end(self) -> None:
+        """Wait for the photographs that workers hold, and end the workers, also when the waiting is interrupted."""
+        import ray
+
+        try:
+            if self._running:
+                ray.wait(list(self._running), num_returns=len(self._running), fetch_local=False)
+        finally:
+            for actor in (*self._starting.values(), *(worker.actor for worker in self._workers)):
+                ray.kill(actor)
+
+
+def _needs_gpu(options: WorkerOptions) -> bool:
+    on_gpu = options.backend in ("onnxruntime-cuda", "tensorrt")
+    return on_gpu or (options.backend == "auto" and options.model is not None and is_engine(options.model))
+
+
+def _absolute(job: Job) -> Job:
+    """The same for a process in another folder."""
+    image, mask, output = (
+        address.absolute() if isinstance(address, Path) else address for address in (job.image, job.mask, job.output)
+    )
+    assert image is not None
+    assert output is not None
+    return Job(image, mask, output)
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line, without the lines with which Ray describes an actor."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
+    return " ".join(" ".join(lines[-1:]).split()) or type(error).__name__

@@ -1,0 +1,214 @@
+"""The part of `cisi-run` that works on many photographs: a folder, a manifest, a folder that is watched."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from tqdm import tqdm
+
+from cisi_runtime.backends.cores import available_cores
+from cisi_runtime.batch.folder import plan_folder
+from cisi_runtime.batch.job import Job, JobSummary
+from cisi_runtime.batch.manifest import plan_manifest
+from cisi_runtime.batch.plan import Plan
+from cisi_runtime.batch.report import FAILURES, RunReport
+from cisi_runtime.batch.workers import WorkerOptions, run_jobs, start_workers
+from cisi_runtime.cli.run_options import RunOptions, tell_backend
+from cisi_runtime.errors import CisiError, DataError, OutputError, error_prefix
+from cisi_runtime.files import make_folder, remove_left_over
+from cisi_runtime.storage.access import is_present
+from cisi_runtime.storage.addresses import Address
+
+if TYPE_CHECKING:
+    from cisi_runtime.batch.cluster import ClusterOptions
+
+# Photographs that failed are named on stderr up to this number; the list has all.
+_NAMED = 100
+_Results = Iterator[tuple[Job, JobSummary | CisiError]]
+
+
+def run_many(options: RunOptions) -> None:
+    """Do what `options` asks for. Raises DataError when photographs failed."""
+    with error_prefix("--mask"):
+        if options.mask is not None and not is_present(options.mask):
+            raise DataError(f"{options.mask}: no such file or folder")
+    cluster = _cluster_options(options)
+    if options.watch:
+        _watch(options)
+        return
+    with _plan(options) as plan:
+        if isinstance(options.output, Path):
+            remove_left_over(options.output)
+        with RunReport(options.output, plan.existing) as report:
+            pending = plan.pending
+            with _listed(report, options):
+                for job, reason in plan.refusals():
+                    _name(report, report.add_failure(job, reason))
+                if pending:
+                    jobs = _with_folders(plan, report)
+                    results = _on_cluster(jobs, cluster, options) if cluster else _here(jobs, pending, options)
+                    _add_all(tqdm(results, total=pending, unit="image", mininterval=0.5), report, options)
+
+
+def _plan(options: RunOptions) -> Plan:
+    try:
+        if options.manifest is not None:
+            return plan_manifest(options.manifest, options.mask, options.output, overwrite=options.overwrite)
+        assert options.image is not None  # `_check_usage`
+        mask = options.mask if options.mask or options.mask_from_alpha else options.image
+        return plan_folder(options.image, mask, options.output, overwrite=options.overwrite, may_be_empty=options.watch)
+    except OutputError as error:
+        raise OutputError(f"--output: {error}") from error
+    except DataError as error:
+        raise DataError(f"{'IMAGE' if options.manifest is None else '--manifest'}: {error}") from error
+
+
+def _with_folders(plan: Plan, report: RunReport) -> Iterator[Job]:
+    """The plan's jobs, each once the folder of its result is there."""
+    made: Address | None = None
+    for job in plan.jobs():
+        if isinstance(job.output, Path) and job.output.parent != made:
+            made = job.output.parent
+            try:
+                make_folder(made)
+            except CisiError as error:
+                _name(report, report.add_failure(job, str(error)))
+                continue
+        yield job
+
+
+def _here(jobs: Iterator[Job], pending: int, options: RunOptions) -> _Results:
+    """In processes or threads of this machine."""
+    workers = min(options.threads or available_cores(), pending)
+    pool, run = _start(options, workers)
+    return run_jobs(jobs, run, pool, 2 * workers)
+
+
+def _start(options: RunOptions, workers: int) -> tuple[Executor, Callable[[Job], JobSummary]]:
+    worker = _worker_options(options)
+    # Opened here first, so that what is wrong with it is said once.
+    with error_prefix("--model"):
+        inpainter = worker.open()
+    tell_backend(inpainter)
+    return start_workers(worker, inpainter, workers)
+
+
+def _on_cluster(jobs: Iterator[Job], cluster: ClusterOptions, options: RunOptions) -> _Results:
+    from cisi_runtime.batch.cluster import run_on_cluster
+
+    return run_on_cluster(jobs, cluster, _worker_options(options), _tell)
+
+
+def _cluster_options(options: RunOptions) -> ClusterOptions | None:
+    if options.cluster is None:
+        return None
+    import ray  # noqa: F401  so that its lack is told first
+
+    from cisi_runtime.batch.cluster import ClusterOptions, parse_cluster
+
+    with error_prefix("--cluster"):
+        address, cpus = parse_cluster(options.cluster)
+    addresses = (options.image, options.mask, options.manifest, options.output)
+    return ClusterOptions(
+        address,
+        cpus,
+        workers=options.threads or None,
+        cpus_per_worker=options.cpus_per_worker,
+        overlap=any(not isinstance(address, Path | None) for address in addresses),
+    )
+
+
+def _worker_options(options: RunOptions) -> WorkerOptions:
+    return WorkerOptions(
+        options.model, options.backend, options.precision, not options.no_detail, options.photograph_options()
+    )
+
+
+def _watch(options: RunOptions) -> None:
+    """Until Ctrl-C or SIGTERM, which are the ordinary end of it; a second one does not wait."""
+    import watchdog  # noqa: F401  so that its lack is told first
+
+    from cisi_runtime.batch.watch import Watch
+
+    assert isinstance(options.output, Path)  # `_check_usage`
+    workers = options.threads or available_cores()
+    with _plan(options) as plan:  # what is wrong with the folders is said first
+        existing = plan.existing
+        remove_left_over(options.output)
+    folders = {folder for folder in (options.image, options.mask) if isinstance(folder, Path) and folder.is_dir()}
+    pool, run = _start(options, workers)
+    watch = Watch(lambda: _plan(options), sorted(folders), options.output, 2 * workers)
+    with RunReport(options.output, existing) as report, _listed(report, options), _stopped_by_signals(watch.stop):
+        click.echo(f"watching {options.image} until Ctrl-C", err=True)
+        _add_all(tqdm(watch.run(run, pool), unit="image", mininterval=0.5), report, options)
+        with _plan(options) as plan:
+            for job, reason in plan.refusals():
+                _name(report, report.add_failure(job, reason))
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def stop_once(*_: object) -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        stop()
+
+    for number in numbers:
+        signal.signal(number, stop_once)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _add_all(results: _Results, report: RunReport, options: RunOptions) -> None:
+    """Take in all results; what one of them lacks is printed at once."""
+    for job, result in results:
+        if (reason := report.add(job, result)) is not None:
+            _name(report, reason)
+        elif not isinstance(result, CisiError):
+            for note in result.notes if options.verbose else ():
+                _tell(f"{job.image}: {note}")
+            if ", not kept: " in result.report:
+                _tell(f"{job.output}: {result.report}")
+
+
+@contextlib.contextmanager
+def _listed(report: RunReport, options: RunOptions) -> Iterator[None]:
+    """Write the list of failures and print the counts at the end. Raises DataError when photographs failed."""
+    try:
+        yield
+    except BaseException:
+        if report.failed:
+            report.write_failures()
+        raise
+    with error_prefix("--output"):
+        report.write_failures()
+    for line in report.lines():
+        click.echo(line)
+    if report.failed:
+        where = f"{report.output / FAILURES}"
+        raise DataError(f"{options.image or options.manifest}: {report.failed} photographs failed, named in {where}")
+
+
+def _name(report: RunReport, reason: str) -> None:
+    """Say why a photograph failed, unless many have."""
+    if report.failed <= _NAMED:
+        _tell(reason)
+    elif report.failed == _NAMED + 1:
+        _tell(f"more than {_NAMED} photographs failed; {FAILURES} will name all")
+
+
+def _tell(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,54 @@
+"""What `cisi-run` was asked to do."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from cisi_runtime.batch.photograph import PhotographOptions
+    from cisi_runtime.inpainting.inpainter import Inpainter
+    from cisi_runtime.storage.addresses import Address
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What `cisi-run` was asked to do; each field is the option of its name."""
+
+    image: Address | None
+    mask: Address | None
+    mask_from_alpha: bool
+    invert_mask: bool
+    dilate: int
+    output: Address
+    overwrite: bool
+    manifest: Address | None
+    watch: bool
+    cluster: str | None
+    cpus_per_worker: int
+    model: Path | None
+    backend: str
+    precision: str
+    threads: int
+    max_megapixels: float | None
+    sheet: Path | None
+    no_detail: bool
+    verbose: bool
+
+    def photograph_options(self) -> PhotographOptions:
+        """How photographs are read."""
+        from cisi_runtime.batch.photograph import HoleOptions, PhotographOptions
+        from cisi_runtime.pictures.reading import MAX_PIXELS
+
+        max_pixels = MAX_PIXELS if self.max_megapixels is None else round(self.max_megapixels * 1e6)
+        return PhotographOptions(HoleOptions(self.invert_mask, self.dilate), max_pixels)
+
+
+def tell_backend(inpainter: Inpainter) -> None:
+    """What runs, and what is to be said about it, on stderr."""
+    if inpainter.warning is not None:
+        click.echo(f"warning: {inpainter.warning}", err=True)
+    click.echo(inpainter.backend_reason, err=True)
