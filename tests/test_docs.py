@@ -36,9 +36,9 @@ from tests.support.networks import PHOTOS, ROOT, provenance, roughen
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
-# Programs of others in examples, and why their lines are not checked here.
 # Names that look like commands: the distribution, a model of Triton's, objects of Kubernetes.
 NO_COMMANDS = {"cisi-net", "cisi-photo", "cisi-ray", "cisi-storage"}
+# Programs of others in examples, and why their lines are not checked here.
 NOT_CHECKED = {
     "base64": "encodes a file",
     "cat": "joins files",
