@@ -136,4 +136,4 @@ def test_a_missing_library_is_named_with_its_extra() -> None:
     program = f"{code}\nimport cisi_export.cli_export as m\nm.main()"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert result.stderr.strip().endswith("needs torch, expected an installation with pip install 'cisi-net[train]'")
+    assert result.stderr.strip().endswith("needs torch: pip install 'cisi-net[train]'")

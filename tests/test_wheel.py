@@ -99,4 +99,4 @@ def parity_without_pytorch(python: Path, folder: Path) -> None:
     command = [str(python.parent / "cisi-parity"), "half.onnx", "--golden", "small.golden.npz"]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert "needs onnx, expected an installation with pip install 'cisi-net[parity]'" in result.stderr
+    assert "needs onnx: pip install 'cisi-net[parity]'" in result.stderr

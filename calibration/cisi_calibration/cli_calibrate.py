@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cisi_calibration.defaults import BUDGET_DB, IMAGES, METHOD, METHODS
-from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import GraphError, ParityError, error_prefix
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class _Inputs:
     photographs: Photographs
 
 
-@click.command()
+@command
 @click.argument("graph", type=PATH)
 @click.option("--data", type=PATH, required=True, help="Folder of photographs, like your own.")
 @click.option(

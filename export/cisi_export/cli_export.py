@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cisi_runtime.architecture import MIN_SIZE, SIZE_MULTIPLE
-from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import ParityError, error_prefix
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ExportOptions:
     out: Path
 
 
-@click.command()
+@command
 @click.option("--ckpt", type=PATH, required=True, help="Checkpoint that cisi-train wrote.")
 @click.option("--fp16", is_flag=True, help="Float16 convolutions, for TensorRT.")
 @click.option("--int8", is_flag=True, help="INT8 convolutions (Q/DQ), for --target cpu or tensorrt; needs --calib.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SIDE = 256
 
 
-@click.command()
+@command
 @click.argument("graph", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the card.")
 def info(graph: Path, as_json: bool) -> None:

@@ -30,6 +30,10 @@ class GraphError(CisiError):
     """An ONNX file or its golden file is missing, damaged or not one of ours."""
 
 
+class BackendError(GraphError):
+    """A backend is not installed, or does not run such a file or precision."""
+
+
 class CpuError(GraphError):
     """This CPU does not compute what an INT8 graph says."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import platformdirs
 
 from cisi_runtime.errors import OutputError
 
-# Temporary files are named after the process that writes them, so that those of a killed process can be recognised.
+# Temporary files are named after the process that writes them and its machine, so that those of a killed process can be
+# recognised: `.cisi-123@host-x1y2.png`.
 _TEMPORARY = ".cisi-"
 
 
@@ -51,7 +53,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     check_writable(path)
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{os.getpid()}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_prefix(), suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         # mkstemp makes files that only their owner can read. A result gets the permissions of any new file.
@@ -77,7 +79,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path = path.absolute()
     temporary: Path | None = None
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=_prefix(), dir=path.parent))
         # mkdtemp makes folders that only their owner can enter.
         temporary.chmod(0o777 & ~_UMASK)
         yield temporary
@@ -122,16 +124,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_left_over(folder: Path) -> None:
-    """Remove temporary files, in a folder and below, of processes that were killed while they wrote.
+    """Remove temporary files, in a folder and below, of processes of this machine that were killed while they wrote.
 
     POSIX only: elsewhere there is no harmless way to ask whether a process runs.
     """
     if os.name != "posix":
         return
-    for path in folder.rglob(f"{_TEMPORARY}*"):
-        number = path.name.removeprefix(_TEMPORARY).partition("-")[0]
-        if number.isdecimal() and (int(number) == os.getpid() or not _is_running(int(number))):
-            path.unlink(missing_ok=True)
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(_TEMPORARY):
+                number, _, machine = name.removeprefix(_TEMPORARY).rpartition("-")[0].partition("@")
+                is_ours = number.isdecimal() and machine == platform.node()
+                if is_ours and (int(number) == os.getpid() or not _is_running(int(number))):
+                    Path(parent, name).unlink(missing_ok=True)
+
+
+def _prefix() -> str:
+    return f"{_TEMPORARY}{os.getpid()}@{platform.node()}-"
 
 
 def _is_running(process: int) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from cisi_runtime.batch.run_record import RECORD
 from tests.support.service import wait_until
 from tests.support.shared import TIMEOUT_S
 
@@ -222,8 +223,9 @@ class Store:
         return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 
     def objects(self, bucket: str, prefix: str = "") -> dict[str, bytes]:
-        """Names below a prefix, with their bytes."""
-        return {key.removeprefix(prefix): self.get(bucket, key) for key in self.keys(bucket, prefix)}
+        """Names below a prefix, with their bytes, without the file that says what made them."""
+        keys = (key for key in self.keys(bucket, prefix) if not key.endswith(RECORD))
+        return {key.removeprefix(prefix): self.get(bucket, key) for key in keys}
 
     def unfinished_uploads(self, bucket: str) -> list[str]:
         """Keys of multipart uploads that were neither completed nor given up."""

@@ -191,7 +191,7 @@ TORTURES = (
     Torture("with spaces and ünïcödé 写真.png", saved()),
     Torture("no hole.png", saved(), mask=hole(level=0)),
     Torture("all hole.png", saved(), mask=hole(level=255)),
-    Torture("grey mask.png", saved(), mask=hole(level=127)),
+    Torture("grey mask.png", saved(), "its brightest pixel is 127 of 255, expected white", mask=hole(level=127)),
     *(Torture(f"mask of mode {mode}.png", saved(), mask=hole(mode)) for mode in ("1", "P", "RGB", "LA", "RGBA")),
     Torture("cmyk.jpg", saved("CMYK"), "colour mode CMYK is not supported, expected 8-bit RGB or grey"),
     Torture("cmyk.tif", saved("CMYK"), "colour mode CMYK is not supported"),

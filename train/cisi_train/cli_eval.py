@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cisi_runtime.architecture import SIZE_MULTIPLE
-from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class EvalOptions:
     as_json: bool
 
 
-@click.command()
+@command
 @click.option("--data", type=PATH, multiple=True, required=True, help="Folder of photographs.")
 @click.option("--ckpt", type=PATH, multiple=True, help="Checkpoint, run in PyTorch.")
 @click.option("--onnx", type=PATH, multiple=True, help="Graph in ONNX Runtime, engine on its GPU.")

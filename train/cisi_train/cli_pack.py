@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import DataError, PictureError, error_prefix
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.picture import Picture
@@ -16,7 +16,7 @@ from cisi_runtime.pictures.resizing import resize_short_side
 from cisi_runtime.pictures.writing import write_picture
 
 
-@click.command()
+@command
 @click.option("--data", type=PATH, required=True, help="Folder of photographs.")
 @click.option("--out", type=PATH, required=True, help="Folder for the small ones.")
 @click.option(

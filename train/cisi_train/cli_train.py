@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cisi_runtime.architecture import PRESETS, SIZE_MULTIPLE
-from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import error_prefix
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.masks import HOLES
@@ -28,7 +28,7 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
     return value
 
 
-@click.command()
+@command
 @click.option("--data", type=PATH, required=True, help="Folder of photographs, searched below too.")
 @click.option("--categories", help="Only these scene categories, by the names of folders: butte,canyon,field")
 @click.option("--out", type=PATH, required=True, help="Folder for checkpoints and reports.")

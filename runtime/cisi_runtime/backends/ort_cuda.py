@@ -38,7 +38,7 @@ class OnnxRuntimeCudaBackend(GpuBackend):
         info = read_graph(graph)
         if _PROVIDER not in onnxruntime.get_available_providers():
             raise CudaError(
-                f"ONNX Runtime {onnxruntime.__version__} here has no {_PROVIDER}, expected an installation with pip "
+                f"ONNX Runtime {onnxruntime.__version__} here has no {_PROVIDER}: pip "
                 "install 'cisi-net[gpu]' instead of [cpu]: both own the module onnxruntime"
             )
         # NVIDIA's wheels put the CUDA and cuDNN libraries where no loader looks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cisi_runtime.backends.base import Backend
-from cisi_runtime.errors import GraphError
+from cisi_runtime.errors import BackendError
 
 BACKENDS = ("auto", "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt", "torch")
 # Those that run graphs on threads of the CPU and load quickly, so that each process may have one for itself.
@@ -15,6 +15,8 @@ PRECISIONS = ("stored", "bf16")
 # The graphs that ship with the package: float32, and the same in INT8. Their golden file lies beside them.
 SHIPPED_GRAPH = Path(__file__).parent.parent / "weights" / "small.onnx"
 SHIPPED_INT8_GRAPH = SHIPPED_GRAPH.with_name("small.int8.cpu.onnx")
+# Modules of backends, and the extra that brings each.
+_EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino", "torch": "train"}
 
 
 def is_engine(path: Path) -> bool:
@@ -45,34 +47,44 @@ def open_backend(
     threads: of backends on the CPU, 0 for all cores.
     precision: one of `PRECISIONS`. "bf16" is for OpenVINO, and for checkpoints in PyTorch.
 
-    Raises GraphError for a backend that does not take such a file or precision, and what the backends raise.
+    Raises BackendError for a backend that is not installed, or does not take such a file or precision, and what the
+    backends raise.
     """
+    try:
+        return _open(path, backend, threads, precision)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        raise BackendError(f"{error.name} is not installed: pip install 'cisi-net[{_EXTRAS[error.name]}]'") from error
+
+
+def _open(path: Path, backend: str, threads: int, precision: str) -> tuple[Backend, str]:
     if precision not in PRECISIONS:
-        raise GraphError(f"precision {precision}: expected {', '.join(PRECISIONS)}")
+        raise BackendError(f"precision {precision}: expected {', '.join(PRECISIONS)}")
     if not precision_accepts(precision, backend, path):
-        raise GraphError(
+        raise BackendError(
             f"precision bf16: backend {backend} computes in what {path.name} holds, expected --backend openvino, or a "
             "checkpoint"
         )
     wanted = " in bf16, as asked" if precision == "bf16" else ""
     if backend not in BACKENDS:
-        raise GraphError(f"backend {backend}: expected {', '.join(BACKENDS)}")
+        raise BackendError(f"backend {backend}: expected {', '.join(BACKENDS)}")
     if path.suffix == ".pt":
         if backend not in ("auto", "torch"):
-            raise GraphError(f"{path}: is a checkpoint, and {backend} does not take it: cisi-export --ckpt {path}")
+            raise BackendError(f"{path}: is a checkpoint, and {backend} does not take it: cisi-export --ckpt {path}")
         checkpoint = _open_checkpoint(path, threads, precision)
         return checkpoint, f"{path.name}: torch on the CPU{wanted}, which runs checkpoints"
     if backend == "torch":
-        raise GraphError(f"{path}: is not a checkpoint, and torch takes only .pt files")
+        raise BackendError(f"{path}: is not a checkpoint, and torch takes only .pt files")
     if is_engine(path):
         if backend not in ("auto", "tensorrt"):
-            raise GraphError(f"{path}: is not an .onnx file, and {backend} takes only graphs")
+            raise BackendError(f"{path}: is not an .onnx file, and {backend} takes only graphs")
         from cisi_runtime.backends.tensorrt import TensorRtBackend
 
         engine = TensorRtBackend.open(path)
         return engine, f"{path.name}: {engine.name}, which runs engines"
     if backend == "tensorrt":
-        raise GraphError(f"{path}: is a graph; TensorRT runs engines: cisi-build {path}")
+        raise BackendError(f"{path}: is a graph; TensorRT runs engines: cisi-build {path}")
     reason = "as asked" if backend != "auto" else "the default for graphs"
     if backend == "openvino":
         from cisi_runtime.backends.openvino import OpenVinoBackend

@@ -12,8 +12,11 @@ import contextlib
 import dataclasses
 import logging
 import os
+import re
 import socket
+import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
@@ -44,13 +47,14 @@ class ClusterOptions:
 
     address: "auto": that of this machine, or of RAY_ADDRESS; "local": one that is started here; or `ray://HOST:PORT`.
     local_cpus: CPUs of a cluster that is started here, None: all.
-    workers: None: as many as fit. cpus_per_worker: CPUs, and threads, of each.
+    workers: None: as many as fit. at_most: not more than these. cpus_per_worker: CPUs, and threads, of each.
     overlap: a worker reads and writes photographs while it works on others; for storage that is far away.
     """
 
     address: str
     local_cpus: int | None = None
     workers: int | None = None
+    at_most: int | None = None
     cpus_per_worker: int = 1
     overlap: bool = False
 
@@ -58,7 +62,7 @@ class ClusterOptions:
 def parse_cluster(text: str) -> tuple[str, int | None]:
     """Address and number of CPUs of `auto`, `local`, `local:N` or `ray://HOST:PORT`. Raises ClusterError."""
     kind, _, number = text.partition(":")
-    if text in ("auto", "local") or (text.startswith("ray://") and len(text) > len("ray://")):
+    if text in ("auto", "local") or re.fullmatch(r"ray://[^/]+:\d+/?", text):
         return text, None
     if kind == "local" and number.isdecimal() and int(number) > 0:
         return "local", int(number)
@@ -90,7 +94,9 @@ def _connected(cluster: ClusterOptions) -> Iterator[None]:
         options["include_dashboard"] = False
     try:
         _check_reachable(cluster.address)
-        ray.init(cluster.address, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error says the same
+            ray.init(cluster.address, **options)
     except (OSError, RuntimeError, ValueError) as error:
         expected = "expected a running cluster (ray start --head), or --cluster local"
         raise ClusterError(f"{cluster.address}: {_line(error)}; {expected}") from error
@@ -104,6 +110,8 @@ def _check_reachable(address: str) -> None:
     """Raise OSError where nobody listens at an address. Ray would try for minutes."""
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "")
+        if address == "local":  # Ray would start one, unasked
+            raise OSError("RAY_ADDRESS is local, which is no cluster that runs")
     host, separator, port = address.removeprefix("ray://").rstrip("/").rpartition(":")
     if separator and port.isdecimal():
         try:
@@ -124,12 +132,13 @@ class _Task:
 class _Worker:
     """A worker that has opened the network.
 
-    held: number of photographs that it has. is_alone: it has one that lost its worker before.
+    held: number of photographs that it has. is_alone: it has one that lost its worker before. is_gone: it was lost.
     """
 
     actor: Any
     held: int = 0
     is_alone: bool = False
+    is_gone: bool = False
 
 
 class _Workers:
@@ -151,8 +160,9 @@ class _Workers:
         self._slots: deque[_Worker] = deque()
         self._running: dict[Any, tuple[_Worker, _Task]] = {}  # what `run` will return
         self._again: deque[_Task] = deque()
-        self._first: OpenedNetwork | None = None
-        self._unfit = self._lost_starts = 0
+        self._is_told = False
+        self._unfit = self._lost_starts = self._wanted = 0
+        self._nodes: set[str] = set()
         self._looked_s, self._told_s = float("-inf"), time.monotonic()
 
     def run(self, jobs: Iterator[Job]) -> Iterator[tuple[Job, JobSummary | CisiError]]:
@@ -194,9 +204,16 @@ class _Workers:
         if now - self._looked_s < _LOOK_S:
             return
         self._looked_s = now
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        wanted = self._cluster.workers or sum(self._fitting(node) for node in nodes)
-        for _ in range(wanted - self._unfit - len(self._workers) - len(self._starting)):
+        alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        if alive.keys() != self._nodes:
+            # Those that were not used may have been on a node that is gone.
+            self._nodes, self._unfit = set(alive), 0
+        nodes = list(alive.values())
+        fitting = sum(self._fitting(node) for node in nodes)
+        if not fitting and self._cluster.address == "local":
+            raise ClusterError(f"local: a worker needs {self._needed()}, and the cluster has {_size(nodes)}")
+        self._wanted = min(self._cluster.workers or fitting, self._cluster.at_most or sys.maxsize)
+        for _ in range(self._wanted - self._unfit - len(self._workers) - len(self._starting)):
             actor = (
                 ray.remote(PhotographWorker)
                 .options(
@@ -204,14 +221,15 @@ class _Workers:
                     num_gpus=self._gpus,
                     max_concurrency=_HELD if self._cluster.overlap else 1,
                 )
-                .remote(self._options, self._files)
+                .remote(self._options, self._files, Path.cwd())
             )
             self._starting[actor.open.remote()] = actor
         if not self._workers and now - self._told_s > _TELL_S:
             self._told_s = now
-            cpus, gpus = (sum(int(node.get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU"))
-            needed = f"{self._cluster.cpus_per_worker} CPU" + (f" and {self._gpus} GPU" if self._gpus else "")
-            self._tell(f"waiting for a worker of {needed}: the cluster has {cpus} CPU and {gpus} GPU")
+            self._tell(f"waiting for a worker of {self._needed()}: the cluster has {_size(nodes)}")
+
+    def _needed(self) -> str:
+        return f"{self._cluster.cpus_per_worker} CPU" + (f" and {self._gpus} GPU" if self._gpus else "")
 
     def _fitting(self, node: dict[str, float]) -> int:
         """Number of workers that a node has room for."""
@@ -220,7 +238,7 @@ class _Workers:
 
     def _hand_out(self, worker: _Worker, task: _Task) -> None:
         worker.held += 1
-        self._running[worker.actor.run.remote(_absolute(task.job))] = worker, task
+        self._running[worker.actor.run.remote(task.job)] = worker, task
 
     def _take_start(self, reference: Any) -> None:
         import ray
@@ -230,20 +248,21 @@ class _Workers:
             opened = ray.get(reference)
         except ray.exceptions.RayError as error:
             self._lost_starts += 1
-            if self._lost_starts >= MAX_LOST:
+            if not self._workers and self._lost_starts >= MAX_LOST * self._wanted:
                 raise ClusterError(
                     f"{self._lost_starts} workers were lost while they started: {_line(error)}"
                 ) from error
             return
-        if isinstance(opened, CisiError) and self._first is None:
-            raise opened
-        if (reason := self._why_unfit(opened)) is not None:
-            self._tell(f"a worker is not used: {reason}")
+        if (unfit := self._why_unfit(opened)) is not None:
             self._unfit += 1
             ray.kill(actor)
+            if not self._workers and not self._starting:
+                raise unfit
+            self._tell(f"a worker is not used: {unfit}")
             return
-        if self._first is None:
-            self._first = opened
+        assert isinstance(opened, OpenedNetwork)
+        if not self._is_told:
+            self._is_told = True
             for line in (opened.warning and f"warning: {opened.warning}", opened.reason):
                 if line:
                     self._tell(line)
@@ -251,18 +270,14 @@ class _Workers:
         self._workers.append(_Worker(actor))
         self._slots.extend(self._workers[-1:] * _HELD)
 
-    def _why_unfit(self, opened: OpenedNetwork | CisiError) -> str | None:
-        """Why a worker would not make what the first one makes."""
+    def _why_unfit(self, opened: OpenedNetwork | CisiError) -> CisiError | None:
+        """Why a worker is of no use."""
         if isinstance(opened, CisiError):
-            return str(opened)
-        if opened.version != self._version:
-            if self._first is None:
-                raise ClusterError(
-                    f"{opened.machine}: has cisi-net {opened.version}, expected {self._version} as on this machine"
-                )
-            return f"{opened.machine} has cisi-net {opened.version}, and this machine {self._version}"
-        if self._first is not None and opened.file != self._first.file:
-            return f"{opened.machine} would run {opened.file}, and the others {self._first.file} ({opened.reason})"
+            return opened
+        if opened.version != self._version:  # it might make other pictures
+            return ClusterError(
+                f"{opened.machine} has cisi-net {opened.version}, expected {self._version} as on this machine"
+            )
         return None
 
     def _take_result(self, reference: Any) -> Iterator[tuple[Job, JobSummary | CisiError]]:
@@ -277,15 +292,17 @@ class _Workers:
         except ray.exceptions.RayError as error:
             yield from self._lose(worker, task, _line(error))
             return
-        self._slots.extend([worker] * (_HELD if worker.is_alone else 1))
-        worker.is_alone = False
+        if not worker.is_gone:
+            self._slots.extend([worker] * (_HELD if worker.is_alone else 1))
+            worker.is_alone = False
         yield task.job, result
 
     def _lose(self, worker: _Worker, task: _Task, reason: str) -> Iterator[tuple[Job, CisiError]]:
         """A worker is gone, with a photograph that it had."""
         import ray
 
-        if worker in self._workers:
+        if not worker.is_gone:
+            worker.is_gone = True
             self._workers.remove(worker)
             self._slots = deque(other for other in self._slots if other is not worker)
             self._looked_s = float("-inf")
@@ -313,14 +330,9 @@ def _needs_gpu(options: WorkerOptions) -> bool:
     return on_gpu or (options.backend == "auto" and options.model is not None and is_engine(options.model))
 
 
-def _absolute(job: Job) -> Job:
-    """The same for a process in another folder."""
-    image, mask, output = (
-        address.absolute() if isinstance(address, Path) else address for address in (job.image, job.mask, job.output)
-    )
-    assert image is not None
-    assert output is not None
-    return Job(image, mask, output)
+def _size(nodes: list[dict[str, float]]) -> str:
+    cpus, gpus = (sum(int(node.get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU"))
+    return f"{cpus} CPU and {gpus} GPU"
 
 
 def _line(error: Exception) -> str:

@@ -5,14 +5,16 @@ Nothing here knows Ray, which runs it as an actor.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import platform
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 from cisi_runtime.backends.cores import limit_cores
-from cisi_runtime.backends.registry import is_engine
+from cisi_runtime.backends.registry import CPU_BACKENDS, SHIPPED_INT8_GRAPH, is_engine
 from cisi_runtime.batch.job import Job, JobSummary, attempt, run_job, summarise
 from cisi_runtime.batch.workers import WorkerOptions
 from cisi_runtime.engines.sidecar import load_sidecar, sidecar_path
@@ -26,11 +28,10 @@ from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_for_photogra
 class OpenedNetwork:
     """What a worker opened.
 
-    file: name of the file that runs. reason: for people, what runs and why. warning: why it could not be checked.
+    reason: for people, what runs and why. warning: why it could not be checked.
     version: of this package, on the worker's machine, which is `machine`.
     """
 
-    file: str
     reason: str
     warning: str | None
     version: str
@@ -51,37 +52,42 @@ def read_model(model: Path) -> dict[str, bytes]:
 
 
 class PhotographWorker:
-    """options: with the model's name alone where `files` holds it (see `read_model`)."""
+    """options: where `files` is not empty, it holds their model (see `read_model`). folder: relative paths are relative
+    to it, where this machine has it.
+    """
 
-    def __init__(self, options: WorkerOptions, files: dict[str, bytes]) -> None:
-        self._options, self._files = options, files
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+    def __init__(self, options: WorkerOptions, files: dict[str, bytes], folder: Path) -> None:
+        self._options, self._files, self._folder = options, files, folder
         self._inpainter: Inpainter | None = None
 
     def open(self) -> OpenedNetwork | CisiError:
         """Open the network, or say why that is not possible here."""
+        with contextlib.suppress(OSError):
+            os.chdir(self._folder)
         prepare_for_photographs()
         one_thread_a_file()
         limit_cores(self._options.threads)
-        options = self._options
-        if options.model is not None and self._files:
-            self._folder = tempfile.TemporaryDirectory(prefix="cisi-")
-            for name, data in self._files.items():
-                (Path(self._folder.name) / name).write_bytes(data)
-            self._files = {}
-            options = dataclasses.replace(options, model=Path(self._folder.name) / options.model.name)
         try:
-            self._inpainter = options.open()
+            # Every backend has read the file when it is open.
+            with tempfile.TemporaryDirectory(prefix="cisi-") as folder:
+                for name, data in self._files.items():
+                    (Path(folder) / name).write_bytes(data)
+                self._inpainter = inpainter = _model_in(self._options, Path(folder)).open()
         except CisiError as error:
             return error
-        inpainter = self._inpainter
-        assert inpainter.model is not None  # it was opened from a file
-        return OpenedNetwork(
-            inpainter.model.name, inpainter.backend_reason, inpainter.warning, version("cisi-net"), platform.node()
-        )
+        self._files = {}
+        return OpenedNetwork(inpainter.backend_reason, inpainter.warning, version("cisi-net"), platform.node())
 
     def run(self, job: Job) -> JobSummary | CisiError:
         """Do a photograph."""
         inpainter = self._inpainter
         assert inpainter is not None  # `open` has been called
         return attempt(job, lambda job: summarise(run_job(job, lambda: inpainter, self._options.job)))
+
+
+def _model_in(options: WorkerOptions, folder: Path) -> WorkerOptions:
+    """The same with a model that leaves no choice: workers must not differ in what they run."""
+    model = options.model and folder / options.model.name
+    if model is None and options.backend in ("auto", *CPU_BACKENDS) and options.precision == "stored":
+        model = SHIPPED_INT8_GRAPH
+    return dataclasses.replace(options, model=model)

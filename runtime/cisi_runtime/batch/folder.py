@@ -1,8 +1,9 @@
-"""A folder of photographs: which mask belongs to which."""
+"""A folder of photographs, or several: which mask belongs to which."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cisi_runtime.batch.job import Job
@@ -46,9 +47,7 @@ def plan_folder(
             return f"{photographs / names.image}: its result would be {output / names.output}, {_ORIGINAL}"
         if reason == _NO_NAME:
             return f"{photographs / names.image}: {reason}"
-        number, _, several = reason.partition(": ")
-        present = f"{number}: {several}" if several else "none"
-        return f"{photographs / names.image}: expected one mask of this name in {mask_folder}, found {present}"
+        return f"{photographs / names.image}: {_expected_mask(mask_folder, reason)}"
 
     if not isinstance(output, Path):
         make_writable_folder(output)  # listing may take long
@@ -65,11 +64,62 @@ def plan_folder(
     return plan
 
 
+def plan_files(
+    photographs: Sequence[Address], masks: Address | None, output: Address, *, overwrite: bool = False
+) -> Plan:
+    """A plan of these photographs, with results of the same names in `output`. Otherwise as `plan_folder`.
+
+    masks: a folder, in which the mask of `x/b.jpg` is `b` or `b.mask` with any picture suffix, one file for all, or
+        None.
+
+    Raises DataError where two photographs have one name, OutputError for an output folder that holds one of them.
+    """
+    mask_folder = masks if masks is not None and is_folder(masks) else None
+    by_name = {address.name: address for address in photographs}
+    if len(by_name) < len(photographs):
+        (name, _), *_ = Counter(address.name for address in photographs).most_common(1)
+        raise DataError(f"{name}: is the name of two photographs, expected one of each, as results have their names")
+
+    def job(names: Names) -> Job:
+        mask = masks if mask_folder is None or names.mask is None else mask_folder / names.mask
+        return Job(by_name[names.image], mask, output / names.output)
+
+    def refusal(names: Names, reason: str) -> str:
+        return f"{by_name[names.image]}: {_expected_mask(mask_folder, reason)}"
+
+    for address in photographs:
+        folder = address.parent if isinstance(address, Path) else address.folder
+        _check_folders(folder, mask_folder, output)
+    plan = Plan(job, refusal)
+    try:
+        for page in _pictures(mask_folder) if mask_folder is not None else ():
+            plan.add_masks(pair for name in page for pair in _keys(name, only_marked=False))
+        if not overwrite:
+            add_results(plan, output)
+        if mask_folder is None:
+            plan.add(Names(name, None, name) for name in by_name)
+        else:
+            plan.add_by_key((name, _key(name), name) for name in by_name)
+        make_writable_folder(output)
+    except BaseException:
+        plan.close()
+        raise
+    return plan
+
+
+def _expected_mask(mask_folder: Address | None, reason: str) -> str:
+    """What was expected of the masks, where a plan found none or several."""
+    number, _, several = reason.partition(": ")
+    return f"expected one mask of this name in {mask_folder}, found {f'{number}: {several}' if several else 'none'}"
+
+
 def _fill(plan: Plan, photographs: Address, mask_folder: Address | None, output: Address, *, overwrite: bool) -> None:
     is_mixed = mask_folder is not None and is_same(mask_folder, photographs)
     if mask_folder is not None:
+        results = _folders_inside(mask_folder, output)
         for page in _pictures(mask_folder):
-            plan.add_masks(pair for name in page for pair in _keys(name, only_marked=is_mixed))
+            names = [name for name in page if not name.startswith(results)] if results else page
+            plan.add_masks(pair for name in names for pair in _keys(name, only_marked=is_mixed))
     if not overwrite:
         add_results(plan, output)
     inside = _folders_inside(photographs, output, None if is_mixed else mask_folder)

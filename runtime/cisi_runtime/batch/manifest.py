@@ -21,17 +21,19 @@ _COLUMNS = ("image", "mask", "output")
 _PAGE = 1000
 
 
-def plan_manifest(manifest: Address, mask: Address | None, output: Address, *, overwrite: bool = False) -> Plan:
+def plan_manifest(
+    manifest: Address, mask: Address | None, output: Address, *, from_alpha: bool = False, overwrite: bool = False
+) -> Plan:
     """A plan of the photographs in a table: CSV with a line of names first, or Parquet.
 
     Columns: `image` and `mask`, paths or addresses, relative ones to the table's folder; `output`, a name below the
-    output folder. Without the column `mask`, `mask` serves all.
+    output folder. Where the column `mask` is empty or missing, `mask` serves, or what is transparent (from_alpha).
     output: the folder of the results. overwrite: photographs whose results exist are done again.
 
     Raises DataError for a table that is damaged or incomplete, or has an output twice; OutputError for an output that
     is an original or does not lie in the folder; StorageError.
     """
-    base = manifest.parent if isinstance(manifest, Path) else _parent(manifest)
+    base = manifest.parent if isinstance(manifest, Path) else manifest.folder
 
     def job(names: Names) -> Job:
         known = mask if names.mask is None else parse_address(names.mask)
@@ -42,7 +44,7 @@ def plan_manifest(manifest: Address, mask: Address | None, output: Address, *, o
     try:
         if not overwrite:
             add_results(plan, output)
-        rows = _rows(manifest, needs_mask=mask is None)
+        rows = _rows(manifest, needs_mask=mask is None and not from_alpha)
         while page := list(itertools.islice(rows, _PAGE)):
             absolute = [_absolute(row, base, output, manifest) for row in page]
             plan.add(names for names, _ in absolute)
@@ -68,8 +70,9 @@ def _absolute(row: dict[str, str], base: Address, output: Address, manifest: Add
         if not below:
             raise OutputError(f"{manifest}: output {name} does not lie in {output}")
         name = below
-    if any(part in ("", ".", "..") for part in name.split("/")):
-        raise OutputError(f"{manifest}: output {name}, expected a name below {output}")
+    # A hidden result would not be found by the next run.
+    if any(not part or part.startswith(".") for part in name.split("/")):
+        raise OutputError(f"{manifest}: output {name}, expected a name below {output}, without hidden parts")
     with error_prefix(str(manifest)):
         format_of(name)
     names = Names(str(originals[0]), str(originals[1]) if len(originals) > 1 else None, name)
@@ -81,11 +84,6 @@ def _below(base: Address, text: str) -> Address:
     if not isinstance(address, Path) or address.is_absolute():
         return address
     return (base / text).absolute() if isinstance(base, Path) else base / text
-
-
-def _parent(address: Address) -> Address:
-    folder = str(address).rpartition("/")[0]
-    return parse_address(folder)
 
 
 def _rows(manifest: Address, *, needs_mask: bool) -> Iterator[dict[str, str]]:
@@ -110,7 +108,7 @@ def _rows(manifest: Address, *, needs_mask: bool) -> Iterator[dict[str, str]]:
 def _csv_rows(data: bytes, manifest: Address) -> Iterator[dict[str, str]]:
     try:
         # With or without a byte order mark, as spreadsheets write it.
-        yield from csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        yield from csv.DictReader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""), strict=True)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{manifest}: is not a CSV table in UTF-8: {error}") from error
 

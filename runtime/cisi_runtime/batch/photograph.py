@@ -17,7 +17,7 @@ from cisi_runtime.inpainting.timing import StageTimer
 from cisi_runtime.pictures.masks import dilated
 from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.reading import MAX_PIXELS, check_mask_size, decode_mask, decode_picture
-from cisi_runtime.pictures.writing import check_alpha, dropped_metadata, encode_picture, largest_change
+from cisi_runtime.pictures.writing import NO_ALPHA, check_alpha, dropped_metadata, encode_picture, largest_change
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -139,6 +139,8 @@ def complete_photograph(
     assert picture.origin is not None  # it comes from a file
     input_format = picture.origin.format
     output_format = output_format or input_format
+    if mask is None and picture.alpha is not None and output_format in NO_ALPHA and (picture.alpha == 255).all():
+        picture = dataclasses.replace(picture, alpha=None)  # nothing of it is left
     with error_prefix(labels.output):
         check_alpha(output_format, output, has_alpha=picture.alpha is not None)
     inpaint = inpainter()

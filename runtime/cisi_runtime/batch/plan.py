@@ -18,17 +18,17 @@ from cisi_runtime.batch.job import Job
 _CACHE_KIB = 65536
 _PENDING, _EXISTING, _REFUSED = range(3)
 _TABLES = """
-CREATE TABLE masks (key TEXT, name TEXT, PRIMARY KEY (key, name)) WITHOUT ROWID;
-CREATE TABLE results (name TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE originals (address TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE jobs (image TEXT, mask TEXT, output TEXT, state INTEGER, reason TEXT);
-CREATE TEMP TABLE page (image TEXT, key TEXT, output TEXT);
+CREATE TABLE masks (key BLOB, name BLOB, PRIMARY KEY (key, name)) WITHOUT ROWID;
+CREATE TABLE results (name BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE originals (address BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE jobs (image BLOB, mask BLOB, output BLOB, state INTEGER, reason BLOB);
+CREATE TEMP TABLE page (image BLOB, key BLOB, output BLOB);
 """
 # A photograph of the page with the number of its masks, and whether its result exists.
 _WITH_MASKS = f"""
 INSERT INTO jobs SELECT image, mask, output,
     CASE WHEN found <> 1 THEN {_REFUSED} WHEN output IN results THEN {_EXISTING} ELSE {_PENDING} END,
-    CASE WHEN found <> 1 THEN found || coalesce(': ' || every, '') END
+    CASE WHEN found <> 1 THEN CAST(found || coalesce(': ' || every, '') AS BLOB) END
 FROM (SELECT image, output,
     (SELECT count(*) FROM masks WHERE masks.key = page.key) AS found,
     (SELECT min(name) FROM masks WHERE masks.key = page.key) AS mask,
@@ -62,43 +62,55 @@ class Plan:
 
     def add_masks(self, masks: Iterable[tuple[str, str]]) -> None:
         """Masks by the key of the photographs that they belong to."""
-        self._database.executemany("INSERT OR IGNORE INTO masks VALUES (?, ?)", masks)
+        rows = ((_bytes(key), _bytes(name)) for key, name in masks)
+        self._database.executemany("INSERT OR IGNORE INTO masks VALUES (?, ?)", rows)
 
     def add_results(self, names: Iterable[str]) -> None:
         """Results that exist. Photographs that are added later are not done again."""
-        self._database.executemany("INSERT OR IGNORE INTO results VALUES (?)", ((name,) for name in names))
+        self._database.executemany("INSERT OR IGNORE INTO results VALUES (?)", ((_bytes(name),) for name in names))
 
     def add(self, photographs: Iterable[Names]) -> None:
         """Photographs whose masks are known."""
-        self._database.executemany(_WITHOUT, photographs)
+        rows = ((_bytes(image), mask and _bytes(mask), _bytes(output)) for image, mask, output in photographs)
+        self._database.executemany(_WITHOUT, rows)
 
     def add_by_key(self, photographs: Iterable[tuple[str, str, str]]) -> None:
         """Photographs as image, key and output. Those whose key has no mask, or several, are refused; the reason is the
         number of masks, and their names."""
-        self._database.executemany("INSERT INTO page VALUES (?, ?, ?)", photographs)
+        rows = (tuple(map(_bytes, names)) for names in photographs)
+        self._database.executemany("INSERT INTO page VALUES (?, ?, ?)", rows)
         self._database.execute(_WITH_MASKS)
         self._database.execute("DELETE FROM page")
 
     def refuse(self, photographs: Iterable[Names], reason: str) -> None:
         """Photographs that cannot be done."""
-        rows = ((*names, reason) for names in photographs)
+        rows = (
+            (_bytes(image), mask and _bytes(mask), _bytes(output), _bytes(reason))
+            for image, mask, output in photographs
+        )
         self._database.executemany(f"INSERT INTO jobs VALUES (?, ?, ?, {_REFUSED}, ?)", rows)
 
     def add_originals(self, addresses: Iterable[str]) -> None:
         """What must not be written over."""
-        self._database.executemany("INSERT OR IGNORE INTO originals VALUES (?)", ((address,) for address in addresses))
+        rows = ((_bytes(address),) for address in addresses)
+        self._database.executemany("INSERT OR IGNORE INTO originals VALUES (?)", rows)
 
     def first_original_written_over(self, folder: str) -> str | None:
         """The output of a photograph that would be written over an original, where outputs lie in a folder."""
         row = self._database.execute(
-            "SELECT output FROM jobs WHERE ? || output IN originals LIMIT 1", (f"{folder.rstrip('/')}/",)
+            "SELECT output FROM jobs WHERE CAST(? || output AS BLOB) IN originals LIMIT 1",
+            (_bytes(f"{folder.rstrip('/')}/"),),
         ).fetchone()
-        return None if row is None else str(row[0])
+        return None if row is None else _text(row[0])
+
+    def is_original(self, address: str) -> bool:
+        """Whether it is one of `add_originals`."""
+        return bool(self._database.execute("SELECT ? IN originals", (_bytes(address),)).fetchone()[0])
 
     def first_repeated_output(self) -> str | None:
         """An output that two photographs have."""
         row = self._database.execute("SELECT output FROM jobs GROUP BY output HAVING count(*) > 1 LIMIT 1").fetchone()
-        return None if row is None else str(row[0])
+        return None if row is None else _text(row[0])
 
     @property
     def pending(self) -> int:
@@ -139,8 +151,17 @@ class Plan:
 
     def _rows(self, state: int) -> Iterator[tuple[Names, str]]:
         query = "SELECT image, mask, output, reason FROM jobs WHERE state = ? ORDER BY rowid"
-        for *names, reason in self._database.execute(query, (state,)):
-            yield Names(*names), reason
+        for image, mask, output, reason in self._database.execute(query, (state,)):
+            yield Names(_text(image), mask and _text(mask), _text(output)), reason and _text(reason)
 
     def _count(self, state: int) -> int:
         return int(self._database.execute("SELECT count(*) FROM jobs WHERE state = ?", (state,)).fetchone()[0])
+
+
+def _bytes(name: str) -> bytes:
+    """A name as it is kept. Names of files need not be UTF-8, and SQLite's text must be."""
+    return name.encode(errors="surrogateescape")
+
+
+def _text(kept: bytes) -> str:
+    return kept.decode(errors="surrogateescape")

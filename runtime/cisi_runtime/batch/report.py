@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from cisi_runtime.batch.job import Job, JobSummary
-from cisi_runtime.errors import CisiError
-from cisi_runtime.storage.access import remove_address, write_address
+from cisi_runtime.errors import CisiError, OutputError, PictureError
+from cisi_runtime.files import atomic_file
+from cisi_runtime.storage.access import read_address, remove_address, write_address
 from cisi_runtime.storage.addresses import Address
 
 # In the folder of the results, after failures: a JSON object a line, with `image`, `mask`, `output` and `reason`.
@@ -36,7 +39,7 @@ class RunReport:
         self._failures = sqlite3.connect("", isolation_level=None)
         self._failures.executescript(
             f"PRAGMA cache_size = -{_CACHE_KIB}; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
-            "CREATE TABLE failures (image TEXT, output TEXT, entry TEXT, UNIQUE (image, output)); BEGIN;"
+            "CREATE TABLE failures (image BLOB, output BLOB, entry BLOB, UNIQUE (image, output)); BEGIN;"
         )
 
     def add(self, job: Job, result: JobSummary | CisiError) -> str | None:
@@ -55,8 +58,10 @@ class RunReport:
         self.failed += 1
         mask = None if job.mask is None else str(job.mask)
         entry = {"image": str(job.image), "mask": mask, "output": str(job.output), "reason": reason}
-        row = (entry["image"], entry["output"], json.dumps(entry, ensure_ascii=False))
-        self._failures.execute("INSERT INTO failures VALUES (?, ?, ?)", row)
+        # Names of files need not be UTF-8, and JSON must be.
+        is_utf8 = not any("\udc80" <= character <= "\udcff" for text in entry.values() if text for character in text)
+        line = json.dumps(entry, ensure_ascii=not is_utf8).encode()
+        self._failures.execute("INSERT INTO failures VALUES (?, ?, ?)", (*_names(job), line))
         return reason
 
     def write_failures(self) -> None:
@@ -64,8 +69,12 @@ class RunReport:
         StorageError."""
         address = self.output / FAILURES
         if self.failed:
-            entries = self._failures.execute("SELECT entry FROM failures ORDER BY rowid")
-            write_address(address, "".join(f"{entry}\n" for (entry,) in entries).encode())
+            lines = (line + b"\n" for (line,) in self._failures.execute("SELECT entry FROM failures ORDER BY rowid"))
+            if isinstance(address, Path):
+                with atomic_file(address) as temporary, temporary.open("wb") as file:
+                    file.writelines(lines)
+            else:
+                write_address(address, b"".join(lines))
         else:
             remove_address(address)
 
@@ -83,9 +92,8 @@ class RunReport:
         """A photograph that is watched may have failed before."""
         if self.failed:
             # Two names in a store can be one path of this machine, so the output alone does not tell them apart.
-            names = (str(job.image), str(job.output))
             query = "DELETE FROM failures WHERE image = ? AND output = ?"
-            self.failed -= self._failures.execute(query, names).rowcount
+            self.failed -= self._failures.execute(query, _names(job)).rowcount
 
     def __enter__(self) -> Self:
         return self
@@ -94,3 +102,23 @@ class RunReport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._failures.close()
+
+
+def check_failures(output: Address) -> None:
+    """Raise OutputError where something else has the name of the list."""
+    address = output / FAILURES
+    if isinstance(address, Path) and not address.exists():
+        return
+    try:
+        first = read_address(address).partition(b"\n")[0]
+        is_ours = list(json.loads(first)) == ["image", "mask", "output", "reason"]
+    except PictureError:
+        is_ours = not isinstance(address, Path)  # it is not there, or no file
+    except (ValueError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise OutputError(f"{address}: is no list of this command's; move it, the run would write over it")
+
+
+def _names(job: Job) -> tuple[bytes, bytes]:
+    return os.fsencode(str(job.image)), os.fsencode(str(job.output))

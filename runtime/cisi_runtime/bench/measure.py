@@ -189,6 +189,7 @@ def _medians(timers: Sequence[StageTimer]) -> dict[str, float]:
 
 def _check_hole(job: Job) -> None:
     assert job.mask is not None
+    read_address(job.image)  # told first when it is missing
     if not decode_mask(read_address(job.mask), str(job.mask)).any():
         raise PictureError(f"{job.mask}: has no hole, so there is nothing to measure")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
-from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import GraphError, error_prefix
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class BenchOptions:
     as_json: bool
 
 
-@click.command()
+@command
 @click.argument("artifacts", nargs=-1, type=PATH)
 @click.option(
     "--backend",

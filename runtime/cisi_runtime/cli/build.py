@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class BuildCommand:
     as_json: bool
 
 
-@click.command()
+@command
 @click.argument("graph", type=PATH)
 @click.option("-o", "--out", type=PATH, help="Engine file; default: GRAPH with suffix .engine.")
 @click.option("--flavour", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="Default: the one that is installed.")

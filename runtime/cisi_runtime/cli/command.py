@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from cisi_runtime.errors import CisiError, StorageError
-from cisi_runtime.storage.addresses import Address, parse_address
+from cisi_runtime.storage.addresses import Address, Url, parse_address
 
 # Modules that the base installation lacks, and the extra that brings them.
 _EXTRAS = {
@@ -31,6 +32,8 @@ _EXTRAS = {
     "pyarrow": "parquet",
 }
 
+# -h is --help.
+HELP = {"help_option_names": ["-h", "--help"]}
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 
 
@@ -57,19 +60,27 @@ class _Address(click.ParamType[Address]):
         if not isinstance(value, str):
             return value
         try:
-            return parse_address(value)
+            address = parse_address(value)
         except StorageError as error:
             self.fail(str(error), param, context)
+        if isinstance(address, Url) and address.protocol == "memory":
+            self.fail(f"{address}: expected a place that outlives this program", param, context)
+        return address
 
 
 _COPY = {
     "s3": "aws s3 sync s3://… FOLDER",
     "gs": "gcloud storage rsync -r gs://… FOLDER",
     "az": "azcopy sync https://… FOLDER",
-    "memory": "it is in the memory of another program",
 }
 # The types of every option and argument that names a file or a folder: of this machine, or anywhere.
 PATH, ADDRESS = _LocalPath(), _Address()
+
+
+def command(function: Callable[..., None]) -> click.Command:
+    """As `click.command`, with what all commands have: -h beside --help, and --version."""
+    made = click.command(context_settings=HELP)(function)
+    return click.version_option(package_name="cisi-net")(made)
 
 
 def run_command(command: click.Command, program: str) -> None:
@@ -90,7 +101,7 @@ def run_command(command: click.Command, program: str) -> None:
         if error.name not in _EXTRAS:
             raise
         extra = _EXTRAS[error.name]
-        _fail(program, f"needs {error.name}, expected an installation with pip install 'cisi-net[{extra}]'", FAILURE)
+        _fail(program, f"needs {error.name}: pip install 'cisi-net[{extra}]'", FAILURE)
     except OSError as error:
         _fail(program, f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILURE)
     except MemoryError as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from importlib.metadata import EntryPoint, entry_points
 
 import click
 
-from cisi_runtime.cli.command import run_command
+from cisi_runtime.cli.command import HELP, run_command
 
 
 class _Commands(click.Group):
@@ -16,9 +17,12 @@ class _Commands(click.Group):
         return sorted(_entry_points())
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
-        point = _entry_points().get(name)
+        points = _entry_points()
+        point = points.get(name)
         if point is None:
-            return None
+            near = difflib.get_close_matches(name, points, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"expected {', '.join(sorted(points))}"
+            raise click.UsageError(f"there is no command {name}: {meant}")
         command = point.load()
         assert isinstance(command, click.Command)
         return command
@@ -28,7 +32,7 @@ def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group="cisi.commands")}
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_Commands, context_settings=HELP)
 @click.version_option(package_name="cisi-net")
 def cisi() -> None:
     """CISI-net image inpainting: train, export, calibrate, build, run.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
-from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import GraphError, ParityError, error_prefix
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class _Checked:
     first_bad_layer: str | None = None
 
 
-@click.command()
+@command
 @click.argument("artifact", type=PATH, required=False)
 @click.option("--golden", type=PATH, help="Golden file; default: the one beside the graph.")
 @click.option("--ckpt", type=PATH, help="Instead: the checkpoint itself; needs PyTorch.")

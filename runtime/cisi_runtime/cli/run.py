@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
-from cisi_runtime.cli.command import ADDRESS, PATH, run_command
-from cisi_runtime.cli.run_options import RunOptions, tell_backend
+from cisi_runtime.cli.command import ADDRESS, PATH, command, run_command
+from cisi_runtime.cli.run_options import RunOptions, model_errors, tell_backend
 from cisi_runtime.errors import DataError, error_prefix
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 _ONE_MASK = "expected --mask or --mask-from-alpha, and not both"
 
 
-@click.command()
-@click.argument("image", type=ADDRESS, required=False)
+@command
+@click.argument("images", metavar="IMAGE...", type=ADDRESS, nargs=-1)
 @click.option("--mask", type=ADDRESS, help="Hole mask of the same size; white = hole.")
 @click.option("--mask-from-alpha", is_flag=True, help="Instead: what is transparent in IMAGE; it becomes opaque.")
 @click.option("--invert-mask", is_flag=True, help="Black is the hole.")
 @click.option("--dilate", type=click.IntRange(0), default=0, help="Pixels by which the hole grows.  [default: 0]")
-@click.option("-o", "--output", type=ADDRESS, required=True, help="Result; its suffix is the format.")
+@click.option("-o", "--output", type=ADDRESS, required=True, help="Result; its suffix is the format. Or a folder.")
 @click.option("--overwrite", is_flag=True, help="For folders: replace results that exist.")
 @click.option("--manifest", type=ADDRESS, help="Instead of IMAGE: a CSV or Parquet table with image, mask and output.")
 @click.option("--watch", is_flag=True, help="Go on with photographs that arrive in the folder, until Ctrl-C.")
@@ -65,10 +65,10 @@ _ONE_MASK = "expected --mask or --mask-from-alpha, and not both"
 def run(**values: Any) -> None:
     """Inpaint IMAGE where the mask is white (128 and above).
 
-    IMAGE is a photograph, "-" for standard input, or a folder. For a folder, --mask is a folder with masks of the same
-    names (a.png or a.mask.png for a.jpg) or one mask for all, by default the folder itself, and --output is a folder.
-    Photographs whose result exists are skipped, so the same command continues a run that was interrupted. "--output -"
-    is standard output, in the format of IMAGE.
+    IMAGE is a photograph, several, "-" for standard input, or a folder. For a folder or several, --mask is a folder
+    with masks of the same names (a.png or a.mask.png for a.jpg) or one mask for all, for a folder by default the folder
+    itself; --output is a folder. Photographs whose result exists are skipped, so the same command continues a run that
+    was interrupted. "--output -" is standard output, in the format of IMAGE.
 
     IMAGE, --mask, --manifest and --output may also lie in a store: s3://, gs:// or az://.
 
@@ -103,13 +103,22 @@ def _check_usage(options: RunOptions) -> bool:
         raise click.UsageError(_ONE_MASK)
     if sheet is not None and isinstance(output, Path) and sheet.absolute() == output.absolute():
         raise click.UsageError("--sheet and --output name the same file")
+    if options.cpus_per_worker != 1 and options.cluster is None:
+        raise click.UsageError("--cpus-per-worker is for --cluster")
     if mask == PIPE and image == PIPE:
         raise click.UsageError("IMAGE and --mask are both standard input")
-    if image is None or is_folder(image):
+    folders = [given for given in options.images if given != PIPE and is_folder(given)]
+    for given in options.images:
+        if given not in (PIPE, *folders) and not is_present(given):
+            raise DataError(f"IMAGE: {given}: no such file or folder")
+    if len(options.images) > 1:
+        if PIPE in options.images or folders:
+            raise click.UsageError("expected several photographs, or one folder")
+        if mask is None and not options.mask_from_alpha:
+            raise click.UsageError(_ONE_MASK)
+    if len(options.images) != 1 or folders:
         _check_many(options)
         return True
-    if image != PIPE and not is_present(image):
-        raise DataError(f"IMAGE: {image}: no such file or folder")
     if mask is None and not options.mask_from_alpha:
         raise click.UsageError(_ONE_MASK)
     for name in ("overwrite", "watch", "cluster"):
@@ -122,16 +131,17 @@ def _check_usage(options: RunOptions) -> bool:
 
 def _check_many(options: RunOptions) -> None:
     from cisi_runtime.batch.job import PIPE
+    from cisi_runtime.storage.access import is_folder
 
     if options.sheet is not None or options.output == PIPE:
-        raise click.UsageError(
-            f"{options.image or options.manifest} is a folder: expected a folder as --output, and no --sheet"
-        )
+        raise click.UsageError("for more than one photograph: expected a folder as --output, and no --sheet")
     if options.manifest == PIPE or options.mask == PIPE:
         raise click.UsageError("standard input is for one photograph")
+    if options.manifest is not None and options.mask is not None and is_folder(options.mask):
+        raise click.UsageError("--manifest names masks itself: expected a file as --mask, for all that have none")
     if options.watch:
         addresses = (options.image, options.mask, options.output)
-        if any(not isinstance(address, Path | None) for address in addresses) or options.image is None:
+        if any(not isinstance(address, Path | None) for address in addresses) or len(options.images) != 1:
             raise click.UsageError("--watch is for a folder of this machine")
         if options.cluster is not None or options.overwrite:
             raise click.UsageError("--watch goes with neither --cluster nor --overwrite")
@@ -141,9 +151,12 @@ def _run_photograph(options: RunOptions) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     from cisi_runtime.batch.job import PIPE, Job, run_job
+    from cisi_runtime.storage.access import is_folder
 
     assert options.image is not None  # `_check_usage`
-    job = Job(options.image, options.mask, options.output)
+    # A folder gets the photograph's name.
+    into_folder = options.output != PIPE and options.image != PIPE and is_folder(options.output)
+    job = Job(options.image, options.mask, options.output / options.image.name if into_folder else options.output)
     _check_sheet(options, job)
     # The model is loaded while the picture is decoded.
     with ThreadPoolExecutor(1) as pool:
@@ -196,7 +209,7 @@ def _write_sheet(options: RunOptions, result: CompletedPhotograph, inpainter: In
 def _open(options: RunOptions, threads: int) -> Inpainter:
     from cisi_runtime.inpainting.inpainter import Inpainter
 
-    with error_prefix("--model"):
+    with model_errors():
         return Inpainter(
             options.model, options.backend, threads=threads, precision=options.precision, detail=not options.no_detail
         )

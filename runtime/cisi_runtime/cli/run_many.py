@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -14,17 +17,20 @@ import click
 from tqdm import tqdm
 
 from cisi_runtime.backends.cores import available_cores
-from cisi_runtime.batch.folder import plan_folder
+from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
+from cisi_runtime.batch.folder import plan_files, plan_folder
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.manifest import plan_manifest
 from cisi_runtime.batch.plan import Plan
-from cisi_runtime.batch.report import FAILURES, RunReport
+from cisi_runtime.batch.report import FAILURES, RunReport, check_failures
+from cisi_runtime.batch.result_folders import ResultFolders
+from cisi_runtime.batch.run_record import RunRecord
 from cisi_runtime.batch.workers import WorkerOptions, run_jobs, start_workers
-from cisi_runtime.cli.run_options import RunOptions, tell_backend
+from cisi_runtime.cli.run_options import RunOptions, model_errors, tell_backend
 from cisi_runtime.errors import CisiError, DataError, OutputError, error_prefix
-from cisi_runtime.files import make_folder, remove_left_over
-from cisi_runtime.storage.access import is_present
-from cisi_runtime.storage.addresses import Address
+from cisi_runtime.files import remove_left_over
+from cisi_runtime.storage.access import is_folder, is_present, read_address
+from cisi_runtime.storage.addresses import identity
 
 if TYPE_CHECKING:
     from cisi_runtime.batch.cluster import ClusterOptions
@@ -36,6 +42,13 @@ _Results = Iterator[tuple[Job, JobSummary | CisiError]]
 
 def run_many(options: RunOptions) -> None:
     """Do what `options` asks for. Raises DataError when photographs failed."""
+    try:
+        _run_many(options)
+    except sqlite3.Error as error:
+        raise DataError(f"the list of photographs cannot be kept ({error}): $SQLITE_TMPDIR names its folder") from error
+
+
+def _run_many(options: RunOptions) -> None:
     with error_prefix("--mask"):
         if options.mask is not None and not is_present(options.mask):
             raise DataError(f"{options.mask}: no such file or folder")
@@ -46,21 +59,60 @@ def run_many(options: RunOptions) -> None:
     with _plan(options) as plan:
         if isinstance(options.output, Path):
             remove_left_over(options.output)
+        record = _record(options)
+        with error_prefix("--output"):
+            check_failures(options.output)
+            record.begin(overwrite=options.overwrite)
         with RunReport(options.output, plan.existing) as report:
             pending = plan.pending
             with _listed(report, options):
                 for job, reason in plan.refusals():
                     _name(report, report.add_failure(job, reason))
                 if pending:
-                    jobs = _with_folders(plan, report)
-                    results = _on_cluster(jobs, cluster, options) if cluster else _here(jobs, pending, options)
+                    jobs = _with_folders(plan, report, options)
+                    results = _on_cluster(jobs, pending, cluster, options) if cluster else _here(jobs, pending, options)
                     _add_all(tqdm(results, total=pending, unit="image", mininterval=0.5), report, options)
+                    if not report.failed:
+                        record.finish()
+
+
+def _record(options: RunOptions) -> RunRecord:
+    """What the results are made with. Of masks in a folder, or beside the photographs, nothing is kept."""
+    model = options.model or SHIPPED_INT8_GRAPH
+    with error_prefix("--model"):
+        try:
+            network = hashlib.sha256(model.read_bytes()).hexdigest()[:12]
+        except OSError as error:
+            raise DataError(f"{model}: {error.strerror or error}") from error
+    mask = "of each photograph"
+    if options.mask is not None and not is_folder(options.mask):
+        mask = f"{options.mask.name} ({hashlib.sha256(read_address(options.mask)).hexdigest()[:12]})"
+    return RunRecord(
+        options.output,
+        {
+            "--model": f"{model.name} ({network})",
+            "--mask": "from alpha" if options.mask_from_alpha else mask,
+            "--backend": options.backend,
+            "--precision": options.precision,
+            "--invert-mask": str(options.invert_mask),
+            "--dilate": str(options.dilate),
+            "--no-detail": str(options.no_detail),
+        },
+    )
 
 
 def _plan(options: RunOptions) -> Plan:
     try:
         if options.manifest is not None:
-            return plan_manifest(options.manifest, options.mask, options.output, overwrite=options.overwrite)
+            return plan_manifest(
+                options.manifest,
+                options.mask,
+                options.output,
+                from_alpha=options.mask_from_alpha,
+                overwrite=options.overwrite,
+            )
+        if len(options.images) > 1:
+            return plan_files(options.images, options.mask, options.output, overwrite=options.overwrite)
         assert options.image is not None  # `_check_usage`
         mask = options.mask if options.mask or options.mask_from_alpha else options.image
         return plan_folder(options.image, mask, options.output, overwrite=options.overwrite, may_be_empty=options.watch)
@@ -70,18 +122,26 @@ def _plan(options: RunOptions) -> Plan:
         raise DataError(f"{'IMAGE' if options.manifest is None else '--manifest'}: {error}") from error
 
 
-def _with_folders(plan: Plan, report: RunReport) -> Iterator[Job]:
+def _with_folders(plan: Plan, report: RunReport, options: RunOptions) -> Iterator[Job]:
     """The plan's jobs, each once the folder of its result is there."""
-    made: Address | None = None
+    if not isinstance(options.output, Path):
+        yield from plan.jobs()
+        return
+    originals = [address for address in (*options.images, options.mask) if address is not None and is_folder(address)]
+    folders = ResultFolders(options.output, originals)
     for job in plan.jobs():
-        if isinstance(job.output, Path) and job.output.parent != made:
-            made = job.output.parent
-            try:
-                make_folder(made)
-            except CisiError as error:
-                _name(report, report.add_failure(job, str(error)))
-                continue
-        yield job
+        assert isinstance(job.output, Path)
+        try:
+            is_linked = folders.make(job.output.parent)
+            if is_linked and plan.is_original(identity(job.output)):
+                raise OutputError(f"{job.output}: is an original, expected another output")
+        except CisiError as error:
+            _name(report, report.add_failure(job, str(error)))
+            continue
+        if is_linked and job.output.exists() and not options.overwrite:
+            report.existing += 1
+        else:
+            yield job
 
 
 def _here(jobs: Iterator[Job], pending: int, options: RunOptions) -> _Results:
@@ -94,16 +154,16 @@ def _here(jobs: Iterator[Job], pending: int, options: RunOptions) -> _Results:
 def _start(options: RunOptions, workers: int) -> tuple[Executor, Callable[[Job], JobSummary]]:
     worker = _worker_options(options)
     # Opened here first, so that what is wrong with it is said once.
-    with error_prefix("--model"):
+    with model_errors():
         inpainter = worker.open()
     tell_backend(inpainter)
     return start_workers(worker, inpainter, workers)
 
 
-def _on_cluster(jobs: Iterator[Job], cluster: ClusterOptions, options: RunOptions) -> _Results:
+def _on_cluster(jobs: Iterator[Job], pending: int, cluster: ClusterOptions, options: RunOptions) -> _Results:
     from cisi_runtime.batch.cluster import run_on_cluster
 
-    return run_on_cluster(jobs, cluster, _worker_options(options), _tell)
+    return run_on_cluster(jobs, dataclasses.replace(cluster, at_most=pending), _worker_options(options), _tell)
 
 
 def _cluster_options(options: RunOptions) -> ClusterOptions | None:
@@ -115,13 +175,13 @@ def _cluster_options(options: RunOptions) -> ClusterOptions | None:
 
     with error_prefix("--cluster"):
         address, cpus = parse_cluster(options.cluster)
-    addresses = (options.image, options.mask, options.manifest, options.output)
+    addresses = (options.image, options.mask, options.output)
     return ClusterOptions(
         address,
         cpus,
         workers=options.threads or None,
         cpus_per_worker=options.cpus_per_worker,
-        overlap=any(not isinstance(address, Path | None) for address in addresses),
+        overlap=options.manifest is not None or any(not isinstance(address, Path | None) for address in addresses),
     )
 
 
@@ -142,6 +202,9 @@ def _watch(options: RunOptions) -> None:
     with _plan(options) as plan:  # what is wrong with the folders is said first
         existing = plan.existing
         remove_left_over(options.output)
+    with error_prefix("--output"):
+        check_failures(options.output)
+        _record(options).begin(overwrite=False)
     folders = {folder for folder in (options.image, options.mask) if isinstance(folder, Path) and folder.is_dir()}
     pool, run = _start(options, workers)
     watch = Watch(lambda: _plan(options), sorted(folders), options.output, 2 * workers)
@@ -191,7 +254,8 @@ def _listed(report: RunReport, options: RunOptions) -> Iterator[None]:
         yield
     except BaseException:
         if report.failed:
-            report.write_failures()
+            with contextlib.suppress(CisiError):  # what ended it is what is told
+                report.write_failures()
         raise
     with error_prefix("--output"):
         report.write_failures()
@@ -199,7 +263,8 @@ def _listed(report: RunReport, options: RunOptions) -> Iterator[None]:
         click.echo(line)
     if report.failed:
         where = f"{report.output / FAILURES}"
-        raise DataError(f"{options.image or options.manifest}: {report.failed} photographs failed, named in {where}")
+        what = options.manifest or (options.image if len(options.images) == 1 else f"of {len(options.images)}")
+        raise DataError(f"{what}: {report.failed} photographs failed, named in {where}")
 
 
 def _name(report: RunReport, reason: str) -> None:

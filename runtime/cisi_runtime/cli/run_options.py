@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from cisi_runtime.errors import BackendError, CisiError, CudaError
 
 if TYPE_CHECKING:
     from cisi_runtime.batch.photograph import PhotographOptions
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 class RunOptions:
     """What `cisi-run` was asked to do; each field is the option of its name."""
 
-    image: Address | None
+    images: tuple[Address, ...]
     mask: Address | None
     mask_from_alpha: bool
     invert_mask: bool
@@ -38,6 +42,11 @@ class RunOptions:
     no_detail: bool
     verbose: bool
 
+    @property
+    def image(self) -> Address | None:
+        """The first photograph, or the folder; None with a manifest."""
+        return self.images[0] if self.images else None
+
     def photograph_options(self) -> PhotographOptions:
         """How photographs are read."""
         from cisi_runtime.batch.photograph import HoleOptions, PhotographOptions
@@ -45,6 +54,17 @@ class RunOptions:
 
         max_pixels = MAX_PIXELS if self.max_megapixels is None else round(self.max_megapixels * 1e6)
         return PhotographOptions(HoleOptions(self.invert_mask, self.dilate), max_pixels)
+
+
+@contextlib.contextmanager
+def model_errors() -> Iterator[None]:
+    """Put the option in front of an error: that of the backend, or that of the model."""
+    try:
+        yield
+    except (BackendError, CudaError) as error:
+        raise type(error)(f"--backend: {error}") from error
+    except CisiError as error:
+        raise type(error)(f"--model: {error}") from error
 
 
 def tell_backend(inpainter: Inpainter) -> None:

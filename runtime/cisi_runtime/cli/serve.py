@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
-from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ServeOptions:
         return Limits(self.max_megapixels, self.queue_megapixels, self.deadline, self.grace)
 
 
-@click.command()
+@command
 @click.option("--model", type=PATH, help="Graph, engine or checkpoint; default: the INT8 graph that ships.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="As of cisi-run.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="stored", show_default=True, help="As of cisi-run.")

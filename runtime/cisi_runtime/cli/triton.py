@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cisi_runtime.cli.command import PATH, run_command
+from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class TritonOptions:
     no_photo: bool
 
 
-@click.command()
+@command
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--model", type=PATH, help="Graph, or engine of TensorRT; default: the INT8 graph that ships.")
 @click.option(

@@ -18,9 +18,7 @@ def _driver() -> ModuleType:
     try:
         from cuda.bindings import driver
     except ModuleNotFoundError as error:
-        raise CudaError(
-            "needs cuda-bindings, expected an installation with pip install 'cisi-net[rtx]' (or tensorrt, or gpu)"
-        ) from error
+        raise CudaError("needs cuda-bindings: pip install 'cisi-net[rtx]' (or tensorrt, or gpu)") from error
     return driver  # type: ignore[no-any-return]
 
 

@@ -147,15 +147,11 @@ def choose_flavour(requested: str | None = None) -> str:
     installed = [flavour for flavour in FLAVOURS if installed_version(flavour)]
     if requested is not None:
         if requested not in installed:
-            raise EngineError(
-                f"{requested} is not installed, expected an installation with pip install "
-                f"'cisi-net[{_EXTRAS[requested]}]'"
-            )
+            raise EngineError(f"{requested} is not installed: pip install 'cisi-net[{_EXTRAS[requested]}]'")
         return requested
     if not installed:
         raise EngineError(
-            "neither TensorRT nor TensorRT-RTX is installed, expected an installation with pip install "
-            "'cisi-net[tensorrt]' or 'cisi-net[rtx]'"
+            "neither TensorRT nor TensorRT-RTX is installed: pip install 'cisi-net[tensorrt]' or 'cisi-net[rtx]'"
         )
     if len(installed) > 1:
         raise EngineError(f"{' and '.join(installed)} are both installed, expected one of them to be asked for")

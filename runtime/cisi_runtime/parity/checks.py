@@ -154,8 +154,7 @@ def cpu_runnable(graph: Path | bytes | GraphInfo) -> bytes:
         emulate = point.load()
     except ModuleNotFoundError as error:
         raise GraphError(
-            f"a graph with float16 in it is emulated on a CPU, which needs {error.name}, expected an installation with "
-            "pip install 'cisi-net[parity]'"
+            f"a graph with float16 in it is emulated on a CPU, which needs {error.name}: pip install 'cisi-net[parity]'"
         ) from error
     emulated: bytes = emulate(info.serialised(), info.contract)
     return emulated

@@ -130,8 +130,9 @@ def check_picture(path: Path) -> None:
 def read_mask(path: Path, size: tuple[int, int]) -> BoolArray:
     """Read a hole mask for a picture of `size` (height, width): bool `[H, W]`, True where it is 128 or above.
 
-    1-bit, grey, palette and RGB(A) files are accepted. Their colour channels must be equal; alpha is ignored. Raises
-    PictureError, also for channels that differ and for another size.
+    1-bit, grey, palette and RGB(A) files are accepted. Their colour channels must be equal; alpha is ignored. A mask of
+    0 and 1 is one of 0 and 255. Raises PictureError, also for channels that differ, for a mask that is dark everywhere
+    and not black, and for another size.
     """
     # The size must match in any case, so no other limit applies.
     hole_mask = decode_mask(read_file(path), str(path), max(MAX_PIXELS, size[0] * size[1]))
@@ -150,6 +151,15 @@ def decode_mask(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> BoolArr
             grey = rgb[..., 0]
             if not (np.array_equal(grey, rgb[..., 1]) and np.array_equal(grey, rgb[..., 2])):
                 raise MaskError(f"{name}: the colour channels differ, expected a black and white mask (white = hole)")
+    brightest = int(grey.max())
+    # No picture that somebody drew: an array of bool that became a file.
+    if brightest == 1:
+        grey = grey * np.uint8(255)
+    elif 0 < brightest < MASK_THRESHOLD:
+        raise MaskError(
+            f"{name}: its brightest pixel is {brightest} of 255, expected white (128 and above) in the hole and black "
+            "elsewhere"
+        )
     hole_mask: BoolArray = grey >= MASK_THRESHOLD
     return hole_mask
 

@@ -42,7 +42,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "AVIF": {"quality": 90, "subsampling": "4:4:4"},
     "BMP": {},
 }
-_NO_ALPHA = ("JPEG", "BMP")
+# Formats that hold no alpha channel.
+NO_ALPHA = ("JPEG", "BMP")
 _LOSSY = ("JPEG", "AVIF")
 # Formats without a grey mode, with alpha or at all.
 _NO_GREY, _NO_GREY_ALPHA = ("WEBP",), ("WEBP", "AVIF")
@@ -63,13 +64,15 @@ def format_of(path: PurePath | str) -> str:
     """Pillow's name of the format that a file name asks for. Raises OutputError for an unknown suffix."""
     suffix = PurePath(path).suffix.lower()
     if suffix not in _FORMAT_OF:
-        raise OutputError(f"{path}: unknown picture format {suffix!r}, expected one of {', '.join(SUFFIXES)}")
+        raise OutputError(
+            f"{path}: unknown picture format {suffix!r}, expected one of {', '.join(SUFFIXES)}, or a folder"
+        )
     return _FORMAT_OF[suffix]
 
 
 def check_alpha(file_format: str, name: str, *, has_alpha: bool) -> None:
     """Raise OutputError when a format cannot hold a picture with alpha. `name` is for messages."""
-    if has_alpha and file_format in _NO_ALPHA:
+    if has_alpha and file_format in NO_ALPHA:
         raise OutputError(f"{name}: {file_format} cannot hold the picture's alpha channel, expected PNG, WebP or TIFF")
 
 

@@ -52,8 +52,7 @@ def start_tracing(version: str) -> Tracing | None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
     except ModuleNotFoundError as error:
         raise ServiceError(
-            f"{_VARIABLES[0]} is set, and {error.name} is not installed, expected an installation with pip install "
-            "'cisi-net[tracing]'"
+            f"{_VARIABLES[0]} is set, and {error.name} is not installed: pip install 'cisi-net[tracing]'"
         ) from error
     resource = Resource.create({"service.name": "cisi-serve", "service.version": version})
     provider = TracerProvider(resource=resource)

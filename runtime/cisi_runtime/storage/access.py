@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from cisi_runtime.errors import DataError, OutputError
+from cisi_runtime.errors import DataError, OutputError, StorageError
 from cisi_runtime.files import atomic_file, make_folder
 from cisi_runtime.pictures.reading import read_file
 from cisi_runtime.storage.addresses import Address, identity
@@ -19,6 +20,9 @@ from cisi_runtime.storage.remote import (
     remove_url,
     write_url,
 )
+
+# Files of a folder that are looked at together.
+_PAGE = 10_000
 
 
 def read_address(address: Address) -> bytes:
@@ -48,12 +52,12 @@ def remove_address(address: Address) -> None:
 
 def is_folder(address: Address) -> bool:
     """Whether an address is that of a folder. Raises StorageError."""
-    return address.is_dir() if isinstance(address, Path) else is_folder_url(address)
+    return os.path.isdir(address) if isinstance(address, Path) else is_folder_url(address)  # noqa: PTH112  names too long
 
 
 def is_present(address: Address) -> bool:
     """Whether there is a file or a folder at an address. Raises StorageError."""
-    return address.exists() if isinstance(address, Path) else is_present_url(address)
+    return os.path.exists(address) if isinstance(address, Path) else is_present_url(address)  # noqa: PTH110  names too long
 
 
 def is_same(address: Address, other: Address) -> bool:
@@ -64,9 +68,12 @@ def is_same(address: Address, other: Address) -> bool:
 
 
 def make_writable_folder(address: Address) -> None:
-    """Make a folder unless it exists, and raise OutputError or StorageError if it does not take files."""
+    """Make a folder unless it exists, and raise OutputError if it does not take files."""
     if not isinstance(address, Path):
-        check_folder_url(address)
+        try:
+            check_folder_url(address)
+        except StorageError as error:
+            raise OutputError(str(error)) from error
         return
     make_folder(address)
     if not os.access(address, os.W_OK):
@@ -83,15 +90,25 @@ def find_names(folder: Address) -> Iterator[list[str]]:
         yield [name for name in page if not name.startswith(".") and "/." not in name]
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads nowhere
+        return False
+
+
 def _local_names(folder: Path, below: str) -> Iterator[list[str]]:
+    subfolders: list[str] = []
     try:
         with os.scandir(folder) as found:
-            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-        yield [below + entry.name for entry in entries if entry.is_file()]
+            # In the order of their names, where a page holds them all.
+            while entries := sorted(itertools.islice(found, _PAGE), key=lambda entry: entry.name):
+                shown = [entry for entry in entries if not entry.name.startswith(".")]
+                subfolders += (entry.name for entry in shown if entry.is_dir(follow_symlinks=False))
+                yield [below + entry.name for entry in shown if _is_file(entry)]
     except OSError as error:
         if below and isinstance(error, FileNotFoundError):
             return  # removed since the folder above was listed
         raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _local_names(Path(entry.path), f"{below}{entry.name}/")
+    for name in subfolders:
+        yield from _local_names(folder / name, f"{below}{name}/")

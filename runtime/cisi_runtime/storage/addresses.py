@@ -45,6 +45,11 @@ class Url:
         return self.path.rpartition("/")[2]
 
     @property
+    def folder(self) -> Url:
+        """What comes before the last slash."""
+        return Url(self.protocol, self.path.rpartition("/")[0])
+
+    @property
     def suffix(self) -> str:
         """The suffix of the name, with its dot."""
         return PurePosixPath(self.name).suffix
@@ -58,6 +63,8 @@ def parse_address(text: str) -> Address:
 
     Raises StorageError for another protocol, and for an address that names no bucket.
     """
+    if "\0" in text:
+        raise StorageError(f"{text!r}: expected a path or an address, without a null character")
     protocol, separator, path = text.partition("://")
     if not separator:
         return Path(text)

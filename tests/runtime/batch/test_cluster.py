@@ -1,11 +1,11 @@
 """Photographs on a Ray cluster: real nodes and workers on this machine."""
 
-import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -18,10 +18,10 @@ from ray.cluster_utils import Cluster
 
 from cisi_runtime.batch import cluster as cluster_module
 from cisi_runtime.batch.cluster import MAX_LOST, ClusterOptions, parse_cluster, run_on_cluster
-from cisi_runtime.batch.cluster_worker import OpenedNetwork
 from cisi_runtime.batch.folder import plan_folder
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.photograph import PhotographOptions
+from cisi_runtime.batch.run_record import RECORD
 from cisi_runtime.batch.workers import WorkerOptions
 from cisi_runtime.errors import CisiError, ClusterError, GraphError
 from tests.runtime.batch.test_folder import PROGRAM, cisi_run, photographs
@@ -69,9 +69,9 @@ class Nodes:
         """A node for one worker."""
         return self.cluster.add_node(num_cpus=1, env_vars=self._environment | {"CISI_TEST_NODE": name})
 
-    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """`cisi-run` on this cluster."""
-        return cisi_run(*arguments, "--cluster", "auto", env=os.environ | {"RAY_ADDRESS": self.address})
+        return cisi_run(*arguments, "--cluster", "auto", env=os.environ | {"RAY_ADDRESS": self.address}, cwd=cwd)
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """The same in the background."""
@@ -116,7 +116,9 @@ def reference(folder: Path, graph: Path) -> dict[str, bytes]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """The files of a folder by name, without the one that says what made them."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @pytest.mark.slow
@@ -134,21 +136,21 @@ def test_the_command_does_what_a_folder_run_does(tmp_path: Path, tiny_graph: Pat
     assert f"{tiny_graph.name}: onnxruntime on the CPU" in result.stderr
     assert contents(out) == expected
 
+    # From another folder, and with failures: as without a cluster, to the letter.
     (out / "1.png").unlink()
     (tmp_path / "masks" / "2.png").unlink()
     (tmp_path / "photos" / "1.png").write_bytes(b"damaged")
-    again = nodes.run(*arguments)
-    assert again.returncode == 1
-    assert "0 written, 5 there already, 2 failed" in again.stdout
-    listed = {entry["image"]: entry for entry in map(json.loads, (out / "failures.jsonl").read_text().splitlines())}
-    # As without a cluster, to the letter.
-    (tmp_path / "here").mkdir()
-    cisi_run(*arguments[:3], "-o", out, *arguments[5:])
-    assert listed == {
-        entry["image"]: entry for entry in map(json.loads, (out / "failures.jsonl").read_text().splitlines())
-    }
-    assert "expected one mask of this name" in listed[str(tmp_path / "photos" / "2.png")]["reason"]
-    assert "not a picture that can be read" in listed[str(tmp_path / "photos" / "1.png")]["reason"]
+    relative = ("photos", "--mask", "masks", "-o", "out", "--model", tiny_graph, "--no-detail")
+    lists = []
+    for run in (nodes.run, cisi_run):
+        again = run(*relative, cwd=tmp_path)
+        assert again.returncode == 1
+        assert "0 written, 5 there already, 2 failed" in again.stdout
+        lists.append((out / "failures.jsonl").read_text())
+    assert lists[0] == lists[1]
+    reasons = {entry["image"]: entry["reason"] for entry in map(json.loads, lists[0].splitlines())}
+    assert "expected one mask of this name" in reasons["photos/2.png"]
+    assert "not a picture that can be read" in reasons["photos/1.png"]
 
 
 @pytest.mark.slow
@@ -246,6 +248,7 @@ def test_a_command_that_is_killed_is_gone_on_with(tmp_path: Path, tiny_graph: Pa
     assert contents(tmp_path / "out") == expected
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_open_the_network_end_the_run(tmp_path: Path, tiny_graph: Path, nodes: Nodes) -> None:
     photographs(tmp_path, 2)
     nodes.add("a")
@@ -258,11 +261,12 @@ def test_workers_that_cannot_open_the_network_end_the_run(tmp_path: Path, tiny_g
     # Another version of this package would make other pictures.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster_module, "version", lambda _: "0.0.0")
-        with pytest.raises(ClusterError, match=rf"has cisi-net {version('cisi-net')}, expected 0\.0\.0 as on this"):
+        with pytest.raises(ClusterError, match=rf"has cisi-net {version('cisi-net')}, expected 0\.0\.0 as on"):
             list(run_on_cluster(jobs_of(tmp_path), ClusterOptions(nodes.address), options(tiny_graph), print))
     assert not any((tmp_path / "out").rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_few_photographs_are_taken_from_the_list_at_a_time(tmp_path: Path, tiny_graph: Path, nodes: Nodes) -> None:
     photographs(tmp_path, 1)
     nodes.add("a")
@@ -280,24 +284,12 @@ def test_few_photographs_are_taken_from_the_list_at_a_time(tmp_path: Path, tiny_
     assert taken == 40
 
 
-def test_a_worker_that_would_make_other_pictures_is_not_used() -> None:
-    workers = object.__new__(cluster_module._Workers)
-    workers._version = "1"
-    workers._first = first = OpenedNetwork("a.onnx", "it ships", None, "1", "one")
-    assert workers._why_unfit(first) is None
-    assert workers._why_unfit(GraphError("x: no such file")) == "x: no such file"
-    other_version = dataclasses.replace(first, version="2", machine="two")
-    assert workers._why_unfit(other_version) == "two has cisi-net 2, and this machine 1"
-    other_file = dataclasses.replace(first, file="b.onnx", machine="two", reason="not INT8")
-    assert workers._why_unfit(other_file) == "two would run b.onnx, and the others a.onnx (not INT8)"
-
-
 def test_addresses_of_clusters() -> None:
     assert parse_cluster("auto") == ("auto", None)
     assert parse_cluster("local") == ("local", None)
     assert parse_cluster("local:3") == ("local", 3)
     assert parse_cluster("ray://head:10001") == ("ray://head:10001", None)
-    for text in ("", "local:", "local:0", "local:x", "ray://", "head:6379", "AUTO"):
+    for text in ("", "local:", "local:0", "local:x", "ray://", "ray:///", "ray://h:x", "head:6379", "AUTO"):
         with pytest.raises(ClusterError, match=r"expected auto, local, local:N or ray://HOST:PORT"):
             parse_cluster(text)
 
@@ -313,10 +305,23 @@ def test_no_cluster_is_said(tmp_path: Path, tiny_graph: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_what_a_cluster_of_this_machine_cannot_have(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 1)
+    before = set(Path(tempfile.gettempdir()).glob("cisi-*"))
+    arguments = (tmp_path / "photos", "--mask", tmp_path / "masks", "-o", tmp_path / "out", "--model", tiny_graph)
+    result = cisi_run(*arguments, "--cluster", "local:1", "--cpus-per-worker", 2)
+    assert result.returncode == 1
+    assert "a worker needs 2 CPU, and the cluster has 1 CPU and 0 GPU" in result.stderr
+    result = cisi_run(*arguments, "--cluster", "auto", env=os.environ | {"RAY_ADDRESS": "local"})
+    assert "RAY_ADDRESS is local, which is no cluster that runs" in result.stderr
+    assert "--cpus-per-worker is for --cluster" in cisi_run(*arguments, "--cpus-per-worker", 2).stderr
+    assert set(Path(tempfile.gettempdir()).glob("cisi-*")) == before
+
+
 def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
     photographs(tmp_path, 1)
     program = "import sys; sys.modules['ray'] = None; import cisi_runtime.cli.run as m; m.main()"
     command = [sys.executable, "-c", program, "photos", "--mask", "masks", "-o", "out", "--cluster", "local"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 1
-    assert "needs ray, expected an installation with pip install 'cisi-net[ray]'" in result.stderr
+    assert "needs ray: pip install 'cisi-net[ray]'" in result.stderr

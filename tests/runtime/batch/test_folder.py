@@ -1,7 +1,9 @@
 """Folders and pipes: which mask belongs to which photograph, what is skipped, what a killed run leaves."""
 
 import dataclasses
+import json
 import os
+import platform
 import random
 import signal
 import subprocess
@@ -22,6 +24,7 @@ from cisi_export.golden_cases import natural_picture
 from cisi_runtime.batch.folder import plan_folder
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.photograph import PhotographOptions
+from cisi_runtime.batch.run_record import RECORD
 from cisi_runtime.batch.workers import WorkerOptions, run_jobs, start_workers
 from cisi_runtime.errors import DataError, OutputError
 from cisi_runtime.files import remove_left_over
@@ -199,6 +202,75 @@ def test_a_folder(tmp_path: Path, tiny_graph: Path) -> None:
     assert "3 written" in cisi_run(*shared, "--model", tiny_graph).stdout
 
 
+def test_links_below_the_output(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 2)
+    photos, masks, out, far = (tmp_path / name for name in ("photos", "masks", "out", "far"))
+    model = ("--model", tiny_graph, "--threads", 1)
+    for folder in (out, far):
+        folder.mkdir()
+    (out / "below").symlink_to(far)
+    arguments = (photos, "--mask", masks, "-o", out, *model)
+    assert "2 written, 0 there already" in cisi_run(*arguments).stdout
+    assert "0 written, 2 there already" in cisi_run(*arguments).stdout
+    assert (far / "1.png").exists()
+    # A link back to the photographs would write over one.
+    (out / "below").unlink()
+    (photos / "other").mkdir()
+    original = b"an original"
+    (photos / "other" / "1.png").write_bytes(original)
+    (masks / "other").mkdir()
+    (masks / "other" / "1.png").write_bytes((masks / "0.png").read_bytes())
+    (out / "below").symlink_to(photos / "other")
+    refused = cisi_run(*arguments, "--overwrite")
+    assert refused.returncode == 1
+    assert "below: is a link into" in refused.stderr
+    assert (photos / "other" / "1.png").read_bytes() == original
+    table = tmp_path / "files.csv"
+    table.write_text("image,mask,output\nphotos/0.png,masks/0.png,below/1.png\nphotos/other/1.png,masks/0.png,x.png\n")
+    refused = cisi_run("--manifest", table, "-o", out, "--overwrite", *model)
+    assert "is an original, expected another output" in refused.stderr
+    assert (photos / "other" / "1.png").read_bytes() == original
+
+
+def test_names_of_any_bytes_and_links_in_circles(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 1)
+    photos, masks = tmp_path / "photos", tmp_path / "masks"
+    name = os.fsdecode(b"\xff.png")
+    for folder in (photos, masks):
+        (folder / name).write_bytes((folder / "below" / "0.png").read_bytes())
+        (folder / "circle.png").symlink_to("circle.png")
+    (photos / os.fsdecode(b"bad\xfe.png")).write_bytes(b"text")
+    arguments = (photos, "--mask", masks, "-o", tmp_path / "out", "--model", tiny_graph, "--threads", 1)
+    result = cisi_run(*arguments)
+    assert "2 written, 0 there already, 1 failed" in result.stdout, result.stderr
+    assert (tmp_path / "out" / name).exists()
+    (failure,) = map(json.loads, (tmp_path / "out" / "failures.jsonl").read_text().splitlines())
+    assert failure["image"] == str(photos / os.fsdecode(b"bad\xfe.png"))
+
+
+def test_a_list_of_somebody_else_is_kept(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 1)
+    (tmp_path / "out").mkdir()
+    mine = tmp_path / "out" / "failures.jsonl"
+    arguments = (tmp_path / "photos", "--mask", tmp_path / "masks", "-o", tmp_path / "out", "--model", tiny_graph)
+    for text in ("mine", '{"a": 1}', "[]"):
+        mine.write_text(text)
+        result = cisi_run(*arguments)
+        assert result.returncode == 1
+        assert "is no list of this command's; move it" in result.stderr
+        assert mine.read_text() == text
+    mine.unlink()
+    mine.mkdir()
+    assert "is no list of this command's" in cisi_run(*arguments).stderr
+
+
+def test_results_inside_the_masks_are_no_masks(tmp_path: Path) -> None:
+    touch(tmp_path, "p/out/a.jpg", "p/b.jpg", "m/out/a.png", "m/b.png", "m/out/b.png")
+    jobs, faults = plan(tmp_path / "p", tmp_path / "m", tmp_path / "m" / "out")
+    assert [job.mask for job in jobs] == [tmp_path / "m" / "b.png"]
+    assert "out/a.jpg: expected one mask of this name" in faults[0]
+
+
 def test_pipes(tmp_path: Path, tiny_graph: Path) -> None:
     photographs(tmp_path, 2, ".jpg")
     photo, mask = tmp_path / "photos" / "0.jpg", tmp_path / "masks" / "0.png"
@@ -262,9 +334,10 @@ def test_what_killed_processes_leave_is_removed(tmp_path: Path) -> None:
     gone, ended = subprocess.Popen(["true"]), subprocess.Popen(["true"])
     gone.wait()
     os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # ended, but still in the table of processes
-    mine = [f".cisi-{gone.pid}-x.png", f"below/.cisi-{gone.pid}-y.png", f".cisi-{os.getpid()}-z.jpg"]
-    mine.append(f".cisi-{ended.pid}-v.png")
-    others = [f".cisi-{os.getppid()}-x.png", ".cisi-x.png", "a.png", ".other.png"]
+    here = platform.node()
+    mine = [f".cisi-{gone.pid}@{here}-x.png", f"below/.cisi-{gone.pid}@{here}-y.png"]
+    mine += [f".cisi-{os.getpid()}@{here}-z.jpg", f".cisi-{ended.pid}@{here}-v.png"]
+    others = [f".cisi-{os.getppid()}@{here}-x.png", f".cisi-{gone.pid}@elsewhere-x.png", ".cisi-x.png", "a.png"]
     touch(tmp_path, *mine, *others)
     remove_left_over(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted(others)
@@ -288,7 +361,7 @@ def test_killed_twenty_times_and_started_again(tmp_path: Path, tiny_graph: Path)
             if not path.name.startswith("."):
                 assert path.read_bytes() == files[path.relative_to(out)].read_bytes()
     assert cisi_run(*arguments, "-o", out).returncode == 0
-    assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == set(files)
+    assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == {*files, Path(RECORD)}
     for name, path in files.items():
         assert (out / name).read_bytes() == path.read_bytes()
 
@@ -352,7 +425,7 @@ def test_ctrl_c_ends_it_between_photographs(tmp_path: Path, tiny_graph: Path) ->
     assert "Traceback" not in errors
     for path in (tmp_path / "out").rglob("*"):
         assert not path.name.startswith(".cisi-")
-        if path.is_file():
+        if path.suffix == ".jpg":
             with Image.open(path) as image:
                 image.load()
 
@@ -379,4 +452,5 @@ def test_a_worker_that_is_killed_is_said_and_nothing_is_half_written(tmp_path: P
     assert "Traceback" not in result.stderr
     again = cisi_run(*arguments)
     assert again.returncode == 0, again.stderr
-    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 6
+    assert len(list((tmp_path / "out").rglob("*.jpg"))) == 6
+    assert not (tmp_path / "out" / "failures.jsonl").exists()

@@ -43,7 +43,7 @@ def test_any_file(
     suffix, mode = kind
     rng = np.random.default_rng(seed)
     hole = rng.random((height, width)) < share
-    Image.fromarray(np.where(hole, np.uint8(200), np.uint8(60))).save(tmp_path / "mask.png")
+    Image.fromarray(np.where(hole, np.uint8(200), np.uint8(0))).save(tmp_path / "mask.png")
     results = []
     for under in (0, 1):  # two photographs that differ under the hole alone
         pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)

@@ -42,6 +42,11 @@ def test_names_are_those_of_the_tables_folder(tmp_path: Path) -> None:
         (f"{table.parent}/with, comma.jpg", f"{table.parent}/m/a.png", f"{out}/a.png"),
         ("/absolute/b.jpg", "s3://masks/b.png", f"{out}/b/b.png"),
     ]
+    # What is transparent needs no mask.
+    table.write_text("image,output\na.png,a.png\n")
+    assert planned(plan_manifest(table, None, out, from_alpha=True)) == [
+        (f"{table.parent}/a.png", None, f"{out}/a.png")
+    ]
     # Without a column for masks one mask serves all; with it, it serves those that have none.
     table.write_text("image,mask,output\na.jpg,,a.jpg\nb.jpg,b.png,b.jpg\n")
     masks = [mask for _, mask, _ in planned(plan_manifest(table, tmp_path / "one.png", out))]
@@ -77,6 +82,7 @@ def test_parquet_says_the_same(tmp_path: Path) -> None:
         (f"{HEAD}a.jpg,a.png,a.jpg\nb.jpg,,b.jpg\n", DataError, "row 2 has no mask"),
         (f"{HEAD}a.jpg,a.png,x.jpg\nb.jpg,b.png,x.jpg\n", DataError, "the output x.jpg is there twice"),
         (f"{HEAD}a.jpg,a.png,../a.jpg\n", OutputError, "output ../a.jpg, expected a name below"),
+        (f"{HEAD}a.jpg,a.png,.d/a.jpg\n", OutputError, "without hidden parts"),
         (f"{HEAD}a.jpg,a.png,/elsewhere/a.jpg\n", OutputError, "output /elsewhere/a.jpg does not lie in"),
         (f"{HEAD}a.jpg,a.png,a.xyz\n", OutputError, "unknown picture format '.xyz'"),
         (f"{HEAD}a.jpg,ftp://x/a.png,a.jpg\n", StorageError, "unknown protocol 'ftp'"),
@@ -146,4 +152,4 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, run_main: RunMain, m
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     status, _, errors = run_main(main, "--manifest", tmp_path / "files.parquet", "-o", tmp_path / "out")
     assert status == 1
-    assert "needs pyarrow, expected an installation with pip install 'cisi-net[parquet]'" in errors
+    assert "needs pyarrow: pip install 'cisi-net[parquet]'" in errors

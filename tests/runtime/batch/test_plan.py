@@ -53,10 +53,7 @@ def test_every_photograph_is_to_do_or_there_or_refused(
     for found in names.values():
         found.sort()
         shuffle.shuffle(found)
-    of_each = {
-        stem: [m + ending for m, ending in masks if m == stem or (ending == ".mask.png" and m == stem)]
-        for stem in photographs
-    }
+    of_each = {stem: [m + ending for m, ending in masks if m == stem] for stem in photographs}
     with pytest.MonkeyPatch.context() as monkeypatch:
         listed(monkeypatch, names, page)
         with plan_folder(PHOTOS, MASKS, OUT) as plan:

@@ -22,6 +22,7 @@ from cisi_runtime.batch.folder import plan_folder
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.plan import Plan
 from cisi_runtime.batch.report import FAILURES, RunReport
+from cisi_runtime.batch.run_record import RECORD
 from cisi_runtime.batch.watch import Watch
 from cisi_runtime.errors import CisiError, DataError
 from cisi_runtime.storage.access import find_names
@@ -96,7 +97,8 @@ def put(path: Path, data: bytes) -> None:
 
 
 def files_below(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
+    return {path.relative_to(folder).as_posix() for path in files}
 
 
 def test_what_is_there_and_what_arrives(tmp_path: Path, tiny_graph: Path) -> None:
@@ -179,7 +181,9 @@ def test_failures_are_listed_at_the_end(tmp_path: Path, tiny_graph: Path, number
     (tmp_path / "photos/0.png").write_bytes(b"no picture")
     (tmp_path / "masks/1.png").unlink()
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / FAILURES).write_text("of an earlier run\n")
+    (tmp_path / "out" / FAILURES).write_text(
+        '{"image": "a", "mask": null, "output": "b", "reason": "of an earlier run"}\n'
+    )
     options = ("--mask", "masks", "-o", "out", "--model", tiny_graph, "--threads", 1)
     with watching(tmp_path, "photos", *options) as running:
         running.wait_for_results("below/2.png")
@@ -252,16 +256,14 @@ def test_without_watchdog(tmp_path: Path, tiny_graph: Path) -> None:
     command = [sys.executable, "-c", program, *arguments]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert result.stderr == (
-        "cisi-run: error: needs watchdog, expected an installation with pip install 'cisi-net[watch]'\n"
-    )
+    assert result.stderr == ("cisi-run: error: needs watchdog: pip install 'cisi-net[watch]'\n")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["photos", "--mask", "masks", "-o", "memory://out"], "--watch is for a folder of this machine"),
-        (["photos", "--mask", "memory://masks", "-o", "out"], "--watch is for a folder of this machine"),
+        (["photos", "--mask", "masks", "-o", "s3://out"], "--watch is for a folder of this machine"),
+        (["photos", "--mask", "s3://masks", "-o", "out"], "--watch is for a folder of this machine"),
         (["--manifest", "list.csv", "-o", "out"], "--watch is for a folder of this machine"),
         (["photos", "-o", "out", "--overwrite"], "--watch goes with neither --cluster nor --overwrite"),
         (["photos", "-o", "out", "--cluster", "local"], "--watch goes with neither --cluster nor --overwrite"),

@@ -159,7 +159,7 @@ def test_masks_inverted_grown_and_from_alpha(files: Path, tiny_graph: Path) -> N
 
 
 def test_a_mask_without_a_hole_copies_and_says_so(files: Path, tiny_graph: Path) -> None:
-    Image.new("L", (90, 70), 127).save(files / "mask.png")
+    Image.new("L", (90, 70), 0).save(files / "mask.png")
     result = run_files(files, tiny_graph)
     assert result.returncode == 0
     assert "the mask has no hole: the picture is copied as it is" in result.stdout
@@ -167,6 +167,56 @@ def test_a_mask_without_a_hole_copies_and_says_so(files: Path, tiny_graph: Path)
     arguments = (files / "photo.png", "--mask", files / "mask.png", "-o", files / "out.bmp")
     assert "the picture is only converted to BMP" in cisi_run(*arguments).stdout
     assert np.array_equal(read_picture(files / "out.bmp").rgb, read_picture(files / "photo.png").rgb)
+
+
+def test_a_mask_of_0_and_1_is_one_of_0_and_255(files: Path, tiny_graph: Path) -> None:
+    assert run_files(files, tiny_graph).returncode == 0
+    expected = (files / "out.png").read_bytes()
+    hole = np.asarray(Image.open(files / "mask.png")) > 0
+    Image.fromarray(hole.astype(np.uint8)).save(files / "mask.png")
+    assert "hole 19.0%" in run_files(files, tiny_graph).stdout
+    assert (files / "out.png").read_bytes() == expected
+    Image.fromarray(np.where(hole, np.uint8(127), np.uint8(3))).save(files / "mask.png")
+    failed(run_files(files, tiny_graph), 1, "--mask: ", "its brightest pixel is 127 of 255, expected white")
+
+
+def test_a_folder_as_output_and_several_photographs(files: Path, tiny_graph: Path) -> None:
+    out, masks = files / "out", files / "masks"
+    out.mkdir()
+    masks.mkdir()
+    (files / "other.png").write_bytes((files / "photo.png").read_bytes())
+    for name in ("photo.png", "other.mask.png"):
+        (masks / name).write_bytes((files / "mask.png").read_bytes())
+    assert run_files(files, tiny_graph).returncode == 0
+    expected = (files / "out.png").read_bytes()
+    photo, other = files / "photo.png", files / "other.png"
+    model = ("--model", tiny_graph)
+    assert cisi_run(photo, "--mask", files / "mask.png", "-o", out, *model).returncode == 0
+    assert [path.name for path in out.iterdir()] == ["photo.png"]
+    result = cisi_run(photo, other, "--mask", masks, "-o", out, *model)
+    assert "1 written, 1 there already, 0 failed" in result.stdout
+    assert (out / "photo.png").read_bytes() == (out / "other.png").read_bytes() == expected
+    one_mask = cisi_run(photo, other, "--mask", files / "mask.png", "-o", files / "new", *model)
+    assert "2 written" in one_mask.stdout
+    (masks / "other.mask.png").unlink()
+    missing = cisi_run(photo, other, "--mask", masks, "-o", files / "third", *model)
+    assert missing.returncode == 1
+    assert "other.png: expected one mask of this name in" in missing.stderr
+    failed(cisi_run(photo, other, "-o", out), 2, "expected --mask or --mask-from-alpha")
+    failed(cisi_run(photo, files, "--mask", masks, "-o", out), 2, "expected several photographs, or one folder")
+    failed(cisi_run(photo, photo, "--mask", masks, "-o", out), 1, "photo.png: is the name of two photographs")
+    failed(cisi_run(photo, other, "--mask", masks, "-o", files), 1, "is the folder of the photographs")
+    failed(cisi_run(photo, "--mask", files / "mask.png", "-o", "none"), 1, "unknown picture format", "or a folder")
+
+
+def test_what_becomes_opaque_fits_into_a_jpeg_file(files: Path, tiny_graph: Path) -> None:
+    photo, hole = read_picture(files / "photo.png").rgb, np.asarray(Image.open(files / "mask.png")) > 0
+    for known, status in ((255, 0), (200, 1)):
+        write_picture(files / "clear.png", Picture(photo, np.where(hole, np.uint8(0), np.uint8(known))))
+        result = cisi_run(files / "clear.png", "--mask-from-alpha", "-o", files / "out.jpg", "--model", tiny_graph)
+        assert result.returncode == status, result.stderr
+    assert "JPEG cannot hold the picture's alpha channel" in result.stderr
+    assert Image.open(files / "out.jpg").mode == "RGB"
 
 
 def test_it_loads_neither_torch_nor_onnx(files: Path, tiny_graph: Path) -> None:
@@ -218,7 +268,6 @@ def foreign_graph(path: Path) -> Path:
         ("small mask", ("--mask: ", "mask is 10x20 pixels, expected 90x70 as the picture")),
         ("colour mask", ("--mask: ", "channels differ, expected a black and white mask")),
         ("no folder", ("--output: ", "does not exist")),
-        ("output is a folder", ("--output: ", "is a folder, expected a file name")),
         ("output format", ("--output: ", "unknown picture format '.xyz', expected one of .jpg")),
         ("alpha to JPEG", ("--output: ", "JPEG cannot hold the picture's alpha channel")),
         ("no model", ("--model: ", "no.onnx: no such file")),
@@ -242,8 +291,6 @@ def test_bad_input(files: Path, tiny_graph: Path, fault: str, words: tuple[str, 
         (files / "mask.png").write_bytes((files / "photo.png").read_bytes())
     elif fault == "no folder":
         output = "none/out.png"
-    elif fault == "output is a folder":
-        (files / "out.png").mkdir()
     elif fault == "output format":
         output = "out.xyz"
     elif fault == "alpha to JPEG":
@@ -272,7 +319,7 @@ def test_a_missing_backend_is_named_with_its_extra(files: Path) -> None:
     code = f"import sys; sys.modules['onnxruntime'] = None; sys.argv = {[str(a) for a in arguments]!r}"
     program = f"{code}\nimport cisi_runtime.cli.run as m; m.main()"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    failed(result, 1, "needs onnxruntime", "pip install 'cisi-net[cpu]'")
+    failed(result, 1, "--backend: onnxruntime is not installed: pip install 'cisi-net[cpu]'")
 
 
 def test_a_float16_graph_is_refused(files: Path, tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
@@ -306,5 +353,5 @@ def test_the_shipped_graph_is_there() -> None:
 
 def test_precision_belongs_to_a_backend(files: Path, tiny_graph: Path) -> None:
     result = run_files(files, tiny_graph, "--precision", "bf16")
-    failed(result, 1, "--model: precision bf16: backend auto computes in what tiny.onnx holds", "--backend openvino")
+    failed(result, 1, "--backend: precision bf16: backend auto computes in what tiny.onnx holds", "--backend openvino")
     assert not (files / "out.png").exists()

@@ -14,6 +14,7 @@ import pytest
 from s3fs import S3FileSystem
 
 from cisi_runtime.batch.folder import plan_folder
+from cisi_runtime.batch.run_record import RECORD
 from cisi_runtime.cli.run import main
 from cisi_runtime.errors import OutputError, PictureError, StorageError
 from cisi_runtime.storage import remote
@@ -75,7 +76,7 @@ def expected(originals: Path, tiny_graph: Path) -> dict[str, bytes]:
     arguments = (originals / "photos", "--mask", originals / "masks", "-o", out, "--model", tiny_graph, "--threads", 1)
     result = cisi_run(*arguments, timeout=TIMEOUT_S)
     assert result.returncode == 0, result.stderr
-    files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.suffix == ".png"}
     assert sorted(files) == sorted(NAMES)
     return files
 
@@ -176,7 +177,7 @@ def test_nothing_is_read_when_everything_is_there(filled: Store, expected: dict[
     assert status == 0, errors
     assert "0 written, 6 there already, 0 failed" in out
     assert filled.proxy.names("GET") == []
-    assert filled.proxy.names("PUT") == ["out/.cisi-probe"]
+    assert filled.proxy.names("PUT") == ["out/.cisi-probe", f"out/{RECORD}"]
     assert set(filled.objects("out").values()) == {b"mine"}
     filled.delete("out", QUOTED)
     filled.proxy.log.clear()
@@ -361,7 +362,7 @@ def test_wrong_credentials(filled: Store, run: Run) -> None:
             ("s3://photos", "--mask", "s3://masks", "-o", "s3://nothing/a"),
             "--output: s3://nothing/a/.cisi-probe: cannot be written: no such bucket",
         ),
-        (("s3://out", "--mask", "s3://masks", "-o", "s3://out/a"), "--output: s3://out: no photographs found"),
+        (("s3://out", "--mask", "s3://masks", "-o", "s3://out/a"), "IMAGE: s3://out: no photographs found"),
     ],
 )
 def test_what_is_not_there_is_told_first(filled: Store, run: Run, arguments: tuple[str, ...], error: str) -> None:
@@ -430,7 +431,7 @@ def test_names_that_no_file_has(filled: Store, originals: Path, tmp_path: Path, 
     assert f"s3://photos/{outside}: its name has an empty part" in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
-    assert files == sorted([*NAMES, "failures.jsonl"])
+    assert files == sorted([*NAMES, RECORD, "failures.jsonl"])
     # In a store they are names like others.
     with plan_folder(Url("s3", "photos"), None, Url("s3", "out")) as plan:
         assert {str(job.output) for job in plan.jobs()} == {
@@ -473,7 +474,7 @@ def test_a_manifest_writes_over_no_original(filled: Store, run: Run) -> None:
     assert status == 1
     assert "s3://photos/1.png: is an original of s3://photos/table.csv, expected another output" in errors
     status, _, errors = run("--manifest", "s3://photos/none.csv", "-o", "s3://out")
-    assert (status, errors) == (1, "cisi-run: error: --output: s3://photos/none.csv: no such file\n")
+    assert (status, errors) == (1, "cisi-run: error: --manifest: s3://photos/none.csv: no such file\n")
     filled.delete("photos", "table.csv")
     assert filled.objects("photos") == before
 

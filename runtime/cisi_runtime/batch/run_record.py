@@ -1,0 +1,78 @@
+"""What made the results of a folder, so that another run does not take them for its own.
+
+A run skips results that exist. With another network, mask or option they would be others, so what they were made with
+lies beside them, in `.cisi-run.json`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from cisi_runtime.errors import OutputError, PictureError
+from cisi_runtime.storage.access import read_address, write_address
+from cisi_runtime.storage.addresses import Address
+from cisi_runtime.strict_json import check_revision, convert, parse_json
+
+RECORD = ".cisi-run.json"
+_REVISION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """made_with: the values of options, by their names. is_mixed: some results were made with others."""
+
+    made_with: dict[str, str]
+    is_mixed: bool = False
+    revision: int = _REVISION
+
+
+class RunRecord:
+    """What a run makes its results with.
+
+    output: folder of the results. made_with: the values of options, by their names.
+    """
+
+    def __init__(self, output: Address, made_with: dict[str, str]) -> None:
+        self._address, self._output, self._entry = output / RECORD, output, _Entry(made_with)
+        self._replaces_others = False
+
+    def begin(self, *, overwrite: bool) -> None:
+        """Write it before the first result is written.
+
+        overwrite: results of another kind are replaced; until `finish`, the folder has both.
+
+        Raises OutputError where the results there were made with other options, or are of two kinds; StorageError.
+        """
+        before = self._read()
+        if before == self._entry:
+            return
+        if before is not None and not overwrite:
+            raise OutputError(f"{self._output}: {self._difference(before)}, expected --overwrite, or another folder")
+        self._replaces_others = before is not None
+        self._write(dataclasses.replace(self._entry, is_mixed=self._replaces_others))
+
+    def finish(self) -> None:
+        """All results of another kind have been replaced."""
+        if self._replaces_others:
+            self._write(self._entry)
+
+    def _read(self) -> _Entry | None:
+        try:
+            data = read_address(self._address)
+        except PictureError:  # it is not there
+            return None
+        values = parse_json(data.decode(errors="replace"), str(self._address), OutputError)
+        check_revision(values, _REVISION, str(self._address), OutputError)
+        return convert(values, _Entry, str(self._address), OutputError)
+
+    def _difference(self, before: _Entry) -> str:
+        if before.is_mixed:
+            return "some of its results were to be replaced by a run that did not finish"
+        then, now = before.made_with, self._entry.made_with
+        changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+        differences = [f"{name} {then.get(name)}, not {now.get(name)}" for name in changed]
+        return f"its results were made with {'; '.join(differences)}"
+
+    def _write(self, entry: _Entry) -> None:
+        write_address(self._address, json.dumps(dataclasses.asdict(entry), indent=1).encode() + b"\n")

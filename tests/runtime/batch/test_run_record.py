@@ -1,0 +1,78 @@
+"""A run does not take the results of another one for its own."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cisi_runtime.batch.run_record import RECORD, RunRecord
+from cisi_runtime.errors import OutputError
+from tests.runtime.batch.test_folder import cisi_run, photographs
+
+
+def test_what_differs_is_said(tmp_path: Path) -> None:
+    first = {"--model": "a.onnx (12)", "--dilate": "0"}
+    RunRecord(tmp_path, first).begin(overwrite=False)
+    written = (tmp_path / RECORD).read_bytes()
+    RunRecord(tmp_path, first).begin(overwrite=False)
+    RunRecord(tmp_path, first).begin(overwrite=True)
+    assert (tmp_path / RECORD).read_bytes() == written
+    for changed, words in (
+        ({"--model": "b.onnx (34)", "--dilate": "0"}, "made with --model a.onnx (12), not b.onnx (34), expected"),
+        ({"--model": "b.onnx (34)", "--dilate": "2"}, "made with --dilate 0, not 2; --model a.onnx (12), not b.onnx"),
+        ({"--model": "a.onnx (12)"}, "made with --dilate 0, not None"),
+    ):
+        with pytest.raises(OutputError) as raised:
+            RunRecord(tmp_path, changed).begin(overwrite=False)
+        assert words in str(raised.value)
+        assert "expected --overwrite, or another folder" in str(raised.value)
+
+
+def test_results_of_two_kinds_are_not_taken_for_one(tmp_path: Path) -> None:
+    RunRecord(tmp_path, {"--dilate": "0"}).begin(overwrite=False)
+    killed = RunRecord(tmp_path, {"--dilate": "2"})
+    killed.begin(overwrite=True)
+    for dilate in ("0", "2"):
+        with pytest.raises(OutputError, match="by a run that did not finish, expected --overwrite"):
+            RunRecord(tmp_path, {"--dilate": dilate}).begin(overwrite=False)
+    again = RunRecord(tmp_path, {"--dilate": "2"})
+    again.begin(overwrite=True)
+    again.finish()
+    RunRecord(tmp_path, {"--dilate": "2"}).begin(overwrite=False)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"revision": 1}', '{"revision": 9}', '{"revision": 1, "made_with": 3}']
+)
+def test_one_that_is_damaged(tmp_path: Path, text: str) -> None:
+    (tmp_path / RECORD).write_text(text)
+    with pytest.raises(OutputError, match=RECORD):
+        RunRecord(tmp_path, {}).begin(overwrite=False)
+
+
+def test_a_folder_run_with_other_options(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 2)
+
+    def run(*more: object, mask: str = "masks") -> subprocess.CompletedProcess[str]:
+        arguments = (tmp_path / "photos", "--mask", tmp_path / mask, "-o", tmp_path / "out", "--model", tiny_graph)
+        return cisi_run(*arguments, "--threads", 1, *more)
+
+    assert run().returncode == 0
+    before = (tmp_path / "out" / "0.png").read_bytes()
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["made_with"]["--dilate"] == "0"
+    Image.fromarray(np.full((160, 200), 255, dtype=np.uint8)).save(tmp_path / "one.png")
+    for more, mask, words in (
+        (("--dilate", 3), "masks", "--dilate 0, not 3"),
+        (("--no-detail",), "masks", "--no-detail False, not True"),
+        ((), "one.png", "--mask of each photograph, not one.png ("),
+    ):
+        refused = run(*more, mask=mask)
+        assert refused.returncode == 1
+        assert words in refused.stderr
+        assert (tmp_path / "out" / "0.png").read_bytes() == before
+    assert "2 written, 0 there already" in run("--dilate", 3, "--overwrite").stdout
+    assert (tmp_path / "out" / "0.png").read_bytes() != before
+    assert "0 written, 2 there already" in run("--dilate", 3).stdout
