@@ -1,4 +1,4 @@
-"""The runtime of CISI-net: `Inpainter` for photographs, `build` for TensorRT engines, `check_parity` for both.
+"""The runtime of CISI-net: `inpaint` and `Inpainter` for photographs, `build` for engines, `check_parity` for both.
 
 Imports neither torch nor onnx. Each backend imports its library only when it is opened; `build` and `check_parity` are
 imported when they are first used, because they load ONNX Runtime.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import CisiError
 from cisi_runtime.inpainting.inpainter import Inpainter
+from cisi_runtime.inpainting.one_call import inpaint
 
 if TYPE_CHECKING:
     from cisi_runtime.building.make import build
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["CisiError", "Contract", "Inpainter", "__version__", "build", "check_parity"]
+__all__ = ["CisiError", "Contract", "Inpainter", "__version__", "build", "check_parity", "inpaint"]
 
 _LAZY = {"build": "cisi_runtime.building.make", "check_parity": "cisi_runtime.parity.checks"}
 

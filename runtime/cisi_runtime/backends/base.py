@@ -86,6 +86,11 @@ class Backend(ABC):
         self._check_size(size)
         return self._prepare(size)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._is_closed
+
     def close(self) -> None:
         """Release memory and handles. The backend cannot be used afterwards; closing it again does nothing."""
         if not self._is_closed:

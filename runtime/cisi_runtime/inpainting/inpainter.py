@@ -7,16 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, overload
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from cisi_runtime.backends.base import Backend
+from cisi_runtime.errors import GraphError
 from cisi_runtime.inpainting.detail import DetailOutcome
+from cisi_runtime.inpainting.input_types import HoleMask, HoleMasks, ImageOrPath, ImageOrPathT, Level
+from cisi_runtime.inpainting.inputs import complete_in_kind, is_plain
 from cisi_runtime.inpainting.model import OpenedModel, open_model
 from cisi_runtime.inpainting.padding import pad, padded_size
-from cisi_runtime.inpainting.single_pass import check_arrays
 from cisi_runtime.inpainting.timing import StageTimer
 from cisi_runtime.inpainting.window_view import WindowView
 from cisi_runtime.inpainting.windows import plan_windows
@@ -32,6 +35,8 @@ _BATCH = 4
 
 class Inpainter:
     """`Inpainter("best.onnx")(image, hole_mask)` fills the holes of a photograph and changes nothing else.
+
+    Takes NumPy arrays, PIL images and paths, one or several, and returns the same kind (see `__call__`).
 
     The cost follows the holes, not the photograph: around each hole it looks at a window of twice the hole's length. A
     window of up to 256 pixels goes to the network as it is. A larger one is reduced to 256 pixels and its fill is
@@ -61,6 +66,8 @@ class Inpainter:
         detail: bool = True,
     ) -> None:
         self.detail = detail
+        self._options = f"threads={threads}, " if not isinstance(model, Backend) else ""
+        self._options += f"precision={precision!r}, " if precision != "stored" else ""
         self._owns_backend = not isinstance(model, Backend)
         if isinstance(model, Backend):
             opened = OpenedModel(None, model, f"{model.name}: passed in by the caller")
@@ -73,15 +80,65 @@ class Inpainter:
         self._side = min(_SIDE, *max_sides) if self.backend.fixed.height is None else min(max_sides)
         self._batch = max_batch if self.backend.fixed.batch else min(_BATCH, max_batch)
 
-    def __call__(self, image: UInt8Array, hole_mask: BoolArray, timer: StageTimer | None = None) -> UInt8Array:
-        """image: uint8 `[H, W, 3]` RGB, any size. hole_mask: bool `[H, W]`, True = hole. Returns uint8 `[H, W, 3]`.
+    @overload
+    def __call__(
+        self, image: npt.NDArray[Level], hole_mask: HoleMasks, timer: StageTimer | None = None
+    ) -> npt.NDArray[Level]: ...
 
-        Every known pixel stays as it was, and what lies under the hole has no influence. A mask without a hole gives a
-        copy of the picture. timer: gets the time of each stage, and a note where a hole got no detail. Raises
-        ValueError for other arrays.
+    @overload
+    def __call__(self, image: ImageOrPath, hole_mask: HoleMask, timer: StageTimer | None = None) -> Image.Image: ...
+
+    @overload
+    def __call__(
+        self,
+        image: list[npt.NDArray[Level]] | tuple[npt.NDArray[Level], ...],
+        hole_mask: HoleMasks,
+        timer: StageTimer | None = None,
+    ) -> list[npt.NDArray[Level]]: ...
+
+    @overload
+    def __call__(
+        self,
+        image: list[ImageOrPathT] | tuple[ImageOrPathT, ...],
+        hole_mask: HoleMasks,
+        timer: StageTimer | None = None,
+    ) -> list[Image.Image]: ...
+
+    def __call__(self, image: Any, hole_mask: Any, timer: StageTimer | None = None) -> Any:
+        """Every known pixel stays as it was, and so does alpha. What lies under the hole has no influence. A mask
+        without a hole gives a copy of the picture.
+
+        image: one of these, of any size; the result is of the same kind.
+
+        - uint8 `[H, W, 3]` RGB; `[H, W, 4]` with alpha; `[H, W]` or `[H, W, 1]` grey.
+        - float32 or float64 in [0, 1], of the same shapes. The fill is in steps of 1/255.
+        - A PIL image of mode L, LA, RGB or RGBA. 1 becomes L, P and PA become RGB or RGBA, and a transparent colour
+          becomes alpha. It is taken as it is: an EXIF orientation is not applied.
+        - A path, str or Path: what `cisi-run` reads. Gives a PIL image, upright.
+        - A batch `[N, H, W, C]`, or a list or tuple of the above, which gives a list. They are done one by one.
+
+        hole_mask: of the picture's size, whatever kind the picture is.
+
+        - bool `[H, W]` or `[H, W, 1]`, True = hole.
+        - Integers from 0 to 255: 128 and above is the hole; where there are only 0 and 1, 1 is.
+        - Floats in [0, 1]: 0.5 and above is the hole.
+        - A PIL image of the above modes without colours, or a path: as integers.
+        - For several pictures a list, a batch `[N, H, W]`, or one mask for all.
+
+        timer: gets the time of each stage, and a note where a hole got no detail.
+
+        Raises TypeError for other kinds, ValueError for other arrays and images, PictureError for files that cannot be
+        used, and GraphError once it is closed.
         """
-        check_arrays(image, hole_mask)
+        if self.backend.is_closed:
+            raise GraphError(f"{self!r}: expected one that is open")
         timer = StageTimer() if timer is None else timer
+        if is_plain(image, hole_mask):
+            return self._complete(image, hole_mask, timer)
+        return complete_in_kind(image, hole_mask, lambda image, hole_mask: self._complete(image, hole_mask, timer))
+
+    def _complete(self, image: UInt8Array, hole_mask: BoolArray, timer: StageTimer) -> UInt8Array:
+        """image: uint8 `[H, W, 3]`. hole_mask: bool `[H, W]`. Returns uint8 `[H, W, 3]`."""
         with timer("prepare"):
             completed, remaining = image.copy(), hole_mask.copy()
             windows = plan_windows(hole_mask, self._side)
@@ -117,6 +174,11 @@ class Inpainter:
         """Close the backend, unless the caller passed it in."""
         if self._owns_backend:
             self.backend.close()
+
+    def __repr__(self) -> str:
+        name = repr(self.model.name) if self.model is not None else "…"
+        text = f"Inpainter({name}, backend={self.backend.name!r}, {self._options}detail={self.detail})"
+        return f"<closed {text}>" if self.backend.is_closed else text
 
     def __enter__(self) -> Self:
         return self

@@ -132,3 +132,13 @@ class Picture:
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.rgb.shape[0], self.rgb.shape[1]
+
+
+def image_of(picture: Picture, *, grey: bool) -> Image.Image:
+    """A picture as a Pillow image, RGB or grey, with its alpha channel if it has one."""
+    image = Image.fromarray(picture.rgb)
+    if grey:
+        image = image.convert("L")
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    return image

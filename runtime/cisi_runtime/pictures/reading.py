@@ -28,6 +28,7 @@ from cisi_runtime.pictures.metadata import (
 )
 from cisi_runtime.pictures.picture import PILLOW_ERRORS, SUFFIXES, UPRIGHT, JpegCoding, Origin, Picture, pixels_of
 
+UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
 # Larger photographs are refused unless the caller allows them. As RGB this is 240 MB.
@@ -35,7 +36,8 @@ MAX_PIXELS = 80_000_000
 
 # Formats whose pixels Pillow returns unchanged, once files deeper than 8 bits are refused.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP")
-_MODES_8_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
+# Pillow's modes of at most 8 bits a channel, other than CMYK and its like.
+MODES_8_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _GREY_MODES = ("1", "L", "LA")
 _ORIENTATION, _PHOTOSHOP, _IPTC = 0x0112, 34377, 33723
 # EXIF orientations from this one on exchange width and height.
@@ -73,14 +75,18 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Pict
         image.load()  # makes the pixels of a TIFF file upright and drops its orientation
         orientation = _orientation(image) if image.format != "TIFF" else 1
         origin = _origin(image, data, orientation)
-        is_grey, icc_profile = image.mode in _GREY_MODES, image.info.get("icc_profile")
-        upright = image if orientation == 1 else image.transpose(UPRIGHT[orientation][0])
-        if image.has_transparency_data:
-            rgba = pixels_of(upright.convert("RGBA"))
-            rgb, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
-            return Picture(rgb, alpha, icc_profile, is_grey, origin)
-        rgb = pixels_of(upright if upright.mode == "RGB" else upright.convert("RGB"))
-        return Picture(rgb, None, icc_profile, is_grey, origin)
+        return picture_of(image if orientation == 1 else image.transpose(UPRIGHT[orientation][0]), origin)
+
+
+def picture_of(image: Image.Image, origin: Origin | None = None) -> Picture:
+    """A Pillow image of a mode in `MODES_8_BIT`, as it stands: an orientation that it may name is not applied."""
+    is_grey, icc_profile = image.mode in _GREY_MODES, image.info.get("icc_profile")
+    if image.has_transparency_data:
+        rgba = pixels_of(image.convert("RGBA"))
+        rgb, alpha = np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
+        return Picture(rgb, alpha, icc_profile, is_grey, origin)
+    rgb = pixels_of(image if image.mode == "RGB" else image.convert("RGB"))
+    return Picture(rgb, None, icc_profile, is_grey, origin)
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -142,26 +148,36 @@ def read_mask(path: Path, size: tuple[int, int]) -> BoolArray:
 
 def decode_mask(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> BoolArray:
     """As `read_mask`, of any size, from the bytes of a file. `name` is for messages."""
-    with _opened(data, name, max_pixels) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in _GREY_MODES:
-            grey = pixels_of(upright if upright.mode == "L" else upright.convert("L"))
-        else:
-            rgb = pixels_of(upright.convert("RGBA" if upright.has_transparency_data else "RGB"))
-            grey = rgb[..., 0]
-            if not (np.array_equal(grey, rgb[..., 1]) and np.array_equal(grey, rgb[..., 2])):
-                raise MaskError(f"{name}: the colour channels differ, expected a black and white mask (white = hole)")
-    brightest = int(grey.max())
+    levels = decode_mask_levels(data, name, max_pixels)
+    brightest = int(levels.max())
     # No picture that somebody drew: an array of bool that became a file.
     if brightest == 1:
-        grey = grey * np.uint8(255)
-    elif 0 < brightest < MASK_THRESHOLD:
+        return levels == 1
+    if 0 < brightest < MASK_THRESHOLD:
         raise MaskError(
             f"{name}: its brightest pixel is {brightest} of 255, expected white (128 and above) in the hole and black "
             "elsewhere"
         )
-    hole_mask: BoolArray = grey >= MASK_THRESHOLD
+    hole_mask: BoolArray = levels >= MASK_THRESHOLD
     return hole_mask
+
+
+def decode_mask_levels(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> UInt8Array:
+    """As `decode_mask`, before the threshold: uint8 `[H, W]`."""
+    with _opened(data, name, max_pixels) as image:
+        return mask_levels(ImageOps.exif_transpose(image), name)
+
+
+def mask_levels(image: Image.Image, name: str) -> UInt8Array:
+    """The levels of a mask in a mode of `MODES_8_BIT`, uint8 `[H, W]`. Raises MaskError where its colour channels
+    differ."""
+    if image.mode in _GREY_MODES:
+        return pixels_of(image if image.mode == "L" else image.convert("L"))
+    rgb = pixels_of(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    grey = rgb[..., 0]
+    if not (np.array_equal(grey, rgb[..., 1]) and np.array_equal(grey, rgb[..., 2])):
+        raise MaskError(f"{name}: the colour channels differ, expected a black and white mask (white = hole)")
+    return grey
 
 
 def check_mask_size(mask_size: tuple[int, ...], name: str, size: tuple[int, int]) -> None:
@@ -192,7 +208,7 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
 def _refuse_lossy(data: bytes, name: str, image: Image.Image) -> None:
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise PictureError(f"{name}: has several frames, expected a single picture")
-    if _bits_per_channel(data, image) > 8 or image.mode not in _MODES_8_BIT:
+    if _bits_per_channel(data, image) > 8 or image.mode not in MODES_8_BIT:
         kind = "more than 8 bits a channel" if _bits_per_channel(data, image) > 8 else f"colour mode {image.mode}"
         raise PictureError(f"{name}: {kind} is not supported, expected 8-bit RGB or grey")
     if image.format == "AVIF" and "icc_profile" not in image.info and (colours := _avif_colours(data)) is not None:

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from cisi_runtime.errors import OutputError
 from cisi_runtime.files import atomic_file
 from cisi_runtime.pictures.metadata import with_jpeg_segments, with_png_chunks
-from cisi_runtime.pictures.picture import PILLOW_ERRORS, STRIP, SUFFIXES, Origin, Picture
+from cisi_runtime.pictures.picture import PILLOW_ERRORS, STRIP, SUFFIXES, Origin, Picture, image_of
 from cisi_runtime.pictures.reading import decode_picture
 from cisi_runtime.pictures.save_buffer import save_buffer
 
@@ -97,7 +97,7 @@ def encode_picture(picture: Picture, file_format: str, name: str) -> bytes:
     origin = picture.origin
     target = io.BytesIO()
     try:
-        image = _image(picture, file_format)
+        image = image_of(picture, grey=_is_grey(picture, file_format))
         parts: tuple[bytes, ...] = ()
         if origin is not None and origin.format == file_format:
             image = origin.stored(image)
@@ -159,15 +159,6 @@ def _largest_difference(before: UInt8Array, after: UInt8Array, hole_mask: BoolAr
         difference[hole_mask[rows]] = 0
         largest = max(largest, int(difference.max()))
     return largest
-
-
-def _image(picture: Picture, file_format: str) -> Image.Image:
-    image = Image.fromarray(picture.rgb)
-    if _is_grey(picture, file_format):
-        image = image.convert("L")
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha))
-    return image
 
 
 def _is_grey(picture: Picture, file_format: str) -> bool:

@@ -18,6 +18,7 @@ from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError
 from cisi_runtime.inpainting.blending import blend_seam
 from cisi_runtime.inpainting.pull_push import extrapolate, pull_push
+from cisi_runtime.inpainting.single_pass import SinglePassInpainter
 from cisi_runtime.inpainting.windows import plan_windows
 from tests.support.networks import provenance
 
@@ -228,24 +229,28 @@ def test_backends_that_do_not_take_the_file(tiny_graph: Path, make: Callable[[Pa
         make(tiny_graph)
 
 
-def test_arrays_of_another_kind(tiny_graph: Path) -> None:
-    inpaint = Inpainter(tiny_graph)
-    assert inpaint.backend_reason == f"{tiny_graph.name}: onnxruntime on the CPU, the default for graphs"
-    image, hole = np.zeros((64, 64, 3), dtype=np.uint8), np.zeros((64, 64), dtype=np.bool_)
-    with pytest.raises(ValueError, match=r"image: expected uint8 \[H, W, 3\], got float64"):
-        inpaint(image.astype(float), hole)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"image: expected uint8 \[H, W, 3\], got uint8 \(0, 64, 3\)"):
-        inpaint(image[:0], hole[:0])
-    with pytest.raises(ValueError, match=r"hole_mask: expected bool \(64, 64\), got uint8"):
-        inpaint(image, hole.astype(np.uint8))  # type: ignore[arg-type]
+def test_a_single_pass_takes_plain_arrays_alone(tiny_graph: Path) -> None:
+    with Inpainter(tiny_graph) as inpainter:
+        assert inpainter.backend_reason == f"{tiny_graph.name}: onnxruntime on the CPU, the default for graphs"
+        inpaint = SinglePassInpainter(inpainter.backend)
+        image, hole = np.zeros((64, 64, 3), dtype=np.uint8), np.zeros((64, 64), dtype=np.bool_)
+        with pytest.raises(ValueError, match=r"image: expected uint8 \[H, W, 3\], got float64"):
+            inpaint(image.astype(float), hole)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"image: expected uint8 \[H, W, 3\], got uint8 \(0, 64, 3\)"):
+            inpaint(image[:0], hole[:0])
+        with pytest.raises(ValueError, match=r"hole_mask: expected bool \(64, 64\), got uint8"):
+            inpaint(image, hole.astype(np.uint8))  # type: ignore[arg-type]
 
 
 def test_it_closes_what_it_opened(tiny_graph: Path) -> None:
     image, hole = np.zeros((64, 64, 3), dtype=np.uint8), np.ones((64, 64), dtype=np.bool_)
     with Inpainter(tiny_graph) as inpaint:
         inpaint(image, hole)
+    for mask in (hole, ~hole):
+        with pytest.raises(GraphError, match=r"<closed Inpainter\(.*\)>: expected one that is open"):
+            inpaint(image, mask)
     with pytest.raises(GraphError, match="onnxruntime: the backend is closed"):
-        inpaint(image, hole)
+        inpaint.backend.run_pixels(image[None], hole[None])
     painter = Painter()
     with Inpainter(painter) as inpaint:
         assert inpaint.backend_reason == "painter: passed in by the caller"
