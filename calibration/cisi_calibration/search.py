@@ -91,10 +91,11 @@ def _smallest_count(
     too_few, enough = 0, int(len(costliest) * (1.0 - _MIN_INT8))
     loss_with_enough = quality.loss(quantise(costliest[:enough]))
     if not loss_with_enough.within(budget_db):
+        advice = _ADVICE_LOWER if loss_with_enough.within(BUDGET_DB) else _ADVICE
         raise ParityError(
             f"the budget of {budget_db:g} dB cannot be met: with all {len(costliest)} candidates in INT8 {all_int8}; "
             f"with the {enough} costliest in float {loss_with_enough}; with more of them in float INT8 is no gain; "
-            f"{costliest_in_int8(per_layer)}; {_ADVICE if budget_db <= BUDGET_DB else _ADVICE_LOWER}"
+            f"{costliest_in_int8(per_layer)}; {advice}"
         )
     while enough - too_few > 1:
         middle = (too_few + enough) // 2

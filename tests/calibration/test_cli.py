@@ -93,7 +93,7 @@ def test_a_budget_that_cannot_be_met(run_main: RunMain, tiny_graph: Path, dozen:
     status, _, err = run_main(calibrate_main, graph, "--data", dozen, "--budget-db", 60)
     assert status == 1
     assert "error: the budget of 60 dB cannot be met: with all 28 candidates in INT8 hole PSNR" in err
-    assert err.endswith("dB; expected a lower --budget-db, 35 at least\n")
+    assert re.search(r"; costliest, alone in INT8: (\S+ \S+ dB[,;] ){5}expected ", err)
     # The ranges took longest, and are good for another try.
     assert sorted(tmp_path.iterdir()) == sorted([*before, graph.with_name("tiny.ranges.json")])
 

@@ -116,7 +116,7 @@ def _bar(options: TrainOptions, step: int, minutes_used: float) -> tqdm[NoReturn
         initial=minutes_used,
         mininterval=2.0,
         disable=None,
-        bar_format="{l_bar}{bar}| {n:.1f}/{total:g} min [{postfix}]",
+        bar_format="{l_bar}{bar}| {n:.1f}/{total:g} min{postfix}",
     )
 
 
