@@ -2,14 +2,17 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from tests.support.networks import ROOT
+from cisi_runtime.backends.registry import SHIPPED_GRAPH
+from tests.support.networks import PHOTOS, ROOT
 
 ALLOWED = {
     "runtime": set(),
@@ -23,7 +26,17 @@ FORBIDDEN = {"runtime": {"torch", "onnx"}, "calibration": {"torch"}}
 # docs/architecture.md.
 LAYERS = (
     {"errors", "codec", "metrics"},
-    {"files", "architecture", "face", "strict_json", "token_file", "allocator", "child_process", "cuda"},
+    {
+        "files",
+        "architecture",
+        "face",
+        "strict_json",
+        "token_file",
+        "allocator",
+        "child_process",
+        "cuda",
+        "progress_on_stderr",
+    },
     {"contract"},
     {"pictures", "engines"},
     {"backends", "storage"},
@@ -131,9 +144,43 @@ def test_a_commands_help_loads_no_heavy_library(module: str) -> None:
     assert not modules & {"torch", "onnx", "onnxruntime", "tqdm", "matplotlib"}
 
 
-def test_a_missing_library_is_named_with_its_extra() -> None:
-    code = "import sys; sys.modules['torch'] = None; sys.argv = ['cisi-export', '--ckpt', 'x.pt']"
-    program = f"{code}\nimport cisi_export.cli_export as m\nm.main()"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+def without(libraries: Sequence[str], module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own that lacks some libraries."""
+    lacking = f"import sys; sys.modules.update(dict.fromkeys({list(libraries)!r}))"
+    program = f"{lacking}; sys.argv = {['x', *map(str, arguments)]!r}\nimport {module} as m\nm.main()"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "named"),
+    [
+        ("cisi_export.cli_export", ["--ckpt", "x.pt"], "needs torch: pip install 'cisi-net[train]'"),
+        ("cisi_export.cli_info", [SHIPPED_GRAPH], "needs onnx: pip install 'cisi-net[parity]'"),
+        ("cisi_export.cli_info", [SHIPPED_GRAPH.with_suffix(".pt")], "needs torch: pip install 'cisi-net[train]'"),
+        (
+            "cisi_calibration.cli_calibrate",
+            [SHIPPED_GRAPH, "--data", PHOTOS],
+            "needs onnx: pip install 'cisi-net[parity]'",
+        ),
+        (
+            "cisi_train.cli_eval",
+            ["--data", PHOTOS, "--baseline", "mean", "--lpips", "fetch"],
+            "--lpips: needs torch: pip install 'cisi-net[train]', or no --lpips",
+        ),
+        ("cisi_train.cli_eval", ["--data", PHOTOS, "--ckpt", "x.pt"], "needs torch: pip install 'cisi-net[train]'"),
+    ],
+)
+def test_a_missing_library_is_named_with_the_smallest_extra_that_brings_it(
+    module: str, arguments: list[object], named: str
+) -> None:
+    result = without(["torch", "onnx"], module, *arguments)
     assert result.returncode == 1
-    assert result.stderr.strip().endswith("needs torch: pip install 'cisi-net[train]'")
+    expected = re.escape(named)
+    assert re.fullmatch(f"x: error: {expected}|cisi-\\w+: error: {expected}", result.stderr.strip())
+
+
+def test_graphs_and_baselines_are_evaluated_without_pytorch() -> None:
+    arguments = ["--data", PHOTOS, "--baseline", "mean", "--onnx", SHIPPED_GRAPH, "--size", 64, "--json"]
+    result = without(["torch", "onnx"], "cisi_train.cli_eval", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert [json.loads(line)["method"] for line in result.stdout.splitlines()] == ["mean", "small.onnx"]

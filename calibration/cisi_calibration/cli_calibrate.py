@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cisi_calibration.budget import check_budget
 from cisi_calibration.defaults import BUDGET_DB, IMAGES, METHOD, METHODS
 from cisi_runtime.cli.command import PATH, command, run_command
-from cisi_runtime.errors import GraphError, ParityError, error_prefix
+from cisi_runtime.errors import GraphError, ParityError, WeightsError, error_prefix
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -91,7 +92,12 @@ class _Inputs:
     help="Whose kernels will run it.",
 )
 @click.option(
-    "--budget-db", type=float, default=BUDGET_DB, show_default=True, help="Hole PSNR against float32 that must be kept."
+    "--budget-db",
+    type=float,
+    default=BUDGET_DB,
+    show_default=True,
+    callback=check_budget,
+    help="Hole PSNR against float32 that must be kept.",
 )
 @click.option("--reduce-range", is_flag=True, help="7-bit weights, for CPUs without VNNI; with --target cpu.")
 @click.option("--fp16-graph", type=PATH, help="Float16 graph for --target tensorrt; default: beside GRAPH.")
@@ -125,13 +131,11 @@ def _resolve(
 ) -> CalibrateOptions:
     """The options with their defaults. Raises UsageError for those that exclude each other, OutputError for files that
     cannot be written."""
-    target, budget_db = values["target"], values["budget_db"]
+    target = values["target"]
     if values["reduce_range"] and target != "cpu":
         raise click.UsageError("--reduce-range is for CPUs without VNNI; expected --target cpu")
     if fp16_graph is not None and target != "tensorrt":
         raise click.UsageError("--fp16-graph is for --target tensorrt")
-    if not budget_db >= BUDGET_DB:
-        raise click.UsageError(f"--budget-db {budget_db:g}: expected {BUDGET_DB:g} or more, as parity requires of INT8")
     stem = re.sub(r"\.onnx$", "", graph.name)
     if target == "tensorrt":
         fp16_graph = fp16_graph or graph.with_name(f"{stem}.fp16.onnx")
@@ -198,7 +202,11 @@ def _load_metric(lpips: str | None) -> Metric | None:
 
     (point,) = entry_points(group="cisi.metrics", name="lpips")
     with error_prefix("--lpips"):
-        metric: Metric = point.load()(None if lpips == "fetch" else Path(lpips))
+        try:
+            load = point.load()
+        except ModuleNotFoundError as error:
+            raise WeightsError(f"needs {error.name}: pip install 'cisi-net[train]', or no --lpips") from error
+        metric: Metric = load(None if lpips == "fetch" else Path(lpips))
     return metric
 
 
@@ -262,12 +270,16 @@ def _verified(options: CalibrateOptions, inputs: _Inputs, result: Calibration) -
     from cisi_calibration.model_file import checked_bytes
     from cisi_runtime.parity.checks import check_graph_parity
     from cisi_runtime.parity.compare import ParityReport
+    from cisi_runtime.progress_on_stderr import phases_on_stderr
 
     serialised = checked_bytes(result.model)
-    report = ParityReport(check_graph_parity(serialised, inputs.golden))
+    with phases_on_stderr() as progress:
+        report = ParityReport(check_graph_parity(serialised, inputs.golden, progress))
     click.echo(report.table(), err=options.as_json)
     if report.failures:
-        raise ParityError(f"{report.failures} of {report.checks} comparisons failed: {options.out} was not written")
+        raise ParityError(
+            f"{report.failures} of {report.checks} comparisons failed: {options.out} was not written; {result.advice()}"
+        )
     if options.fp16_graph is not None:
         _check_engines(options.fp16_graph, serialised)
     return serialised

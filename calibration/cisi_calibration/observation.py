@@ -7,7 +7,6 @@ from pathlib import Path
 
 import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper
-from tqdm import tqdm
 
 from cisi_calibration.convolutions import TO_RGB, candidates
 from cisi_calibration.histogram import Histogram
@@ -15,6 +14,7 @@ from cisi_calibration.model_contract import contract_of
 from cisi_calibration.photographs import picture_and_hole
 from cisi_runtime.backends.graph import CPU_PROVIDER, LOG_ERRORS_ONLY
 from cisi_runtime.errors import DataError
+from cisi_runtime.progress_on_stderr import counted
 
 
 def observed_tensors(model: ModelProto) -> dict[str, str]:
@@ -54,7 +54,7 @@ def observe_histograms(
     tensors = list(dict.fromkeys(observed_tensors(model).values()))
     session = _session_with_outputs(model, tensors)
     histograms = before or {name: Histogram() for name in tensors}
-    for path in tqdm(pictures, desc="calibrating", unit="image", mininterval=1.0):
+    for path in counted(pictures, "ranges of activations", "image"):
         image, hole = picture_and_hole(path)
         values = session.run(tensors, contract.io.inputs(image[None], hole[None]))
         for name, value in zip(tensors, values, strict=True):

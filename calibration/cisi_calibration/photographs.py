@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from cisi_runtime.errors import DataError
 from cisi_runtime.pictures.masks import random_hole
 from cisi_runtime.pictures.reading import find_pictures
 from cisi_runtime.pictures.resizing import read_square
+from cisi_runtime.progress_on_stderr import counted
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -92,7 +92,7 @@ def _draw(paths: Sequence[Path], wanted: int) -> tuple[dict[Path, Thumbnail], li
     """The first `wanted` pictures with content, with their thumbnails, and the flat ones met on the way."""
     usable: dict[Path, Thumbnail] = {}
     flat: list[Path] = []
-    for path in tqdm(paths, desc="looking at pictures", unit="image", mininterval=1.0):
+    for path in counted(paths, "looking at pictures", "image", leave=False):
         if len(usable) == wanted:
             break
         thumbnail = read_square(path, _THUMBNAIL).astype(np.float64)

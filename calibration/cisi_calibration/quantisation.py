@@ -15,10 +15,11 @@ from cisi_calibration.model_contract import contract_of, set_contract
 from cisi_calibration.photographs import Photographs
 from cisi_calibration.qdq import float_weights, insert_qdq_cpu, insert_qdq_tensorrt
 from cisi_calibration.quality import Loss, Metric, QualityJudge
-from cisi_calibration.search import Placement, find_placement
+from cisi_calibration.search import Placement, costliest_in_int8, find_placement
 from cisi_calibration.table import RangeTable, observe
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError, ParityError
+from cisi_runtime.progress_on_stderr import tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,14 @@ class Calibration:
         lines.append(f"photographs that the search never saw: {self.unseen}")
         return "\n".join(lines)
 
+    def advice(self) -> str:
+        """What to do when a later check of the graph fails: which convolutions cost most, and the option."""
+        placement = self.placement
+        return (
+            f"{costliest_in_int8(placement.per_layer, placement.kept_float)}; "
+            "a larger --budget-db keeps more of them in float"
+        )
+
     def as_json(self) -> dict[str, Any]:
         """The report by name."""
         return {
@@ -106,13 +115,15 @@ def calibrate(
     quality = QualityJudge(model, photographs.search, options.metric)
     placement = find_placement(names, quantised, quality, options.budget_db)
     result = quantised(placement.kept_float)
+    tell(f"verdict: {len(photographs.unseen)} photographs that neither ranges nor search saw")
     unseen = QualityJudge(model, photographs.unseen, options.metric).loss(result)
+    calibration = Calibration(result, table, placement, unseen)
     if not unseen.within(options.budget_db):
         raise ParityError(
             f"the budget of {options.budget_db:g} dB was kept on the photographs of the search, but not on others: "
-            f"{unseen}"
+            f"{unseen}; {calibration.advice()}"
         )
-    return Calibration(result, table, placement, unseen)
+    return calibration
 
 
 def quantise(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cisi_calibration.budget import check_budget
+from cisi_calibration.defaults import BUDGET_DB
 from cisi_runtime.architecture import MIN_SIZE, SIZE_MULTIPLE
 from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.errors import ParityError, error_prefix
@@ -35,6 +37,7 @@ class ExportOptions:
     ckpt: Path
     precision: str
     calib: Path | None
+    budget_db: float | None
     target: str
     face: str
     size: tuple[int, int] | None
@@ -49,6 +52,12 @@ class ExportOptions:
 @click.option("--fp16", is_flag=True, help="Float16 convolutions, for TensorRT.")
 @click.option("--int8", is_flag=True, help="INT8 convolutions (Q/DQ), for --target cpu or tensorrt; needs --calib.")
 @click.option("--calib", type=PATH, help="Folder of photographs to find INT8 ranges with.")
+@click.option(
+    "--budget-db",
+    type=float,
+    callback=check_budget,
+    help=f"Hole PSNR against float32 that INT8 must keep; default: {BUDGET_DB:g}.",
+)
 @click.option(
     "--target", type=click.Choice(["cpu", "tensorrt"]), help="Default: tensorrt with --fp16 or --engine, else cpu."
 )
@@ -89,6 +98,8 @@ def _resolve(
     precision = "float16" if fp16 else "int8" if int8 else "float32"
     target = target or ("tensorrt" if fp16 or engine else "cpu")
     _check_usage(fp16, int8, values["calib"], target, engine)
+    if values["budget_db"] is not None and not int8:
+        raise click.UsageError("--budget-db is for --int8")
     fixed_size, fixed_batch = _parse_size(size), _parse_batch(batch)
     _check_size(size, batch, fixed_size, fixed_batch)
     fixed = (f".{size}" if fixed_size else "") + (f".batch{batch}" if fixed_batch else "")
@@ -177,12 +188,15 @@ def _export(options: ExportOptions) -> Export:
         checkpoint = load_checkpoint(options.ckpt)
     # After PyTorch, so that an installation without both is told of the extra that brings both.
     from cisi_export.exporting import GraphOptions, export_graph
+    from cisi_runtime.progress_on_stderr import phases_on_stderr
 
     graph_options = GraphOptions(options.precision, options.target, options.face, options.size, options.batch)
-    return export_graph(checkpoint, graph_options, calibration=_calibration_options(options.calib))
+    calibration = _calibration_options(options.calib, options.budget_db or BUDGET_DB)
+    with phases_on_stderr() as progress:
+        return export_graph(checkpoint, graph_options, calibration=calibration, progress=progress)
 
 
-def _calibration_options(calib: Path | None) -> CalibrationOptions | None:
+def _calibration_options(calib: Path | None, budget_db: float) -> CalibrationOptions | None:
     if calib is None:
         return None
     from cisi_calibration.defaults import IMAGES
@@ -193,7 +207,7 @@ def _calibration_options(calib: Path | None) -> CalibrationOptions | None:
         photographs = choose_photographs(calib, IMAGES)
     for warning in photographs.warnings:
         click.echo(f"warning: {calib}: {warning}", err=True)
-    return CalibrationOptions(photographs)
+    return CalibrationOptions(photographs, budget_db=budget_db)
 
 
 def _print_parity(options: ExportOptions, result: Export) -> None:
@@ -204,7 +218,10 @@ def _print_parity(options: ExportOptions, result: Export) -> None:
         click.echo(parity.table())
     click.echo(parity.summary())
     if parity.failures:
-        raise ParityError(f"{parity.failures} of {parity.checks} comparisons failed: {options.out} was not written")
+        advice = "" if result.calibration is None else f"; {result.calibration.advice()}"
+        raise ParityError(
+            f"{parity.failures} of {parity.checks} comparisons failed: {options.out} was not written{advice}"
+        )
 
 
 def _write(options: ExportOptions, result: Export) -> None:

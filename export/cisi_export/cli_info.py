@@ -1,10 +1,11 @@
-"""`cisi-info`: what a graph is and costs, what the sidecar of an engine says."""
+"""`cisi-info`: what a graph is and costs, what the sidecar of an engine says, how a checkpoint was trained."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +19,21 @@ if TYPE_CHECKING:
     from cisi_runtime.contract import Contract
 
 _SIDE = 256
+_CHECKPOINTS = (".pt", ".pth")
 
 
 @command
 @click.argument("graph", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of the card.")
 def info(graph: Path, as_json: bool) -> None:
-    """Print what GRAPH is, where it comes from and what it costs. For an engine, print what its sidecar says.
+    """Print what GRAPH is, where it comes from and what it costs. For an engine, print what its sidecar says; for a
+    checkpoint, how it was trained.
 
     Arithmetic and tensors are those of one picture, of the graph's own size or 256x256 where it takes any.
     """
+    if graph.suffix in _CHECKPOINTS:
+        _checkpoint_info(graph, as_json=as_json)
+        return
     if graph.suffix != ".onnx":
         _engine_info(graph, as_json=as_json)
         return
@@ -54,6 +60,45 @@ def info(graph: Path, as_json: bool) -> None:
     click.echo(_card(cost, contract))
 
 
+def _checkpoint_info(path: Path, *, as_json: bool) -> None:
+    with error_prefix("GRAPH"):
+        from cisi_train.checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(path)
+    contract, training = checkpoint.contract, checkpoint.training
+    parameters = sum(tensor.numel() for tensor in checkpoint.weights.values())
+    facts = {
+        "contract": dataclasses.asdict(contract),
+        "bytes": path.stat().st_size,
+        "parameters": parameters,
+        "options": checkpoint.configuration,
+        "step": None if training is None else training["step"],
+    }
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    resumable = "weights alone" if training is None else f"at step {training['step']} of its run, can be resumed"
+    sizes = ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(contract.architecture).items())
+    options = ", ".join(f"{name} {value}" for name, value in checkpoint.configuration.items() if value is not None)
+    lines = [
+        f"{path}: {path.stat().st_size / 1e6:.1f} MB, checkpoint, {resumable}",
+        *_weights_lines(contract),
+        f"network    {parameters / 1e6:.2f} M parameters; {sizes}",
+        f"options    {options or 'not known'}",
+        f"next       cisi-export --ckpt {shlex.quote(str(path))} makes a graph of it, whose cost cisi-info shows",
+    ]
+    click.echo("\n".join(lines))
+
+
+def _weights_lines(contract: Contract) -> list[str]:
+    provenance = contract.provenance
+    return [
+        f"weights    preset {provenance.preset}, {provenance.steps} steps on {provenance.data}",
+        f"           licence of the data: {provenance.data_licence}",
+        f"           SHA-256 {contract.weights_sha256}",
+    ]
+
+
 def _engine_info(engine: Path, *, as_json: bool) -> None:
     with error_prefix("GRAPH"):
         from cisi_runtime.engines.sidecar import load_engine
@@ -62,7 +107,7 @@ def _engine_info(engine: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(sidecar)))
         return
-    options, contract, provenance = sidecar.options, sidecar.contract, sidecar.contract.provenance
+    options, contract = sidecar.options, sidecar.contract
     target = f"{sidecar.gpu} (SM {sidecar.capability})" if sidecar.gpu else options.target
     workspace = "all" if options.workspace_mib is None else f"{options.workspace_mib} MiB"
     takes = options.profile.limited(sidecar.fixed)
@@ -72,9 +117,7 @@ def _engine_info(engine: Path, *, as_json: bool) -> None:
         f"           level {options.level}, workspace {workspace}, TF32 {'on' if options.tf32 else 'off'}",
         f"takes      BATCHxWIDTHxHEIGHT {takes}",
         f"from       {sidecar.graph}, SHA-256 {sidecar.graph_sha256}",
-        f"weights    preset {provenance.preset}, {provenance.steps} steps on {provenance.data}",
-        f"           licence of the data: {provenance.data_licence}",
-        f"           SHA-256 {contract.weights_sha256}",
+        *_weights_lines(contract),
         f"parity     {sidecar.parity or 'not known: the engine has not been compared on a GPU'}",
         f"precision  {sidecar.audit}",
     ]
@@ -82,11 +125,8 @@ def _engine_info(engine: Path, *, as_json: bool) -> None:
 
 
 def _card(cost: Cost, contract: Contract) -> str:
-    provenance = contract.provenance
     lines = [
-        f"weights    preset {provenance.preset}, {provenance.steps} steps on {provenance.data}",
-        f"           licence of the data: {provenance.data_licence}",
-        f"           SHA-256 {contract.weights_sha256}",
+        *_weights_lines(contract),
         f"parameters {cost.parameters / 1e6:.2f} M, {cost.parameter_bytes / 1e6:.1f} MB",
         f"graph      {cost.nodes} nodes: " + ", ".join(f"{count} {name}" for name, count in cost.operators.items()),
         f"arithmetic {cost.flop / 1e9:.2f} GFLOP for {cost.width}x{cost.height}",

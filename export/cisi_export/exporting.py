@@ -18,6 +18,7 @@ from cisi_runtime.errors import ParityError
 from cisi_runtime.files import atomic_file
 from cisi_runtime.parity.compare import ParityReport
 from cisi_runtime.parity.golden import Golden, golden_path, save_golden, within_size_limit
+from cisi_runtime.progress_on_stderr import ShowProgress, show_nothing
 from cisi_train.checkpoint import Checkpoint, load_checkpoint
 
 
@@ -112,6 +113,7 @@ def export_graph(
     *,
     calibration: CalibrationOptions | None = None,
     golden: Golden | None = None,
+    progress: ShowProgress = show_nothing,
 ) -> Export:
     """As `export`, for a checkpoint that has been loaded.
 
@@ -119,12 +121,12 @@ def export_graph(
     """
     if options.precision == "int8":
         assert calibration is not None
-        model, float_model, result = _int8_graph(checkpoint, options, calibration)
+        model, float_model, result = _int8_graph(checkpoint, options, calibration, progress)
     else:
-        model, float_model, result = _float_graph(checkpoint, options), None, None
+        model, float_model, result = _float_graph(checkpoint, options, progress), None, None
     if golden is None:
-        golden = make_golden(checkpoint, options.size, options.batch)
-    return Export(model, golden, verify_export(checkpoint, model, golden, float_model), result)
+        golden = make_golden(checkpoint, options.size, options.batch, progress)
+    return Export(model, golden, verify_export(checkpoint, model, golden, float_model, progress), result)
 
 
 def float_graph(
@@ -140,7 +142,8 @@ def float_graph(
     return _float_graph(checkpoint, GraphOptions(precision, target, face, size, batch))
 
 
-def _float_graph(checkpoint: Checkpoint, options: GraphOptions) -> ModelProto:
+def _float_graph(checkpoint: Checkpoint, options: GraphOptions, progress: ShowProgress = show_nothing) -> ModelProto:
+    progress(f"exporting to ONNX: {options.precision}, {options.target} lowering", 0, 1)
     contract = dataclasses.replace(
         checkpoint.contract, precision=options.precision, target=options.target, face=options.face
     )
@@ -154,16 +157,16 @@ def _float_graph(checkpoint: Checkpoint, options: GraphOptions) -> ModelProto:
 
 
 def _int8_graph(
-    checkpoint: Checkpoint, options: GraphOptions, calibration: CalibrationOptions
+    checkpoint: Checkpoint, options: GraphOptions, calibration: CalibrationOptions, progress: ShowProgress
 ) -> tuple[ModelProto, ModelProto, Calibration]:
     """The INT8 graph, the float32 graph that it must equal but for quantising, and its calibration, which needs graphs
     for any size."""
     any_size = dataclasses.replace(options, size=None, batch=None)
-    model, fp16_graph = _float_graphs(checkpoint, any_size)
+    model, fp16_graph = _float_graphs(checkpoint, any_size, progress)
     result = calibrate(model, calibration, fp16_graph)
     quantised = result.model
     if options != any_size:
-        model, fp16_graph = _float_graphs(checkpoint, options)
+        model, fp16_graph = _float_graphs(checkpoint, options, progress)
         kept_float = result.placement.kept_float
         quantised = quantise(model, fp16_graph, result.table, kept_float, reduce_range=calibration.reduce_range)
     if fp16_graph is None:
@@ -172,9 +175,11 @@ def _int8_graph(
     return quantised, float32_twin(fp16_graph, weights_in_graph(fp16_graph, weights)), result
 
 
-def _float_graphs(checkpoint: Checkpoint, options: GraphOptions) -> tuple[ModelProto, ModelProto | None]:
+def _float_graphs(
+    checkpoint: Checkpoint, options: GraphOptions, progress: ShowProgress
+) -> tuple[ModelProto, ModelProto | None]:
     """The float32 graph of the cpu lowering and, for TensorRT, the float16 graph."""
-    model = _float_graph(checkpoint, dataclasses.replace(options, precision="float32", target="cpu"))
+    model = _float_graph(checkpoint, dataclasses.replace(options, precision="float32", target="cpu"), progress)
     if options.target == "cpu":
         return model, None
-    return model, _float_graph(checkpoint, dataclasses.replace(options, precision="float16"))
+    return model, _float_graph(checkpoint, dataclasses.replace(options, precision="float16"), progress)

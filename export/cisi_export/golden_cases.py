@@ -11,6 +11,7 @@ import torch
 from cisi_runtime.codec import decode_pixels
 from cisi_runtime.parity.golden import Golden, GoldenCase
 from cisi_runtime.pictures.masks import centre_hole, rectangles, strokes
+from cisi_runtime.progress_on_stderr import ShowProgress, show_nothing
 from cisi_train.checkpoint import Checkpoint
 from cisi_train.network import Generator
 
@@ -24,17 +25,24 @@ MakePicture = Callable[[int, int, np.random.Generator], UInt8Array]
 MakeHole = Callable[[int, int, np.random.Generator], BoolArray]
 
 
-def make_golden(checkpoint: Checkpoint, size: tuple[int, int] | None = None, batch: int | None = None) -> Golden:
+def make_golden(
+    checkpoint: Checkpoint,
+    size: tuple[int, int] | None = None,
+    batch: int | None = None,
+    progress: ShowProgress = show_nothing,
+) -> Golden:
     """Golden cases with the reference: the trained network's own forward and composite in float64, not rewritten.
 
     size (height, width), batch: of a graph that takes no others. None: three sizes, batches of one and two.
     """
     generator = checkpoint.generator().double()
-    cases = tuple(
-        GoldenCase(name, kind, image, hole_mask, _reference(generator, image, hole_mask))
-        for name, kind, image, hole_mask in _inputs(size, batch)
-    )
-    return Golden(checkpoint.contract.weights_sha256, cases)
+    inputs = list(_inputs(size, batch))
+    cases = []
+    for number, (name, kind, image, hole_mask) in enumerate(inputs):
+        progress("reference: the trained network in float64", number, len(inputs))
+        cases.append(GoldenCase(name, kind, image, hole_mask, _reference(generator, image, hole_mask)))
+    progress("reference: the trained network in float64", len(inputs), len(inputs))
+    return Golden(checkpoint.contract.weights_sha256, tuple(cases))
 
 
 def _reference(generator: Generator, image: UInt8Array, hole_mask: BoolArray) -> npt.NDArray[np.float32]:

@@ -19,12 +19,17 @@ from cisi_runtime.codec import decode_pixels
 from cisi_runtime.parity.checks import check_graph_parity
 from cisi_runtime.parity.compare import ParityReport, Run, compare_all, compare_backend
 from cisi_runtime.parity.golden import Golden
+from cisi_runtime.progress_on_stderr import ShowProgress, show_nothing
 from cisi_train.checkpoint import Checkpoint
 from cisi_train.network import Generator
 
 
 def verify_export(
-    checkpoint: Checkpoint, model: ModelProto, golden: Golden, float_model: ModelProto | None = None
+    checkpoint: Checkpoint,
+    model: ModelProto,
+    golden: Golden,
+    float_model: ModelProto | None = None,
+    progress: ShowProgress = show_nothing,
 ) -> ParityReport:
     """Every comparison that a machine without a GPU can make, for a graph with a contract in it:
 
@@ -40,13 +45,14 @@ def verify_export(
     info = read_graph(model.SerializeToString())
     weights = {name: value.numpy() for name, value in checkpoint.weights.items()}
     run = _rewritten_network(checkpoint.generator(), info.contract.target)
-    comparisons = compare_all(f"rewritten network, {info.contract.target}", run, golden, "float32")
+    comparisons = compare_all(f"rewritten network, {info.contract.target}", run, golden, "float32", progress)
     if info.contract.precision == "float16":
         float_model = float32_twin(model, weights_in_graph(model, weights))
     if float_model is not None:
         with OnnxRuntimeBackend(float_model.SerializeToString(), optimise=False) as backend:
-            comparisons += compare_backend("ONNX float32 twin, as written", backend, golden, "float32")
-    comparisons += check_graph_parity(info, golden)
+            comparisons += compare_backend("ONNX float32 twin, as written", backend, golden, "float32", progress)
+    comparisons += check_graph_parity(info, golden, progress)
+    progress("comparing: stored weights", 0, 1)
     return ParityReport(comparisons, compare_weights(model, weights))
 
 

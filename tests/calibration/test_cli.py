@@ -11,7 +11,9 @@ import pytest
 
 from cisi_calibration.cli_calibrate import main as calibrate_main
 from cisi_calibration.table import load_table
+from cisi_export.cli_export import _calibration_options
 from cisi_export.cli_export import main as export_main
+from cisi_export.exporting import ranges_path
 from cisi_export.golden_cases import natural_picture
 from cisi_runtime.backends.graph import read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
@@ -69,6 +71,8 @@ def test_int8_for_cpus(run_main: RunMain, shipped: Path, dozen: Path) -> None:
 @pytest.mark.slow
 def test_export_goes_all_the_way_to_tensorrt_int8(run_main: RunMain, dozen: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.int8.tensorrt.onnx"
+    shipped_ranges = SHIPPED_GRAPH.with_name("small.ranges.json")
+    ranges_before = shipped_ranges.read_bytes()
     arguments = ["--ckpt", SHIPPED_GRAPH.with_suffix(".pt"), "--int8", "--calib", dozen, "--target", "tensorrt"]
     status, report, err = run_main(export_main, *arguments, "--out", out, "--size", "256", "--batch", "1")
     assert status == 0, err
@@ -77,6 +81,7 @@ def test_export_goes_all_the_way_to_tensorrt_int8(run_main: RunMain, dozen: Path
     assert "all 21 in INT8: hole PSNR" in report
     assert "ONNX int8 emulated, as written" in report
     assert load_table(tmp_path / "small.ranges.json").images == 6
+    assert shipped_ranges.read_bytes() == ranges_before  # beside the checkpoint, which has nothing to do with it
     types = {item.data_type for item in onnx.load(out).graph.initializer if len(item.dims) == 4}
     assert types == {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16}
 
@@ -90,6 +95,7 @@ def test_a_budget_that_cannot_be_met(run_main: RunMain, tiny_graph: Path, dozen:
     status, _, err = run_main(calibrate_main, graph, "--data", dozen, "--budget-db", 60)
     assert status == 1
     assert "error: the budget of 60 dB cannot be met: with all 28 candidates in INT8 hole PSNR" in err
+    assert re.search(r"; costliest, alone in INT8: (\S+ \S+ dB[,;] ){5}expected ", err)
     # The ranges took longest, and are good for another try.
     assert sorted(tmp_path.iterdir()) == sorted([*before, graph.with_name("tiny.ranges.json")])
 
@@ -110,6 +116,7 @@ def test_int8_with_ranges_of_other_photographs_is_not_written(
     status, table, err = run_main(export_main, *arguments)
     assert status == 1
     assert "comparisons failed" in err
+    assert re.search(r"; costliest, alone in INT8: \S+ .* dB; a larger --budget-db keeps more of them in float\n", err)
     # Measured 27.9 dB where 35 dB are required, with VNNI and with AVX2 alone.
     assert re.search(r"ONNX int8, as written +centre .* hole 35 dB FAIL", table)
     assert not list(out.iterdir())
@@ -205,6 +212,17 @@ def test_a_graph_that_is_quantised_already(run_main: RunMain, shipped: Path, doz
     status, _, err = run_main(calibrate_main, tiny, "--data", dozen, "--table", tiny.with_name("t.json"))
     assert status == 1
     assert "is of method minmax, expected mse as --method says" in err
+
+
+def test_ranges_lie_beside_the_graph_that_was_made_with_them() -> None:
+    assert ranges_path(Path("elsewhere/x.int8.tensorrt.onnx")) == Path("elsewhere/x.ranges.json")
+    assert ranges_path(Path("elsewhere/x.onnx")) == Path("elsewhere/x.ranges.json")
+
+
+def test_the_budget_of_export_is_that_of_the_search(dozen: Path) -> None:
+    options = _calibration_options(dozen, 36.5)
+    assert options is not None
+    assert options.budget_db == 36.5
 
 
 def test_a_bad_calibration_folder_names_the_option_of_export(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cisi_calibration.quality import Loss
-from cisi_calibration.search import find_placement
+from cisi_calibration.search import costliest_in_int8, find_placement
 from cisi_runtime.errors import ParityError
 
 
@@ -83,3 +83,21 @@ def test_a_budget_that_cannot_be_met() -> None:
     quality = AdditiveNoise(dict.fromkeys("abcdefgh", 1e-3))
     with pytest.raises(ParityError, match="the budget of 40 dB cannot be met: with all 8 candidates in INT8 hole PSNR"):
         search(quality, 40.0)
+
+
+def test_what_helps_when_a_budget_cannot_be_met() -> None:
+    powers = dict(zip("abcdefgh", (3e-3, 1e-2, 6e-5, 5e-5, 5e-3, 4e-3, 5e-5, 5e-5), strict=True))
+    named = "costliest, alone in INT8: b 20.0 dB, e 23.0 dB, f 24.0 dB, a 25.2 dB, c 42.2 dB; "
+    # With the four costliest in float it is 36.8 dB.
+    with pytest.raises(ParityError, match=f"{named}expected a lower --budget-db, 35 at least$"):
+        search(AdditiveNoise(powers), 40.0)
+    for budget in (35.0, 40.0):
+        with pytest.raises(ParityError, match=r"; expected other ranges \(--method of cisi-calibrate"):
+            search(AdditiveNoise(powers | {"c": 1e-3}), budget)
+
+
+def test_the_costliest_of_those_in_int8() -> None:
+    placement = search(AdditiveNoise({"a": 1e-6, "b": 1e-3, "c": 2e-6, "d": 1e-6}), 50.0)
+    assert costliest_in_int8(placement.per_layer, placement.kept_float) == (
+        "costliest, alone in INT8: c 57.0 dB, a 60.0 dB, d 60.0 dB"
+    )

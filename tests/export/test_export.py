@@ -123,6 +123,10 @@ def test_a_graph_of_one_size_by_the_command(tiny_checkpoint_path: Path, tmp_path
     arguments = ["--ckpt", str(checkpoint), "--size", "192x128", "--batch", "1"]
     result = CliRunner().invoke(export, arguments, catch_exceptions=False)
     assert result.exit_code == 0
+    assert [line.partition(":")[0] for line in result.stderr.splitlines()] == ["exporting to ONNX", "reference"] + [
+        "comparing"
+    ] * 4
+    assert not set(result.stderr.splitlines()) & set(result.stdout.splitlines())
     graph = tmp_path / "t.192x128.batch1.onnx"
     assert {path.name for path in tmp_path.iterdir()} == {"t.pt", graph.name, "t.192x128.batch1.golden.npz"}
     assert str(OnnxRuntimeBackend(graph).fixed) == "batch 1, width 192, height 128"
@@ -163,6 +167,8 @@ def test_a_broken_rewrite_fails_and_nothing_is_written(
         (["--fp16", "--int8"], "--fp16 and --int8 exclude each other"),
         (["--int8"], "--int8 needs --calib"),
         (["--calib", "x"], "--calib is for --int8"),
+        (["--budget-db", "36"], "--budget-db is for --int8"),
+        (["--int8", "--calib", "x", "--budget-db", "30"], "--budget-db 30: expected 35 or more"),
         (["--size", "100"], "--size 100: expected WIDTHxHEIGHT, multiples of 16 and 64 or more, or dynamic"),
         (["--size", "256x"], "--size 256x: expected WIDTHxHEIGHT"),
         (["--size", "48x64"], "--size 48x64: expected WIDTHxHEIGHT"),

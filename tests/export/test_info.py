@@ -10,6 +10,7 @@ from cisi_export.cli_info import main
 from cisi_export.cost import cost_of
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.backends.graph import read_graph
+from cisi_train.checkpoint import load_checkpoint, save_checkpoint
 
 Graphs = dict[tuple[str, str, str], Path]
 
@@ -60,8 +61,38 @@ def test_the_card(tiny_graphs: Graphs, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert report["fixed"] == {"batch": None, "height": None, "width": None}
 
 
+def test_a_checkpoint(
+    tiny_checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint_path)
+    last = tmp_path / "last.pt"
+    options = {"batch": 4, "steps": 7, "minutes": None}
+    save_checkpoint(last, checkpoint.contract, checkpoint.weights, configuration=options, training={"step": 3})
+    monkeypatch.setattr(sys, "argv", ["cisi-info", str(last)])
+    main()
+    card = capsys.readouterr().out
+    for text in (
+        *("MB, checkpoint, at step 3 of its run, can be resumed", "preset tiny, 7 steps on made for tests", "dim 8"),
+        *(checkpoint.contract.weights_sha256, "options    batch 4, steps 7\n", f"cisi-export --ckpt {last}"),
+    ):
+        assert text in card
+    monkeypatch.setattr(sys, "argv", ["cisi-info", str(last), "--json"])
+    main()
+    report = json.loads(capsys.readouterr().out)
+    assert (report["step"], report["options"]) == (3, options)
+    assert report["contract"]["provenance"]["preset"] == "tiny"
+    monkeypatch.setattr(sys, "argv", ["cisi-info", str(tiny_checkpoint_path)])
+    main()
+    assert "checkpoint, weights alone" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
-    ("name", "message"), [("missing.onnx", "GRAPH: missing.onnx: no such file"), ("text.onnx", "cannot load it")]
+    ("name", "message"),
+    [
+        ("missing.onnx", "GRAPH: missing.onnx: no such file"),
+        ("text.onnx", "cannot load it"),
+        ("missing.pt", "GRAPH: missing.pt: no such file"),
+    ],
 )
 def test_bad_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, message: str

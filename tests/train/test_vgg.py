@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from cisi_runtime.errors import WeightsError
 from cisi_train import published
 from cisi_train.published import fetch
-from cisi_train.vgg import VggFeatures, feature_masks, load_vgg
+from cisi_train.vgg import VggFeatures, feature_masks, fetch_notice, load_vgg
 from tests.support.networks import SHARED_DATA
 
 
@@ -75,15 +75,25 @@ def test_fetching_checks_the_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     source = tmp_path / "weights.pth"
     source.write_bytes(b"published")
     digest = published.hashlib.sha256(b"published").hexdigest()
-    with pytest.raises(WeightsError, match="cannot be fetched: .*; a file can be named instead"):
-        fetch(source.as_uri(), "0" * 8)
+    with pytest.raises(WeightsError, match="cannot be fetched: .*; expected a connection, or --file"):
+        fetch(source.as_uri(), "0" * 8, instead="--file")
     assert not list((tmp_path / "cache").rglob("*.pth"))
-    path = fetch(source.as_uri(), digest[:8])
+    path = fetch(source.as_uri(), digest[:8], instead="--file")
     assert path.read_bytes() == b"published"
     path.write_bytes(b"damaged")
     with pytest.raises(WeightsError, match="expected .*; removed, try again"):
-        fetch(source.as_uri(), digest[:8])
+        fetch(source.as_uri(), digest[:8], instead="--file")
     assert not path.exists()
+
+
+def test_what_has_been_fetched_is_not_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    notice = fetch_notice()
+    assert notice is not None
+    assert str(tmp_path / "cisi-net" / "vgg16-397923af.pth") in notice
+    (tmp_path / "cisi-net").mkdir()
+    (tmp_path / "cisi-net" / "vgg16-397923af.pth").write_bytes(b"")
+    assert fetch_notice() is None
 
 
 def test_feature_masks_by_hand() -> None:

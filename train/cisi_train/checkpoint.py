@@ -14,7 +14,7 @@ from torch import Tensor
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import CheckpointError, ContractError, OutputError
 from cisi_runtime.files import atomic_file
-from cisi_train.damage import DAMAGE
+from cisi_train.damage import DAMAGE, damage_reason
 from cisi_train.network import Generator
 
 _FORMAT = "cisi-net checkpoint"
@@ -104,8 +104,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {reason}") from error
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {damage_reason(error)}") from error
     kinds = {"format": str, "contract": str, "configuration": dict, "weights": dict, "training": dict | None}
     is_ours = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in kinds.items())
     if not is_ours or content["format"] != _FORMAT or not _are_tensors(content["weights"]):

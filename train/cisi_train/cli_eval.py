@@ -11,10 +11,11 @@ import click
 
 from cisi_runtime.architecture import SIZE_MULTIPLE
 from cisi_runtime.cli.command import PATH, command, run_command
-from cisi_runtime.errors import error_prefix
+from cisi_runtime.errors import WeightsError, error_prefix
 
 if TYPE_CHECKING:
     from cisi_train.evaluate import Evaluation, Method, Metrics
+    from cisi_train.lpips import Lpips
 
 _BASELINES = ("mean", "telea", "ns")
 _SHEET_ROWS = 6
@@ -111,16 +112,23 @@ def _check_usage(options: EvalOptions) -> None:
 def _metrics(options: EvalOptions) -> Metrics:
     """What is measured beside L1, PSNR and SSIM."""
     from cisi_train.evaluate import Metrics, graph_method
-    from cisi_train.lpips import load_lpips
 
     lpips = against = None
     if options.lpips is not None:
         with error_prefix("--lpips"):
-            lpips = load_lpips(None if options.lpips == "fetch" else Path(options.lpips))
+            lpips = _load_lpips(None if options.lpips == "fetch" else Path(options.lpips))
     if options.against is not None:
         with error_prefix("--against"):
             against = graph_method(options.against)
     return Metrics(lpips, against)
+
+
+def _load_lpips(path: Path | None) -> Lpips:
+    try:
+        from cisi_train.lpips import load_lpips
+    except ModuleNotFoundError as error:
+        raise WeightsError(f"needs {error.name}: pip install 'cisi-net[train]', or no --lpips") from error
+    return load_lpips(path)
 
 
 def _methods(options: EvalOptions) -> list[tuple[str, Method]]:

@@ -14,6 +14,7 @@ from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.reading import find_pictures, read_picture
 from cisi_runtime.pictures.resizing import resize_short_side
 from cisi_runtime.pictures.writing import write_picture
+from cisi_runtime.progress_on_stderr import counted
 
 
 @command
@@ -61,11 +62,9 @@ def _targets(data: Path, out: Path) -> dict[Path, Path]:
 
 def _pack(targets: dict[Path, Path], short_side: int) -> tuple[int, list[str]]:
     """Write those that do not exist. Returns how many existed, and the errors of those that cannot be read."""
-    from tqdm import tqdm
-
     existing = 0
     unreadable: list[str] = []
-    for path, target in tqdm(targets.items(), unit="image", mininterval=1.0):
+    for path, target in counted(targets.items(), "packing", "image"):
         if target.exists():
             existing += 1
             continue

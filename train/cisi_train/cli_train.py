@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cisi_runtime.architecture import PRESETS, SIZE_MULTIPLE
-from cisi_runtime.cli.command import PATH, command, run_command
-from cisi_runtime.errors import error_prefix
+from cisi_runtime.cli.command import INTERRUPTED, PATH, command, run_command
+from cisi_runtime.errors import CheckpointError, DataError, error_prefix
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.masks import HOLES
+from cisi_train.resuming import changed_options, is_named, read_saved_options, refuse_changes
 
 if TYPE_CHECKING:
     from cisi_train.processes import Processes
@@ -29,9 +32,16 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
 
 
 @command
-@click.option("--data", type=PATH, required=True, help="Folder of photographs, searched below too.")
+@click.option("--data", type=PATH, help="Folder of photographs, searched below too; needed without --resume.")
 @click.option("--categories", help="Only these scene categories, by the names of folders: butte,canyon,field")
-@click.option("--out", type=PATH, required=True, help="Folder for checkpoints and reports.")
+@click.option(
+    "--out",
+    type=PATH,
+    required=True,
+    is_eager=True,
+    callback=read_saved_options,
+    help="Folder for checkpoints and reports.",
+)
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="paper", show_default=True, help="Network size.")
 @click.option(
     "--steps", type=click.IntRange(1), help="Iterations in all; the last 30 % anneal the rate. [paper: 500000]"
@@ -69,13 +79,19 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
 @click.option("--compile", is_flag=True, help="torch.compile: minutes at the start, quicker steps.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--init", type=PATH, help="Start from the weights of this checkpoint.")
-@click.option("--resume", is_flag=True, help="Continue from --out/last.pt.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    is_eager=True,
+    callback=read_saved_options,
+    help="Continue from --out/last.pt with the options of the run; only --out and what changes are named.",
+)
 @click.option("--dry-run", is_flag=True, help="One step, nothing written: options, sizes and losses as JSON.")
 def train(dry_run: bool, **values: Any) -> None:
     """Train CISI-net on a folder of photographs, by default as the paper does.
 
     Writes best.pt, last.pt, stats.jsonl, sheet.png and TensorBoard events into --out. Ctrl-C or SIGTERM ends the run
-    with a checkpoint; --resume continues it, with the same other options, as if it had not been interrupted. With
+    with a checkpoint; --resume continues it, with the options that it had, as if it had not been interrupted. With
     torchrun, each process takes its own part of the batch.
     """
     options = _resolve(**values)
@@ -86,20 +102,47 @@ def train(dry_run: bool, **values: Any) -> None:
     with error_prefix("--out"):
         make_folder(options.out)
     if not trainer.run():
-        click.echo(f"stopped at step {trainer.state.step}; continue with --resume", err=True)
-        raise click.Abort
+        if processes.is_first:
+            click.echo(_what_there_is(options, trainer.state.step), err=True)
+        processes.close()
+        sys.exit(INTERRUPTED)
     if processes.is_first:
         psnr = trainer.state.best_psnr_db
         click.echo(f"{options.out / 'best.pt'}: {trainer.held_out.measured_on} PSNR {psnr:.2f} dB")
     processes.close()
 
 
+def _what_there_is(options: TrainOptions, step: int) -> str:
+    """After an interruption: which checkpoints there are, and how to go on."""
+    last, best = options.out / "last.pt", options.out / "best.pt"
+    resume = f"to go on: cisi-train --out {shlex.quote(str(options.out))} --resume"
+    if best.is_file():
+        return f"stopped at step {step}: {last} is of this step, {best} holds the best weights so far; {resume}"
+    return (
+        f"stopped at step {step}: {last} is of this step; there is no {best.name} yet, it comes with the first regular "
+        f"checkpoint, at step {options.save_every} (--save-every) or at the end; {resume}; to export what there is: "
+        f"cisi-export --ckpt {shlex.quote(str(last))}"
+    )
+
+
 def _resolve(no_perceptual: bool, categories: str | None, **values: Any) -> TrainOptions:
     """The options with their defaults. Raises UsageError for those that exclude each other."""
     if values["resume"] and values["init"]:
         raise click.UsageError("--resume and --init exclude each other")
+    context = click.get_current_context()
+    refuse_changes(context)
+    if values["data"] is None:
+        if values["resume"]:
+            last, saved = (values["out"] / name for name in ("last.pt", "options.json"))
+            missing = f"no {saved.name} beside it: expected the options of the run, --data first"
+            raise CheckpointError(f"--resume: {last}: {missing if last.is_file() else 'no such file'}")
+        raise click.MissingParameter(ctx=context, param=context.command.params[0])
     if values["steps"] and values["minutes"]:
-        raise click.UsageError("--steps and --minutes exclude each other")
+        named = [name for name in ("steps", "minutes") if is_named(context, name)]
+        if len(named) != 1:
+            raise click.UsageError("--steps and --minutes exclude each other")
+        # The other one is of the run that is resumed.
+        values["minutes" if named == ["steps"] else "steps"] = None
     if no_perceptual and values["vgg"]:
         raise click.UsageError("--vgg and --no-perceptual exclude each other")
     import torch
@@ -118,8 +161,14 @@ def _trainer(options: TrainOptions) -> tuple[Trainer, Processes]:
     from cisi_train.data import open_folder
     from cisi_train.processes import Processes
     from cisi_train.trainer import Trainer
-    from cisi_train.vgg import load_vgg
+    from cisi_train.vgg import fetch_notice, load_vgg
 
+    context = click.get_current_context()
+    if options.resume and not options.data.is_dir() and not is_named(context, "data"):
+        raise DataError(
+            f"--data: {options.data}: no such folder, where the run had its photographs; expected --data with the "
+            "folder that holds them now"
+        )
     with error_prefix("--data"):
         folder = open_folder(options.data, options.categories)
     processes = Processes(options.device)
@@ -128,12 +177,16 @@ def _trainer(options: TrainOptions) -> tuple[Trainer, Processes]:
             click.echo(line, err=True)
     vgg = None
     if options.perceptual:
+        notice = fetch_notice() if options.vgg is None else None
+        if notice is not None and processes.is_first:
+            click.echo(notice, err=True)
         with error_prefix("--vgg"):
             vgg = load_vgg(options.vgg)
     with error_prefix("--resume" if options.resume else "--init" if options.init else "--out"):
         trainer = Trainer(options, folder, vgg, processes)
-    for note in trainer.notes:
-        click.echo(note, err=True)
+    if processes.is_first:
+        for note in (*changed_options(context), *trainer.notes):
+            click.echo(note, err=True)
     return trainer, processes
 
 

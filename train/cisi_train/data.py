@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from cisi_runtime.errors import DataError, PictureError
 from cisi_runtime.pictures.masks import random_hole
 from cisi_runtime.pictures.picture import SUFFIXES
 from cisi_runtime.pictures.reading import check_picture, find_pictures, read_picture
 from cisi_runtime.pictures.resizing import read_square, resize_short_side
+from cisi_runtime.progress_on_stderr import counted
 
 # The paper's protocol: short side resized to 286, then a random crop of 256.
 _SHORT_SIDE_PER_CROP = 286 / 256
@@ -63,7 +63,7 @@ def open_folder(folder: Path, categories: Sequence[str] = ()) -> PhotoFolder:
     paths = find_pictures(folder)
     if categories:
         paths = of_categories(folder, paths, categories)
-    for path in tqdm(paths, desc="looking at pictures", unit="image", leave=False, mininterval=1.0):
+    for path in counted(paths, "looking at pictures", "image", leave=False):
         try:
             check_picture(path)
         except PictureError as error:

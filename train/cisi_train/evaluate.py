@@ -7,11 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from tqdm import tqdm
 
 from cisi_runtime.backends.graph import read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
@@ -27,9 +26,10 @@ from cisi_runtime.pictures.picture import SUFFIXES
 from cisi_runtime.pictures.reading import find_pictures
 from cisi_runtime.pictures.resizing import read_square
 from cisi_runtime.pictures.sheet import show_hole
-from cisi_train.checkpoint import load_checkpoint
-from cisi_train.inpaint import inpaint_pixels
-from cisi_train.lpips import Lpips
+from cisi_runtime.progress_on_stderr import counted
+
+if TYPE_CHECKING:  # graphs and baselines are evaluated without PyTorch
+    from cisi_train.lpips import Lpips
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -118,7 +118,7 @@ def evaluate(name: str, method: Method, folder: Path, holes: HoleSet, metrics: M
     distances: list[float] = []
     agreements: list[float] = []
     label = f"{folder.parent.name}/{folder.name}"
-    for number, path in enumerate(tqdm(pictures_of(folder), desc=f"{label} {name}", unit="image", mininterval=1.0)):
+    for number, path in enumerate(counted(pictures_of(folder), f"{label} {name}", "image")):
         hole_mask = holes.mask(number)
         truth = read_square(path, len(hole_mask))
         start = time.perf_counter()
@@ -165,6 +165,11 @@ def sheet_rows(
 
 def checkpoint_method(path: Path) -> Method:
     """The network of a checkpoint in PyTorch, float32."""
+    import torch
+
+    from cisi_train.checkpoint import load_checkpoint
+    from cisi_train.inpaint import inpaint_pixels
+
     generator = load_checkpoint(path).generator()
     return lambda image, hole_mask: inpaint_pixels(generator, image, hole_mask, torch.device("cpu"))
 

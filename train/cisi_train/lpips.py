@@ -88,7 +88,8 @@ def load_lpips(path: Path | None) -> Lpips:
     if path is not None:
         weights = read_weights(path, convs | heads)
     else:
-        weights = read_weights(fetch(*ALEXNET), convs) | read_weights(fetch(*HEADS), heads)
+        alexnet, published_heads = (fetch(*source, instead="--lpips FILE") for source in (ALEXNET, HEADS))
+        weights = read_weights(alexnet, convs) | read_weights(published_heads, heads)
     with torch.no_grad():
         for name, conv in metric.convs.items():
             conv.load_state_dict({key: weights[f"features.{name}.{key}"] for key in ("weight", "bias")})

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from cisi_runtime.errors import WeightsError
-from cisi_train.damage import DAMAGE
+from cisi_runtime.progress_on_stderr import is_terminal
+from cisi_train.damage import DAMAGE, damage_reason
 
 
 def read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -27,8 +28,7 @@ def read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
     try:
         tensors = _read_npz(path, shapes) if path.suffix == ".npz" else _read_torch(path)
     except (*DAMAGE, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: cannot be read as weights: {reason}") from error
+        raise WeightsError(f"{path}: cannot be read as weights: {damage_reason(error)}") from error
     for name, shape in shapes.items():
         if name not in tensors or tuple(tensors[name].shape) != shape:
             what = f"has shape {tuple(tensors[name].shape)}" if name in tensors else "is missing"
@@ -36,18 +36,26 @@ def read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
     return {name: tensors[name].float() for name in shapes}
 
 
-def fetch(url: str, sha256_start: str) -> Path:
-    """Download a file once, into a folder of ours in PyTorch's cache, and check how its SHA-256 begins.
+def kept_at(url: str) -> Path:
+    """Where `fetch` keeps a file: in a folder of ours in PyTorch's cache."""
+    return Path(torch.hub.get_dir()) / "cisi-net" / url.rsplit("/", 1)[1]
+
+
+def fetch(url: str, sha256_start: str, *, instead: str) -> Path:
+    """Download a file once, to `kept_at(url)`, and check how its SHA-256 begins.
+
+    instead: what helps where there is no connection, for the error.
 
     Raises WeightsError without a connection, and for a file that is not the expected one. A damaged copy is removed.
     """
-    path = Path(torch.hub.get_dir()) / "cisi-net" / url.rsplit("/", 1)[1]
+    path = kept_at(url)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_start)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_start, progress=is_terminal())
     except (OSError, RuntimeError) as error:  # URLError is an OSError; RuntimeError: the hash differs
-        raise WeightsError(f"{url}: cannot be fetched: {error}; a file can be named instead") from error
+        reason = getattr(error, "reason", error)  # URLError puts it into brackets
+        raise WeightsError(f"{url}: cannot be fetched: {reason}; expected a connection, or {instead}") from error
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(sha256_start):

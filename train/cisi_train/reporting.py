@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +19,11 @@ from cisi_runtime.pictures.masks import centre_hole
 from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.sheet import picture_sheet, show_hole
 from cisi_runtime.pictures.writing import write_picture
+from cisi_runtime.progress_on_stderr import tell
 from cisi_train.data import PhotoFolder, held_out_pictures
 from cisi_train.inpaint import inpaint_pixels
 from cisi_train.network import Generator
+from cisi_train.run_length import RunLength
 from cisi_train.train_options import TrainOptions
 
 _SHEET_ROWS = 6
@@ -55,18 +56,16 @@ class Reporter:
     `options.json`; `stats.jsonl`, a line for each step; `sheet.png`; TensorBoard events; progress on stderr.
     """
 
-    def __init__(self, options: TrainOptions, *, step: int, images_per_step: int) -> None:
-        """step: iterations done before. images_per_step: over all processes."""
-        self._options, self._images_per_step = options, images_per_step
+    def __init__(self, options: TrainOptions, *, step: int, minutes_used: float) -> None:
+        """step, minutes_used: iterations done and minutes used before."""
+        self._options = options
         make_folder(options.out)
         with atomic_file(options.out / "options.json") as path:
             path.write_text(json.dumps(options.as_json(), indent=2) + "\n")
         self._drop_stats_after(step)
         self._stack = contextlib.ExitStack()
-        total = None if options.steps is None else options.steps * images_per_step
-        self._progress = self._stack.enter_context(
-            tqdm(total=total, initial=step * images_per_step, unit="image", mininterval=2.0)
-        )
+        self._length = RunLength(options)
+        self._progress = self._stack.enter_context(_bar(options, step, minutes_used))
         self._stats = self._stack.enter_context((options.out / "stats.jsonl").open("a", buffering=1))
         self._board = self._stack.enter_context(SummaryWriter(options.out / "tensorboard"))
 
@@ -81,15 +80,20 @@ class Reporter:
     def step(self, number: int, lr: float, losses: dict[str, float], minutes_used: float) -> None:
         """A step is done: its line of statistics and the progress bar."""
         self._stats.write(json.dumps({"step": number, "lr": lr, **losses}) + "\n")
-        self._progress.update(self._images_per_step)
-        text = f"L1={losses['inpainted_l1']:.4f}"
-        if self._options.minutes is not None:
-            text += f", {max(0.0, self._options.minutes - minutes_used):.1f} minutes left"
-        self._progress.set_postfix_str(text, refresh=False)
+        loss = f"L1={losses['inpainted_l1']:.4f}"
+        if self._options.minutes is None:
+            self._progress.set_postfix_str(loss, refresh=False)
+            self._progress.update(1)
+        else:
+            self._progress.set_postfix_str(f"step {number}, {loss}", refresh=False)
+            self._progress.update(min(minutes_used, self._options.minutes) - self._progress.n)
+        line = self._length.after_step(number, minutes_used)
+        if line is not None:
+            tell(line)
 
     def checkpoint(self, number: int, measured_on: str, psnr: float, losses: dict[str, float]) -> None:
         """A checkpoint was written: its quality on stderr, and everything for TensorBoard."""
-        tqdm.write(f"step {number}: {measured_on} PSNR {psnr:.2f} dB", file=sys.stderr)
+        tell(f"step {number}: {measured_on} PSNR {psnr:.2f} dB")
         for name, value in {**losses, "held_out_psnr_db": psnr}.items():
             self._board.add_scalar(name, value, number)
 
@@ -100,6 +104,20 @@ class Reporter:
             lines = path.read_text().splitlines()[:step]
             with atomic_file(path) as temporary:
                 temporary.write_text("".join(line + "\n" for line in lines))
+
+
+def _bar(options: TrainOptions, step: int, minutes_used: float) -> tqdm[NoReturn]:
+    """It counts what the option counts, steps or minutes. Only on a terminal: elsewhere it would be a line without
+    end."""
+    if options.minutes is None:
+        return tqdm(total=options.steps, initial=step, unit=" step", mininterval=2.0, disable=None)
+    return tqdm(
+        total=options.minutes,
+        initial=minutes_used,
+        mininterval=2.0,
+        disable=None,
+        bar_format="{l_bar}{bar}| {n:.1f}/{total:g} min{postfix}",
+    )
 
 
 def write_sheet(options: TrainOptions, sheet: npt.NDArray[np.uint8]) -> None:

@@ -61,6 +61,6 @@ class TrainOptions:
     init: Path | None
 
     def as_json(self) -> dict[str, Any]:
-        """The options by name, paths as text."""
+        """The options by name. Paths are text, and absolute: a run may be resumed from another folder."""
         values = dataclasses.asdict(self)
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}

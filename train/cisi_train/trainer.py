@@ -76,8 +76,8 @@ class Trainer:
         with self._stop_signals(), contextlib.ExitStack() as stack:
             reporter = None
             if self.processes.is_first:
-                images = self.options.batch * self.processes.count
-                reporter = stack.enter_context(Reporter(self.options, step=self.state.step, images_per_step=images))
+                used = self.schedule.minutes_used
+                reporter = stack.enter_context(Reporter(self.options, step=self.state.step, minutes_used=used))
             self._loop(reporter)
         return not self._interrupted
 

@@ -125,14 +125,18 @@ class TrainingState:
         options = self.options
         changed = [name for name, value in settings.items() if configuration.get(name) != value]
         if changed:
-            before = {name: configuration.get(name) for name in changed}
-            raise CheckpointError(f"{path}: --resume needs the settings of the run, which were {before}")
+            differences = [_difference(name, configuration.get(name), settings[name]) for name in changed]
+            raise CheckpointError(
+                f"{path}: is of a run that began otherwise: {'; '.join(differences)}; another run can start from its "
+                f"weights: --init {path}"
+            )
         if options.steps is not None and training["step"] >= options.steps:
             raise CheckpointError(f"{path}: is at step {training['step']} already, expected a larger --steps")
         if options.minutes is not None and training["minutes"] >= options.minutes:
             raise CheckpointError(f"{path}: has used {training['minutes']:.1f} minutes, expected more --minutes")
         return [
-            f"--{name} was {configuration[name]}, now {getattr(options, name)}: from here on it is another run"
+            f"--{name} was {_shown(configuration[name])}, now {_shown(getattr(options, name))}: from here on it is "
+            "another run"
             for name in ("steps", "minutes", "lr")
             if configuration[name] != getattr(options, name)
         ]
@@ -143,6 +147,21 @@ class TrainingState:
             raise CheckpointError(
                 f"{path}: is of preset {checkpoint.contract.provenance.preset}, not --preset {preset}"
             )
+
+
+def _difference(setting: str, before: Any, now: Any) -> str:
+    """In words, by the option that sets it."""
+    if setting == "data_sha256":
+        return "--data has other photographs (names, sizes or number) than the run had"
+    if setting == "processes":
+        return f"the run had {before} processes, now there are {now}"
+    if setting == "perceptual":
+        return f"--no-perceptual was {'not ' * bool(before)}given"
+    return f"--{setting.replace('_', '-')} was {before}, now {now}"
+
+
+def _shown(value: float | None) -> str:
+    return "not given" if value is None else str(value)
 
 
 def memory_layout(device: torch.device) -> torch.memory_format:

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cisi_train.published import fetch, read_weights
+from cisi_train.published import fetch, kept_at, read_weights
 
-# torchvision's published ImageNet weights; the file's name carries the beginning of its hash.
+# torchvision's published ImageNet weights; the file's name carries the beginning of its hash. 553,433,881 bytes.
 URL, SHA256_START = "https://download.pytorch.org/models/vgg16-397923af.pth", "397923af"
+_SIZE = "553 MB"
 
 # Numbers of the convolutions in torchvision's `features`; a 2x2 max pooling follows each row: pool1, pool2, pool3.
 _STAGES = ((0, 2), (5, 7), (10, 12, 14))
@@ -62,10 +63,23 @@ def load_vgg(path: Path | None) -> VggFeatures:
     """
     with torch.device("meta"):
         shapes = {name: tuple(value.shape) for name, value in VggFeatures().state_dict().items()}
-    weights = read_weights(path if path is not None else fetch(URL, SHA256_START), shapes)
+    if path is None:
+        path = fetch(URL, SHA256_START, instead="--vgg FILE with these weights, or --no-perceptual to train without")
+    weights = read_weights(path, shapes)
     vgg = VggFeatures()
     vgg.load_state_dict(weights)
     return vgg.eval()
+
+
+def fetch_notice() -> str | None:
+    """What `load_vgg(None)` is going to fetch, for people; None when it has been fetched."""
+    path = kept_at(URL)
+    if path.is_file():
+        return None
+    return (
+        f"the perceptual loss needs ImageNet VGG-16: fetching {URL} ({_SIZE}) once, to {path}; --vgg FILE takes a file "
+        "instead, --no-perceptual trains without"
+    )
 
 
 def feature_masks(hole_mask: Tensor) -> list[Tensor]:

@@ -14,7 +14,7 @@ from cisi_runtime.building.process import Progress
 def progress_bar() -> Iterator[Progress]:
     """A bar for the builder's current phase, removed when the block ends. It counts steps, because the
     duration of a phase is unknown."""
-    with tqdm(desc="building", unit="step", leave=False, mininterval=0.2) as bar:
+    with tqdm(desc="building", unit=" step", leave=False, mininterval=0.2) as bar:
 
         def show(phase: str, step: int, steps: int) -> None:
             bar.set_description(phase, refresh=False)

@@ -71,7 +71,7 @@ def _run_many(options: RunOptions) -> None:
                 if pending:
                     jobs = _with_folders(plan, report, options)
                     results = _on_cluster(jobs, pending, cluster, options) if cluster else _here(jobs, pending, options)
-                    _add_all(tqdm(results, total=pending, unit="image", mininterval=0.5), report, options)
+                    _add_all(tqdm(results, total=pending, unit=" image", mininterval=0.5), report, options)
                     if not report.failed:
                         record.finish()
 
@@ -210,7 +210,7 @@ def _watch(options: RunOptions) -> None:
     watch = Watch(lambda: _plan(options), sorted(folders), options.output, 2 * workers)
     with RunReport(options.output, existing) as report, _listed(report, options), _stopped_by_signals(watch.stop):
         click.echo(f"watching {options.image} until Ctrl-C", err=True)
-        _add_all(tqdm(watch.run(run, pool), unit="image", mininterval=0.5), report, options)
+        _add_all(tqdm(watch.run(run, pool), unit=" image", mininterval=0.5), report, options)
         with _plan(options) as plan:
             for job, reason in plan.refusals():
                 _name(report, report.add_failure(job, reason))

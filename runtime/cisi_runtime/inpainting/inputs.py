@@ -94,6 +94,8 @@ def _threshold(levels: npt.NDArray[Any], name: str) -> BoolArray:
         low, high = int(levels.min()), int(levels.max())
         if low < 0 or high > 255:
             raise ValueError(f"{name}: expected integers from 0 to 255, got {low} to {high}")
+        if 1 < high < MASK_THRESHOLD:
+            raise ValueError(f"{name}: its largest value is {high}, expected 128 and above, or 1, in the hole")
         hole_mask = levels >= (1 if high == 1 else MASK_THRESHOLD)
     elif np.issubdtype(levels.dtype, np.floating):
         _check_range(levels, name)

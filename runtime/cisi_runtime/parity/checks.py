@@ -16,6 +16,7 @@ from cisi_runtime.engines.sidecar import load_sidecar
 from cisi_runtime.errors import GraphError, ParityError
 from cisi_runtime.parity.compare import Comparison, ParityReport, compare_backend
 from cisi_runtime.parity.golden import Golden, golden_path, load_golden
+from cisi_runtime.progress_on_stderr import ShowProgress, show_nothing
 
 
 def check_parity(artifact: Path | str = SHIPPED_GRAPH, golden: Path | str | None = None) -> ParityReport:
@@ -104,14 +105,16 @@ def graph_variants(graph: Path | bytes | GraphInfo) -> Iterator[list[tuple[str, 
         ]
 
 
-def check_graph_parity(graph: Path | bytes | GraphInfo, golden: Golden) -> list[Comparison]:
+def check_graph_parity(
+    graph: Path | bytes | GraphInfo, golden: Golden, progress: ShowProgress = show_nothing
+) -> list[Comparison]:
     """All variants of a graph on all cases. Raises ParityError for a golden file of other weights or other sizes."""
     info = read_graph(graph)
     with graph_variants(info) as variants:
         return [
             comparison
             for name, backend in variants
-            for comparison in compare_backend(name, backend, golden, info.contract.precision)
+            for comparison in compare_backend(name, backend, golden, info.contract.precision, progress)
         ]
 
 

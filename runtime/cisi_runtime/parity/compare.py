@@ -15,6 +15,7 @@ from cisi_runtime.contract import Contract
 from cisi_runtime.errors import ParityError
 from cisi_runtime.metrics import psnr_db, ssim_map
 from cisi_runtime.parity.golden import Golden, GoldenCase
+from cisi_runtime.progress_on_stderr import ShowProgress, show_nothing
 
 # Images uint8 `[N, H, W, 3]` and hole masks bool `[N, H, W]` to what a graph of either face gives.
 Run = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.bool_]], npt.NDArray[Any]]
@@ -253,14 +254,21 @@ def tolerance(precision: str, case: GoldenCase) -> Tolerance:
     return _TOLERANCES_BY_KIND.get((precision, case.kind), TOLERANCES[precision])
 
 
-def compare_all(variant: str, run: Run, golden: Golden, precision: str) -> list[Comparison]:
+def compare_all(
+    variant: str, run: Run, golden: Golden, precision: str, progress: ShowProgress = show_nothing
+) -> list[Comparison]:
     """Run every case of a golden file and compare the results."""
-    return [
-        compare(variant, case, run(case.image, case.hole_mask), tolerance(precision, case)) for case in golden.cases
-    ]
+    comparisons = []
+    for number, case in enumerate(golden.cases):
+        progress(f"comparing: {variant}", number, len(golden.cases))
+        comparisons.append(compare(variant, case, run(case.image, case.hole_mask), tolerance(precision, case)))
+    progress(f"comparing: {variant}", len(golden.cases), len(golden.cases))
+    return comparisons
 
 
-def compare_backend(variant: str, backend: Backend, golden: Golden, precision: str) -> list[Comparison]:
+def compare_backend(
+    variant: str, backend: Backend, golden: Golden, precision: str, progress: ShowProgress = show_nothing
+) -> list[Comparison]:
     """Every case through a backend. Raises ParityError for a golden file of other weights or other sizes."""
     if golden.weights_sha256 != backend.contract.weights_sha256:
         raise ParityError(f"{variant}: graph and golden file come from different weights")
@@ -271,7 +279,9 @@ def compare_backend(variant: str, backend: Backend, golden: Golden, precision: s
                 f"{variant}: the graph takes {backend.fixed}, but the golden case {case.name!r} has batch {batch}, "
                 f"width {width}, height {height}; expected the golden file of this very export"
             )
-    return compare_all(variant, lambda image, hole_mask: run_case(backend, image, hole_mask), golden, precision)
+    return compare_all(
+        variant, lambda image, hole_mask: run_case(backend, image, hole_mask), golden, precision, progress
+    )
 
 
 def run_case(backend: Backend, image: npt.NDArray[np.uint8], hole_mask: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:

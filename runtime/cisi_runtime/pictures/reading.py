@@ -152,8 +152,8 @@ def decode_mask(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> BoolArr
     brightest = int(levels.max())
     # No picture that somebody drew: an array of bool that became a file.
     if brightest == 1:
-        return levels == 1
-    if 0 < brightest < MASK_THRESHOLD:
+        levels = levels * np.uint8(255)
+    elif 0 < brightest < MASK_THRESHOLD:
         raise MaskError(
             f"{name}: its brightest pixel is {brightest} of 255, expected white (128 and above) in the hole and black "
             "elsewhere"

@@ -1,0 +1,14 @@
+"""`--budget-db`, an option of two commands."""
+
+from __future__ import annotations
+
+import click
+
+from cisi_calibration.defaults import BUDGET_DB
+
+
+def check_budget(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    """For click. Raises UsageError for a budget that parity would not let through, and for NaN."""
+    if value is not None and not value >= BUDGET_DB:
+        raise click.UsageError(f"--budget-db {value:g}: expected {BUDGET_DB:g} or more, as parity requires of INT8")
+    return value

@@ -1,0 +1,89 @@
+"""What `cisi-train --resume` takes from the run that it goes on with: its options, unless they are named anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cisi_runtime.errors import CheckpointError
+from cisi_runtime.strict_json import parse_json
+
+# What the run began with and keeps, by click's names. `TrainingState.resume` compares these with the checkpoint too,
+# but only after every photograph has been looked at.
+_KEPT = (
+    *("preset", "experiment", "batch", "size", "seed", "holes", "permute_colours", "l1_first", "no_perceptual", "bf16"),
+    *("categories", "data_name", "data_licence"),
+)
+# Options that say how this part of a run starts. The rest is the run's.
+_OF_THE_START = ("out", "resume", "init")
+
+
+def saved_options(out: Path) -> dict[str, Any]:
+    """The options that a run left in `options.json`, by the names of click's parameters. Empty where there is no such
+    file; then they must be named again. Raises CheckpointError for a damaged file."""
+    path = out / "options.json"
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    saved = parse_json(text, str(path), CheckpointError)
+    values = {name: value for name, value in saved.items() if value is not None and name not in _OF_THE_START}
+    values["no_perceptual"] = not values.pop("perceptual", True)
+    values["categories"] = ",".join(map(str, values.get("categories") or ())) or None
+    return values
+
+
+def read_saved_options(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """For click, on the eager options --out and --resume: once both are known, what the run had is the default of every
+    other option."""
+    known = {**context.params, parameter.name: value}
+    if known.get("resume") and known.get("out") is not None:
+        context.default_map = saved_options(known["out"])
+    return value
+
+
+def is_named(context: click.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def refuse_changes(context: click.Context) -> None:
+    """Raise UsageError for options on the command line that would make it another run."""
+    saved = context.default_map
+    if not saved:
+        return
+    changed = [
+        f"{parameter.opts[0]} was {_shown(saved.get(parameter.name))}, now {_shown(context.params[parameter.name])}"
+        for parameter in context.command.params
+        if parameter.name in _KEPT
+        and is_named(context, parameter.name)
+        and (saved.get(parameter.name) or None) != (context.params[parameter.name] or None)
+    ]
+    if changed:
+        last = context.params["out"] / "last.pt"
+        raise click.UsageError(
+            f"--resume cannot change what the run began with: {', '.join(changed)}; another run can start from its "
+            f"weights: --init {last}"
+        )
+
+
+def changed_options(context: click.Context) -> list[str]:
+    """A line for each option that is named anew with another value. Steps, minutes and rate are not among them:
+    `TrainingState.resume` compares those with the checkpoint."""
+    lines = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        before, now = (context.default_map or {}).get(name), context.params.get(name)
+        if name in (*_OF_THE_START, "steps", "minutes", "lr") or not context.default_map or not is_named(context, name):
+            continue
+        if str(before) != str(now.absolute() if isinstance(now, Path) else now):
+            lines.append(f"{parameter.opts[0]} was {_shown(before)}, now {_shown(now)}")
+    return lines
+
+
+def _shown(value: object) -> str:
+    return "not given" if value in (None, False) else "given" if value is True else str(value)
