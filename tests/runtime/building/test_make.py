@@ -278,7 +278,7 @@ def test_what_may_not_run_here_is_refused_with_the_reason(made: tuple[bytes, Sid
         other = dataclasses.replace(sidecar, version=version)
         with pytest.raises(EngineError, match=f"built by tensorrt-rtx {version}, installed is 1.7.1.116: expected the"):
             check_installation(other)
-    with pytest.raises(EngineError, match=r"tensorrt is not installed, expected .*'cisi-net\[tensorrt\]'"):
+    with pytest.raises(EngineError, match=r"tensorrt is not installed: .*'cisi-net\[tensorrt\]'"):
         check_installation(own)
 
 
@@ -293,7 +293,7 @@ def test_the_flavour_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     del found["tensorrt"]
     assert choose_flavour() == "tensorrt-rtx"
     found.clear()
-    with pytest.raises(EngineError, match=r"neither TensorRT nor TensorRT-RTX is installed, expected .*\[rtx\]"):
+    with pytest.raises(EngineError, match=r"neither TensorRT nor TensorRT-RTX is installed: .*\[rtx\]"):
         choose_flavour()
 
 

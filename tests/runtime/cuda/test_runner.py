@@ -162,7 +162,7 @@ def test_cuda_provider_is_asked_for_and_not_there(tiny_graph: Path) -> None:
         pytest.skip("this ONNX Runtime has the CUDA provider; the test is about one without")
     from cisi_runtime.backends.ort_cuda import OnnxRuntimeCudaBackend
 
-    with pytest.raises(CudaError, match=r"has no CUDAExecutionProvider, expected .*'cisi-net\[gpu\]'"):
+    with pytest.raises(CudaError, match=r"has no CUDAExecutionProvider: .*'cisi-net\[gpu\]'"):
         OnnxRuntimeCudaBackend(tiny_graph)
 
 

@@ -166,7 +166,9 @@ def test_levels_from_128_are_the_hole() -> None:
     mask = np.array([[0, 1, 127, 128]])
     for kind in (mask, mask.astype(np.uint8), Image.fromarray(mask.astype(np.uint8)), mask / 256):
         assert np.array_equal(hole_of(kind, (1, 4), "hole_mask"), [[False, False, False, True]])
-    assert not hole_of(mask.clip(max=127), (1, 4), "hole_mask").any()
+    for kind in (mask.clip(max=127), Image.fromarray(mask.clip(max=127).astype(np.uint8))):
+        with pytest.raises(ValueError, match="its largest value is 127, expected 128 and above, or 1, in the hole"):
+            hole_of(kind, (1, 4), "hole_mask")
 
 
 @pytest.mark.parametrize(
