@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -307,7 +306,6 @@ def test_no_cluster_is_said(tmp_path: Path, tiny_graph: Path) -> None:
 
 def test_what_a_cluster_of_this_machine_cannot_have(tmp_path: Path, tiny_graph: Path) -> None:
     photographs(tmp_path, 1)
-    before = set(Path(tempfile.gettempdir()).glob("cisi-*"))
     arguments = (tmp_path / "photos", "--mask", tmp_path / "masks", "-o", tmp_path / "out", "--model", tiny_graph)
     result = cisi_run(*arguments, "--cluster", "local:1", "--cpus-per-worker", 2)
     assert result.returncode == 1
@@ -315,7 +313,34 @@ def test_what_a_cluster_of_this_machine_cannot_have(tmp_path: Path, tiny_graph: 
     result = cisi_run(*arguments, "--cluster", "auto", env=os.environ | {"RAY_ADDRESS": "local"})
     assert "RAY_ADDRESS is local, which is no cluster that runs" in result.stderr
     assert "--cpus-per-worker is for --cluster" in cisi_run(*arguments, "--cpus-per-worker", 2).stderr
-    assert set(Path(tempfile.gettempdir()).glob("cisi-*")) == before
+
+
+# A worker as Ray makes one, and what it leaves.
+WORKER = """
+import sys
+from pathlib import Path
+from cisi_runtime.batch.cluster_worker import PhotographWorker, read_model
+from cisi_runtime.batch.job import Job
+from cisi_runtime.batch.photograph import PhotographOptions
+from cisi_runtime.batch.workers import WorkerOptions
+folder, graph = map(Path, sys.argv[1:])
+options = WorkerOptions(graph, "auto", "stored", detail=False, job=PhotographOptions())
+worker = PhotographWorker(options, read_model(graph), folder)
+print(worker.open())
+print(worker.run(Job(Path("photos/below/0.png"), Path("masks/below/0.png"), Path("out.png"))))
+"""
+
+
+def test_a_worker_leaves_no_files_and_works_in_the_folder_of_the_command(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 1)
+    (tmp_path / "temporary").mkdir()
+    command = [sys.executable, "-c", WORKER, str(tmp_path), str(tiny_graph)]
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/", env=environment)
+    assert f"{tiny_graph.name}: onnxruntime on the CPU" in result.stdout
+    assert "JobSummary(has_hole=True" in result.stdout
+    assert (tmp_path / "out.png").exists()
+    assert not any((tmp_path / "temporary").glob("cisi-*"))
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path) -> None:
