@@ -29,7 +29,8 @@ from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.workers import WorkerOptions
 from cisi_runtime.errors import CisiError, ClusterError, DataError
 
-# A photograph is given up when it has lost this many workers, a run when as many are lost while they start.
+# A photograph is given up when it has lost this many workers. A run is, when none works and for each that was wanted as
+# many were lost while they started.
 MAX_LOST = 3
 # Photographs that a worker holds: the next one is there when one is done.
 _HELD = 2

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from cisi_runtime.batch.job import Job, JobSummary, attempt
 from cisi_runtime.batch.plan import Plan
+from cisi_runtime.batch.result_folders import ResultFolders
 from cisi_runtime.batch.workers import KILLED, kill_workers
 from cisi_runtime.errors import CisiError, DataError
-from cisi_runtime.files import make_folder
 
 # A file is whole when it has not changed for this long, in seconds.
 STABLE_S = 1.0
@@ -41,6 +41,7 @@ class Watch:
 
     def __init__(self, plan: Callable[[], Plan], folders: list[Path], output: Path, in_flight: int) -> None:
         self._plan, self._folders, self._output, self._in_flight = plan, folders, output.resolve(), in_flight
+        self._result_folders = ResultFolders(output, folders)
         # A job that has ended, or None: something has changed, or the end was asked for.
         self._news: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._is_stopped = False
@@ -94,7 +95,7 @@ class Watch:
         with self._plan() as plan:
             for job in plan.jobs():
                 signature = _signature(job)
-                if job in self._running or signature is None:
+                if job in self._running or signature is None or self._is_behind_a_link(job):
                     continue
                 if self._failed.get(job) == signature:
                     failed[job] = signature
@@ -110,11 +111,19 @@ class Watch:
         self._seen, self._failed = seen, failed
         return is_stable
 
+    def _is_behind_a_link(self, job: Job) -> bool:
+        """Whether there is a result that the list of the output folder does not show."""
+        if not isinstance(job.output, Path):
+            return False
+        with contextlib.suppress(CisiError):  # which `_begin` tells
+            return self._result_folders.make(job.output.parent) and job.output.exists()
+        return False
+
     def _begin(self, job: Job, run: Callable[[Job], JobSummary], pool: Executor) -> None:
         future: Future[JobSummary | CisiError]
         try:
             if isinstance(job.output, Path):
-                make_folder(job.output.parent)
+                self._result_folders.make(job.output.parent)
             future = pool.submit(attempt, job, run)
         except (CisiError, BrokenProcessPool) as error:
             future = Future()

@@ -310,6 +310,9 @@ def test_what_a_cluster_of_this_machine_cannot_have(tmp_path: Path, tiny_graph: 
     result = cisi_run(*arguments, "--cluster", "local:1", "--cpus-per-worker", 2)
     assert result.returncode == 1
     assert "a worker needs 2 CPU, and the cluster has 1 CPU and 0 GPU" in result.stderr
+    # A worker for a backend of a GPU asks for one.
+    result = cisi_run(*arguments, "--cluster", "local:1", "--backend", "onnxruntime-cuda")
+    assert "a worker needs 1 CPU and 1 GPU, and the cluster has 1 CPU and 0 GPU" in result.stderr
     result = cisi_run(*arguments, "--cluster", "auto", env=os.environ | {"RAY_ADDRESS": "local"})
     assert "RAY_ADDRESS is local, which is no cluster that runs" in result.stderr
     assert "--cpus-per-worker is for --cluster" in cisi_run(*arguments, "--cpus-per-worker", 2).stderr

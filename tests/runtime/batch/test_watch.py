@@ -414,6 +414,28 @@ def test_a_folder_for_the_result_that_cannot_be_made(tmp_path: Path) -> None:
     assert "below: the folder cannot be made" in str(watched.results[0][1])
 
 
+@pytest.mark.usefixtures("_quick")
+def test_links_below_the_output(tmp_path: Path) -> None:
+    for name in ("below/a.png", "back/b.png", "originals/b.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        (tmp_path / "in" / name).write_bytes(END)
+    for folder in ("out", "far"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "out" / "below").symlink_to(tmp_path / "far")
+    (tmp_path / "out" / "back").symlink_to(tmp_path / "in" / "originals")
+    with Watched(tmp_path) as watched:
+        watched.wait_for(lambda: len(watched.results) >= 3)
+        looks = watched.looks
+        put(tmp_path / "in" / "c.png", END)
+        watched.wait_for(lambda: watched.looks >= looks + 2 and len(watched.results) >= 4)
+    # Each once: what lies behind a link is not made again.
+    assert sorted(name for name, _ in watched.results) == ["a.png", "b.png", "b.png", "c.png"]
+    (failure,) = [str(result) for _, result in watched.results if isinstance(result, CisiError)]
+    assert "back: is a link into" in failure
+    assert (tmp_path / "far" / "a.png").exists()
+    assert (tmp_path / "in" / "originals" / "b.png").read_bytes() == END
+
+
 class Broken(ThreadPoolExecutor):
     """A pool whose worker has been killed."""
 
