@@ -37,19 +37,20 @@ class RunRecord:
         self._address, self._output, self._entry = output / RECORD, output, _Entry(made_with)
         self._replaces_others = False
 
-    def begin(self, *, overwrite: bool) -> None:
+    def begin(self, *, has_results: bool, overwrite: bool) -> None:
         """Write it before the first result is written.
 
-        overwrite: results of another kind are replaced; until `finish`, the folder has both.
+        has_results: some of this run's results exist, and would be taken as they are. overwrite: results of another
+            kind are replaced; until `finish`, the folder has both.
 
         Raises OutputError where the results there were made with other options, or are of two kinds; StorageError.
         """
         before = self._read()
         if before == self._entry:
             return
-        if before is not None and not overwrite:
+        if before is not None and has_results:
             raise OutputError(f"{self._output}: {self._difference(before)}, expected --overwrite, or another folder")
-        self._replaces_others = before is not None
+        self._replaces_others = before is not None and overwrite
         self._write(dataclasses.replace(self._entry, is_mixed=self._replaces_others))
 
     def finish(self) -> None:

@@ -62,7 +62,7 @@ def _run_many(options: RunOptions) -> None:
         record = _record(options)
         with error_prefix("--output"):
             check_failures(options.output)
-            record.begin(overwrite=options.overwrite)
+            record.begin(has_results=plan.existing > 0, overwrite=options.overwrite)
         with RunReport(options.output, plan.existing) as report:
             pending = plan.pending
             with _listed(report, options):
@@ -204,7 +204,7 @@ def _watch(options: RunOptions) -> None:
         remove_left_over(options.output)
     with error_prefix("--output"):
         check_failures(options.output)
-        _record(options).begin(overwrite=False)
+        _record(options).begin(has_results=existing > 0, overwrite=False)
     folders = {folder for folder in (options.image, options.mask) if isinstance(folder, Path) and folder.is_dir()}
     pool, run = _start(options, workers)
     watch = Watch(lambda: _plan(options), sorted(folders), options.output, 2 * workers)

@@ -15,10 +15,10 @@ from tests.runtime.batch.test_folder import cisi_run, photographs
 
 def test_what_differs_is_said(tmp_path: Path) -> None:
     first = {"--model": "a.onnx (12)", "--dilate": "0"}
-    RunRecord(tmp_path, first).begin(overwrite=False)
+    RunRecord(tmp_path, first).begin(has_results=True, overwrite=False)
     written = (tmp_path / RECORD).read_bytes()
-    RunRecord(tmp_path, first).begin(overwrite=False)
-    RunRecord(tmp_path, first).begin(overwrite=True)
+    RunRecord(tmp_path, first).begin(has_results=True, overwrite=False)
+    RunRecord(tmp_path, first).begin(has_results=False, overwrite=True)
     assert (tmp_path / RECORD).read_bytes() == written
     for changed, words in (
         ({"--model": "b.onnx (34)", "--dilate": "0"}, "made with --model a.onnx (12), not b.onnx (34), expected"),
@@ -26,22 +26,33 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
         ({"--model": "a.onnx (12)"}, "made with --dilate 0, not None"),
     ):
         with pytest.raises(OutputError) as raised:
-            RunRecord(tmp_path, changed).begin(overwrite=False)
+            RunRecord(tmp_path, changed).begin(has_results=True, overwrite=False)
         assert words in str(raised.value)
         assert "expected --overwrite, or another folder" in str(raised.value)
 
 
+def test_without_results_anything_may_follow(tmp_path: Path) -> None:
+    RunRecord(tmp_path, {"--backend": "openvino"}).begin(has_results=False, overwrite=False)
+    # That run could not begin, for example.
+    second = RunRecord(tmp_path, {"--backend": "auto"})
+    second.begin(has_results=False, overwrite=False)
+    second.finish()
+    RunRecord(tmp_path, {"--backend": "auto"}).begin(has_results=True, overwrite=False)
+    with pytest.raises(OutputError, match="made with --backend auto, not openvino"):
+        RunRecord(tmp_path, {"--backend": "openvino"}).begin(has_results=True, overwrite=False)
+
+
 def test_results_of_two_kinds_are_not_taken_for_one(tmp_path: Path) -> None:
-    RunRecord(tmp_path, {"--dilate": "0"}).begin(overwrite=False)
+    RunRecord(tmp_path, {"--dilate": "0"}).begin(has_results=True, overwrite=False)
     killed = RunRecord(tmp_path, {"--dilate": "2"})
-    killed.begin(overwrite=True)
+    killed.begin(has_results=False, overwrite=True)
     for dilate in ("0", "2"):
         with pytest.raises(OutputError, match="by a run that did not finish, expected --overwrite"):
-            RunRecord(tmp_path, {"--dilate": dilate}).begin(overwrite=False)
+            RunRecord(tmp_path, {"--dilate": dilate}).begin(has_results=True, overwrite=False)
     again = RunRecord(tmp_path, {"--dilate": "2"})
-    again.begin(overwrite=True)
+    again.begin(has_results=False, overwrite=True)
     again.finish()
-    RunRecord(tmp_path, {"--dilate": "2"}).begin(overwrite=False)
+    RunRecord(tmp_path, {"--dilate": "2"}).begin(has_results=True, overwrite=False)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +61,7 @@ def test_results_of_two_kinds_are_not_taken_for_one(tmp_path: Path) -> None:
 def test_one_that_is_damaged(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD).write_text(text)
     with pytest.raises(OutputError, match=RECORD):
-        RunRecord(tmp_path, {}).begin(overwrite=False)
+        RunRecord(tmp_path, {}).begin(has_results=True, overwrite=False)
 
 
 def test_a_folder_run_with_other_options(tmp_path: Path, tiny_graph: Path) -> None:
