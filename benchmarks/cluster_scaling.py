@@ -20,7 +20,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from benchmarks.throughput import write_mosaic
-from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
+from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH, BackendOptions
 from cisi_runtime.batch.cluster import ClusterOptions, run_on_cluster
 from cisi_runtime.batch.folder import plan_folder
 from cisi_runtime.batch.job import Job, JobSummary
@@ -139,7 +139,7 @@ def main(graph: Path) -> None:
                 write_mosaic(folder, str(number), 1155, 866, seed=number)
             with plan_folder(folder / "photos", folder / "masks", folder / "out") as plan:
                 jobs = list(plan.jobs())
-            options = WorkerOptions(graph, "onnxruntime", "stored", detail=True, job=DEFAULT_OPTIONS)
+            options = WorkerOptions(graph, BackendOptions("onnxruntime", threads=1), detail=True, job=DEFAULT_OPTIONS)
             found = throughputs(jobs, options, str(cluster.address))
             for title, value in found.items():
                 click.echo(f"{title} workers: {value:.3f}" + ("" if " of " in title else " photographs/s"))

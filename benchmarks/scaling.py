@@ -48,8 +48,8 @@ if kind == "photograph":
     call = lambda: inpaint(image, hole)
 else:
     from pathlib import Path
-    from cisi_runtime.backends.registry import open_backend
-    backend, _ = open_backend(Path(graph), backend)
+    from cisi_runtime.backends.registry import BackendOptions, open_backend
+    backend, _ = open_backend(Path(graph), BackendOptions(backend))
     batch, side = (1, size) if kind == "side" else (size, 256)
     image = rng.integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
     hole = np.zeros((batch, side, side), dtype=bool)

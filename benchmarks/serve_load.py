@@ -30,7 +30,7 @@ import numpy as np
 
 from benchmarks.throughput import PHOTOS, write_mosaic
 from cisi_runtime.backends.cores import available_cores
-from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
+from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH, BackendOptions
 from cisi_runtime.batch.job import Job, run_job
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS
 from cisi_runtime.batch.workers import WorkerOptions, start_workers
@@ -186,7 +186,7 @@ def alone(service: Service, jobs: list[Job], request: bytes, rounds: int) -> dic
 def beside_a_folder(service: Service, jobs: list[Job], request: bytes, count: int) -> dict[str, float]:
     """16 clients, in turns with a folder run of as many workers. Photographs a second, medians of three rounds."""
     workers = available_cores()
-    options = WorkerOptions(SHIPPED_INT8_GRAPH, "auto", "stored", detail=True, job=DEFAULT_OPTIONS)
+    options = WorkerOptions(SHIPPED_INT8_GRAPH, BackendOptions(threads=1), detail=True, job=DEFAULT_OPTIONS)
     pool, work = start_workers(options, options.open(), workers)
     wait([pool.submit(work, jobs[0]) for _ in range(2 * workers)])
     asyncio.run(closed_loop(service.port, request, _CLIENTS, 2 * workers))

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from cisi_runtime.backends.cores import available_cores
-from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
+from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH, BackendOptions
 from cisi_runtime.batch.folder import plan_folder
 from cisi_runtime.batch.job import Job, run_job
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS
@@ -62,7 +62,7 @@ def write_mosaic(folder: Path, name: str, width: int, height: int, seed: int) ->
 
 def throughput(folder: Path, graph: Path, backend: str, workers: int) -> str:
     """All photographs one by one in one thread, then `workers` at a time, then one by one again."""
-    options = WorkerOptions(graph, backend, "stored", detail=True, job=DEFAULT_OPTIONS)
+    options = WorkerOptions(graph, BackendOptions(backend, threads=1), detail=True, job=DEFAULT_OPTIONS)
     inpainter = options.open()
     with plan_folder(folder / "photos", folder / "masks", folder / "out", overwrite=True) as plan:
         jobs = list(plan.jobs())
@@ -122,7 +122,7 @@ def stages_of(folder: Path, graph: Path, rounds: int) -> str:
     lines = []
     for path in sorted((folder / "photos").glob("*.jpg")):
         job = Job(path, folder / "masks" / f"{path.stem}.png", folder / "out.jpg")
-        (row,) = bench_photograph([Setting(graph, "auto", 0)], job, rounds)
+        (row,) = bench_photograph([Setting(graph, BackendOptions())], job, rounds)
         lines.append(f"{path.stem}: " + ", ".join(f"{name} {value:.0f}" for name, value in row.stages.items()) + " ms")
     return "\n".join(lines)
 

@@ -25,7 +25,7 @@ FORBIDDEN = {"runtime": {"torch", "onnx"}, "calibration": {"torch"}}
 # The layers of `cisi_runtime`, lowest first: a package imports itself and packages of lower layers. See
 # docs/architecture.md.
 LAYERS = (
-    {"errors", "codec", "metrics"},
+    {"errors", "codec", "metrics", "console"},
     {
         "files",
         "architecture",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ import click
 from cisi_calibration.budget import check_budget
 from cisi_calibration.defaults import BUDGET_DB, IMAGES, METHOD, METHODS
 from cisi_runtime.cli.command import PATH, command, run_command
+from cisi_runtime.console import LOUDNESS, say, say_json, tell, warn
 from cisi_runtime.errors import GraphError, ParityError, WeightsError, error_prefix
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cisi_calibration.quality import Metric
     from cisi_calibration.quantisation import Calibration
     from cisi_calibration.table import RangeTable
+    from cisi_runtime.parity.compare import ParityReport
     from cisi_runtime.parity.golden import Golden
 
 # Engines are compared for this one. Kernels are the same for the others that TensorRT-RTX knows.
@@ -50,7 +51,6 @@ class CalibrateOptions:
     lpips: str | None
     seed: int
     out: Path
-    as_json: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ class _Inputs:
     photographs: Photographs
 
 
-@command
+@command(verbose="Also what each convolution costs in INT8, and every comparison.")
 @click.argument("graph", type=PATH)
 @click.option("--data", type=PATH, required=True, help="Folder of photographs, like your own.")
 @click.option(
@@ -110,7 +110,6 @@ class _Inputs:
 @click.option("--lpips", help="LPIPS in the report: a file of its weights, or `fetch`; needs PyTorch.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the photographs.")
 @click.option("--out", type=PATH, help="INT8 graph; default: BEST.int8.TARGET.onnx beside GRAPH.")
-@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 def calibrate(**values: Any) -> None:
     """Quantise GRAPH, a float32 graph, to INT8 wherever the quality budget allows it.
 
@@ -122,8 +121,9 @@ def calibrate(**values: Any) -> None:
     options = _resolve(**values)
     inputs = _read_inputs(options)
     result = _calibrate(options, inputs)
-    serialised = _verified(options, inputs, result)
+    serialised, parity = _verified(options, inputs, result)
     _write(options, inputs, serialised)
+    say_json({**result.as_json(), "parity": parity.as_json(), "out": str(options.out)})
 
 
 def _resolve(
@@ -190,7 +190,7 @@ def _read_inputs(options: CalibrateOptions) -> _Inputs:
     with error_prefix("--data"):
         photographs = choose_photographs(options.data, options.images, options.seed)
     for warning in photographs.warnings:
-        click.echo(f"warning: {options.data}: {warning}", err=True)
+        warn(f"{options.data}: {warning}")
     return _Inputs(model, golden, fp16_graph, metric, photographs)
 
 
@@ -219,7 +219,9 @@ def _calibrate(options: CalibrateOptions, inputs: _Inputs) -> Calibration:
         inputs.photographs, options.method, options.budget_db, options.reduce_range, table, inputs.metric
     )
     result = run_calibration(inputs.model, calibration_options, inputs.fp16_graph)
-    click.echo(json.dumps(result.as_json()) if options.as_json else result.report())
+    if LOUDNESS.verbose:
+        say(result.per_layer())
+    say(result.summary())
     return result
 
 
@@ -235,7 +237,7 @@ def _ranges(options: CalibrateOptions, inputs: _Inputs) -> RangeTable:
         table = observe(inputs.model, inputs.photographs, options.method)
     with error_prefix("--table"):
         table.save(options.table)
-    click.echo(f"{options.table}: ranges of {table.images} photographs", err=True)
+    tell(f"{options.table}: ranges of {table.images} photographs")
     return table
 
 
@@ -253,20 +255,20 @@ def _ranges_from_file(options: CalibrateOptions, inputs: _Inputs) -> RangeTable 
     except GraphError as error:
         if options.is_table_named:
             raise
-        click.echo(f"{error}: observing again", err=True)
+        tell(f"{error}: observing again")
         return None
     is_same = table.pictures_sha256 == inputs.photographs.sha256
     if not is_same and not options.is_table_named:
-        click.echo(f"{path}: is of other photographs: observing again", err=True)
+        tell(f"{path}: is of other photographs: observing again")
         return None
     if not is_same:
-        click.echo(f"warning: {path}: is of other photographs; search and verdict may use some", err=True)
-    click.echo(f"ranges: from {path}", err=True)
+        warn(f"{path}: is of other photographs; search and verdict may use some")
+    tell(f"ranges: from {path}")
     return table
 
 
-def _verified(options: CalibrateOptions, inputs: _Inputs, result: Calibration) -> bytes:
-    """The INT8 graph's bytes, after parity and, for TensorRT, the comparison of the engines."""
+def _verified(options: CalibrateOptions, inputs: _Inputs, result: Calibration) -> tuple[bytes, ParityReport]:
+    """The INT8 graph's bytes and the comparisons, after parity and, for TensorRT, the comparison of the engines."""
     from cisi_calibration.model_file import checked_bytes
     from cisi_runtime.parity.checks import check_graph_parity
     from cisi_runtime.parity.compare import ParityReport
@@ -275,26 +277,29 @@ def _verified(options: CalibrateOptions, inputs: _Inputs, result: Calibration) -
     serialised = checked_bytes(result.model)
     with phases_on_stderr() as progress:
         report = ParityReport(check_graph_parity(serialised, inputs.golden, progress))
-    click.echo(report.table(), err=options.as_json)
+    if LOUDNESS.verbose or report.failures:
+        say(report.table())
+    say(report.summary())
     if report.failures:
+        say_json({**result.as_json(), "parity": report.as_json(), "out": None})
         raise ParityError(
             f"{report.failures} of {report.checks} comparisons failed: {options.out} was not written; {result.advice()}"
         )
     if options.fp16_graph is not None:
         _check_engines(options.fp16_graph, serialised)
-    return serialised
+    return serialised, report
 
 
 def _check_engines(fp16_graph: Path, int8_graph: bytes) -> None:
     """Build both engines where TensorRT-RTX is installed, and say so where it is not."""
     if find_spec("tensorrt_rtx") is None:
-        click.echo("engines: not compared, that takes pip install 'cisi-net[rtx]'", err=True)
+        tell("engines: not compared, that takes pip install 'cisi-net[rtx]'")
         return
     from cisi_runtime.building.compare_engines import compare_engines
 
     comparison = compare_engines(fp16_graph.read_bytes(), int8_graph, capability=_CAPABILITY)
     comparison.check()
-    click.echo(str(comparison), err=True)
+    tell(str(comparison))
 
 
 def _write(options: CalibrateOptions, inputs: _Inputs, serialised: bytes) -> None:
@@ -307,7 +312,7 @@ def _write(options: CalibrateOptions, inputs: _Inputs, serialised: bytes) -> Non
             save_golden(golden_path(out), inputs.golden)
         with atomic_file(out) as temporary:
             temporary.write_bytes(serialised)
-    click.echo(f"{out}: int8, {options.target}, {out.stat().st_size / 1e6:.1f} MB", err=options.as_json)
+    say(f"{out}: int8, {options.target}, {out.stat().st_size / 1e6:.1f} MB")
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ from cisi_calibration.qdq import float_weights, insert_qdq_cpu, insert_qdq_tenso
 from cisi_calibration.quality import Loss, Metric, QualityJudge
 from cisi_calibration.search import Placement, costliest_in_int8, find_placement
 from cisi_calibration.table import RangeTable, observe
+from cisi_runtime.console import tell
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError, ParityError
-from cisi_runtime.progress_on_stderr import tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,15 +57,20 @@ class Calibration:
     placement: Placement
     unseen: Loss
 
-    def report(self) -> str:
-        """For people: what each convolution costs in INT8, what was decided, and what the whole graph loses."""
+    def per_layer(self) -> str:
+        """For people: what each convolution costs in INT8, and what was decided."""
         placement = self.placement
         lines = [f"{'convolution':<36} {'alone in INT8':>14} {'LPIPS':>7}  placed"]
         for name, loss in placement.per_layer.items():
             lpips = "-" if loss.lpips is None else f"{loss.lpips:.4f}"
             placed = "float" if name in placement.kept_float else "INT8"
             lines.append(f"{name:<36} {loss.hole_psnr_db:>11.1f} dB {lpips:>7}  {placed}")
-        lines.append(f"all {len(placement.per_layer)} in INT8: {placement.all_int8}")
+        return "\n".join(lines)
+
+    def summary(self) -> str:
+        """For people: what the whole graph loses."""
+        placement = self.placement
+        lines = [f"all {len(placement.per_layer)} in INT8: {placement.all_int8}"]
         if placement.kept_float:
             quantised = len(placement.per_layer) - len(placement.kept_float)
             lines.append(f"{quantised} in INT8: {placement.final_loss}")

@@ -9,8 +9,9 @@ from onnx import ModelProto
 
 from cisi_calibration.defaults import BUDGET_DB
 from cisi_calibration.quality import Loss, QualityJudge
+from cisi_runtime.console import tell
 from cisi_runtime.errors import ParityError
-from cisi_runtime.progress_on_stderr import counted, tell
+from cisi_runtime.progress_on_stderr import counted
 
 # Smallest fraction of the candidates in INT8. With fewer, INT8 gains too little speed.
 _MIN_INT8 = 0.5

@@ -13,6 +13,7 @@ from cisi_calibration.budget import check_budget
 from cisi_calibration.defaults import BUDGET_DB
 from cisi_runtime.architecture import MIN_SIZE, SIZE_MULTIPLE
 from cisi_runtime.cli.command import PATH, command, run_command
+from cisi_runtime.console import LOUDNESS, say, say_json, tell, warn
 from cisi_runtime.errors import ParityError, error_prefix
 
 if TYPE_CHECKING:
@@ -43,11 +44,10 @@ class ExportOptions:
     size: tuple[int, int] | None
     batch: int | None
     flavour: str | None
-    verbose: bool
     out: Path
 
 
-@command
+@command(verbose="Also every comparison, and with --int8 what each convolution costs.")
 @click.option("--ckpt", type=PATH, required=True, help="Checkpoint that cisi-train wrote.")
 @click.option("--fp16", is_flag=True, help="Float16 convolutions, for TensorRT.")
 @click.option("--int8", is_flag=True, help="INT8 convolutions (Q/DQ), for --target cpu or tensorrt; needs --calib.")
@@ -72,7 +72,6 @@ class ExportOptions:
 @click.option("--size", default="dynamic", show_default=True, help="WIDTHxHEIGHT, or one side, or dynamic.")
 @click.option("--batch", default="dynamic", show_default=True, help="Pictures at a time, or dynamic.")
 @click.option("--engine", is_flag=True, help="Also build the TensorRT engine beside the graph, as cisi-build does.")
-@click.option("--verbose", is_flag=True, help="Every comparison on a line of its own.")
 @click.option("--out", type=PATH, help="ONNX file; default: beside the checkpoint, by its name.")
 def export(**values: Any) -> None:
     """Export a checkpoint to one ONNX graph, with a golden file beside it, and check that it is the same network.
@@ -86,6 +85,7 @@ def export(**values: Any) -> None:
     if options.flavour is not None:
         with error_prefix("--engine"):
             _build_engine(options.out, options.flavour)
+    say_json(_as_json(options, result))
 
 
 def _resolve(
@@ -206,18 +206,21 @@ def _calibration_options(calib: Path | None, budget_db: float) -> CalibrationOpt
     with error_prefix("--calib"):
         photographs = choose_photographs(calib, IMAGES)
     for warning in photographs.warnings:
-        click.echo(f"warning: {calib}: {warning}", err=True)
+        warn(f"{calib}: {warning}")
     return CalibrationOptions(photographs, budget_db=budget_db)
 
 
 def _print_parity(options: ExportOptions, result: Export) -> None:
     parity = result.parity
     if result.calibration is not None:
-        click.echo(result.calibration.report())
-    if options.verbose or parity.failures:
-        click.echo(parity.table())
-    click.echo(parity.summary())
+        if LOUDNESS.verbose:
+            say(result.calibration.per_layer())
+        say(result.calibration.summary())
+    if LOUDNESS.verbose or parity.failures:
+        say(parity.table())
+    say(parity.summary())
     if parity.failures:
+        say_json(_as_json(options, result))
         advice = "" if result.calibration is None else f"; {result.calibration.advice()}"
         raise ParityError(
             f"{parity.failures} of {parity.checks} comparisons failed: {options.out} was not written{advice}"
@@ -230,11 +233,28 @@ def _write(options: ExportOptions, result: Export) -> None:
     out, golden = options.out, golden_path(options.out)
     dropped = len(result.golden.cases) - len(within_size_limit(result.golden).cases)
     if dropped:
-        click.echo(f"{golden}: without {dropped} of the cases above, to stay below 10 MB", err=True)
+        tell(f"{golden}: without {dropped} of the golden cases, to stay below 10 MB")
     with error_prefix("--out"):
         result.save(out)
-    click.echo(f"{out}: {options.precision}, {options.target} lowering, {out.stat().st_size / 1e6:.1f} MB")
-    click.echo(f"{golden}: {golden.stat().st_size / 1e6:.1f} MB")
+    say(f"{out}: {options.precision}, {options.target} lowering, {out.stat().st_size / 1e6:.1f} MB")
+    say(f"{golden}: {golden.stat().st_size / 1e6:.1f} MB")
+
+
+def _as_json(options: ExportOptions, result: Export) -> dict[str, Any]:
+    """What was made and compared. graph, golden, engine: None where no such file was written."""
+    from cisi_runtime.parity.golden import golden_path
+
+    is_written = result.parity.passed
+    return {
+        "graph": str(options.out) if is_written else None,
+        "golden": str(golden_path(options.out)) if is_written else None,
+        "engine": str(options.out.with_suffix(".engine")) if is_written and options.flavour is not None else None,
+        "precision": options.precision,
+        "target": options.target,
+        "face": options.face,
+        "parity": result.parity.as_json(),
+        "calibration": None if result.calibration is None else result.calibration.as_json(),
+    }
 
 
 def _build_engine(graph: Path, flavour: str) -> None:
@@ -246,8 +266,8 @@ def _build_engine(graph: Path, flavour: str) -> None:
     with progress_bar() as progress:
         engine = make_engine(info, graph.with_suffix(".engine"), default_options(info, flavour), progress=progress)
     for note in engine.notes:
-        click.echo(note, err=True)
-    click.echo(engine.summary())
+        tell(note)
+    say(engine.summary())
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
+from cisi_runtime.console import LOUDNESS, tell
+
 T = TypeVar("T")
 
 # Called with the current phase of a piece of work, the part of it that is done, and the number of parts (1: no parts).
@@ -17,16 +19,9 @@ def show_nothing(_phase: str, _part: int, _parts: int) -> None:
     """For those who did not ask."""
 
 
-def tell(line: str) -> None:
-    """A line on stderr, above any bar."""
-    from tqdm import tqdm
-
-    tqdm.write(line, file=sys.stderr)
-
-
-def is_terminal() -> bool:
-    """Whether stderr is a terminal, where a bar can move."""
-    return sys.stderr.isatty()
+def shows_bars() -> bool:
+    """Whether stderr is a terminal, where a bar can move, and --quiet was not asked for."""
+    return sys.stderr.isatty() and not LOUDNESS.quiet
 
 
 def counted(items: Collection[T], what: str, unit: str, *, leave: bool = True) -> Iterator[T]:
@@ -34,7 +29,7 @@ def counted(items: Collection[T], what: str, unit: str, *, leave: bool = True) -
 
     unit: of one item, in the singular. leave: keep the bar when it is full.
     """
-    if not is_terminal():
+    if not shows_bars():
         tell(f"{what}: {len(items)} {unit}{'s' * (len(items) != 1)}")
         yield from items
         return
@@ -74,7 +69,7 @@ class _Phases:
 
     def _begin(self, phase: str, parts: int) -> None:
         self._phase = phase
-        if parts > 1 and is_terminal():
+        if parts > 1 and shows_bars():
             from tqdm import tqdm
 
             self._bar = tqdm(desc=phase, total=parts, unit=" case", mininterval=0.5)

@@ -44,7 +44,7 @@ def shipped(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_int8_for_cpus(run_main: RunMain, shipped: Path, dozen: Path) -> None:
-    status, out, err = run_main(calibrate_main, shipped, "--data", dozen)
+    status, out, err = run_main(calibrate_main, shipped, "--data", dozen, "--verbose")
     assert status == 0, err
     assert "ranges of 6 pictures: the largest activations are rare" in err
     graph = shipped.with_name("small.int8.cpu.onnx")

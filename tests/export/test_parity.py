@@ -115,7 +115,7 @@ def test_in_the_backend_that_will_run_it(run_main: RunMain, tiny_graph: Path, ti
     assert status == 0
     assert out.count("torch, float32 ") >= len(load_golden(golden).cases)
     for arguments, words in (
-        ((tiny_graph, "--precision", "bf16"), "--precision goes with --backend"),
+        ((tiny_graph, "--precision", "bf16"), "--device and --precision go with --backend"),
         ((tiny_graph, "--backend", "onnxruntime", "--ckpt", tiny_checkpoint_path), "--backend excludes --ckpt"),
     ):
         status, _, err = run_main(main, *arguments)
@@ -188,7 +188,7 @@ def test_the_sheet(tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["missing.onnx"], 1, "ARTIFACT: missing.onnx: no such file"),
         (["text.onnx"], 1, "--golden: text.golden.npz: no such file"),
         (["text.onnx", "--golden", "a", "--ckpt", "b"], 2, "--golden and --ckpt exclude each other"),
-        (["text.txt"], 1, "expected an ONNX graph (.onnx) or an engine written by cisi-build"),
+        (["text.txt"], 1, "was made elsewhere, or has lost text.txt.json, which says what it is; expected an engine"),
         (["text.onnx", "--sheet", "s.gif"], 1, "--sheet: s.gif: unknown picture format"),
         (["text.onnx", "--ckpt", "missing.pt"], 1, "ARTIFACT: text.onnx: ONNX Runtime cannot load it"),
     ],

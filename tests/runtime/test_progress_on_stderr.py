@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from cisi_runtime.progress_on_stderr import counted, phases_on_stderr, tell
+from cisi_runtime.console import tell
+from cisi_runtime.progress_on_stderr import counted, phases_on_stderr
 
 
 class Terminal(io.StringIO):

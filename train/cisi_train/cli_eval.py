@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 
 from cisi_runtime.architecture import SIZE_MULTIPLE
 from cisi_runtime.cli.command import PATH, command, run_command
+from cisi_runtime.console import say, say_json
 from cisi_runtime.errors import WeightsError, error_prefix
 
 if TYPE_CHECKING:
@@ -40,10 +40,12 @@ class EvalOptions:
     against: Path | None
     style: bool
     sheet: Path | None
-    as_json: bool
 
 
-@command
+@command(
+    verbose="Also L1, PSNR and SSIM of each picture.",
+    as_json="One line of JSON for each method and folder, instead of the table.",
+)
 @click.option("--data", type=PATH, multiple=True, required=True, help="Folder of photographs.")
 @click.option("--ckpt", type=PATH, multiple=True, help="Checkpoint, run in PyTorch.")
 @click.option("--onnx", type=PATH, multiple=True, help="Graph in ONNX Runtime, engine on its GPU.")
@@ -61,7 +63,6 @@ class EvalOptions:
 @click.option("--against", type=PATH, help="Also PSNR over the hole against this graph's result.")
 @click.option("--style", is_flag=True, help="Instead: how much the checkpoints' style codes vary.")
 @click.option("--sheet", type=PATH, help="Picture of original, input and results side by side.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON line for each method and folder instead of the table.")
 def evaluate(**values: Any) -> None:
     """Measure L1, PSNR, SSIM and sharpness over the hole, LPIPS, and time.
 
@@ -77,8 +78,7 @@ def evaluate(**values: Any) -> None:
     metrics = _metrics(options)
     methods = _methods(options)
     results = _evaluate_all(options, methods, metrics)
-    if not options.as_json:
-        click.echo(_table(results))
+    say(_table(results))
     if options.sheet is not None:
         _write_sheet(options, methods)
 
@@ -162,8 +162,7 @@ def _evaluate_all(options: EvalOptions, methods: list[tuple[str, Method]], metri
                     if name.endswith(_EMULATED):
                         result = dataclasses.replace(result, milliseconds=None)
                     results.append(result)
-                    if options.as_json:
-                        click.echo(json.dumps(dataclasses.asdict(result)))
+                    say_json(dataclasses.asdict(result))
     return results
 
 
@@ -180,9 +179,9 @@ def _write_sheet(options: EvalOptions, methods: list[tuple[str, Method]]) -> Non
         for holes in evaluation.hole_sets(options.holes, options.size)
         for row in evaluation.sheet_rows(methods, folder, holes, _SHEET_ROWS)
     ]
+    captions = ["original", "hole", *(name for name, _ in methods)]
     with error_prefix("--sheet"):
-        write_picture(options.sheet, Picture(picture_sheet(rows)))
-    click.echo(f"{options.sheet}: original, input, {', '.join(name for name, _ in methods)}", err=True)
+        write_picture(options.sheet, Picture(picture_sheet(rows, [captions] * len(rows))))
 
 
 def _table(results: list[Evaluation]) -> str:
@@ -217,10 +216,8 @@ def _report_style(options: EvalOptions) -> None:
         for folder in options.data:
             with error_prefix("--data"):
                 report = style_report(generator, pictures_of(folder), options.size)
-            if options.as_json:
-                click.echo(json.dumps({"data": str(folder), "ckpt": str(path), **dataclasses.asdict(report)}))
-                continue
-            click.echo(
+            say_json({"data": str(folder), "ckpt": str(path), **dataclasses.asdict(report)})
+            say(
                 f"{path.name} on {folder.name} ({report.pictures}): spread of codes {report.spread:.3f}, between "
                 f"pictures {report.between:.3f}, within a picture {report.within:.3f}; the next picture's style moves "
                 f"the hole by {report.swap_levels:.1f} of 255 levels"

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from cisi_runtime.cli.command import PATH, command, run_command
+from cisi_runtime.console import say, say_json, tell, tell_always, tell_more
 from cisi_runtime.errors import DataError, PictureError, error_prefix
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.picture import Picture
@@ -17,7 +18,7 @@ from cisi_runtime.pictures.writing import write_picture
 from cisi_runtime.progress_on_stderr import counted
 
 
-@command
+@command(verbose="Also the name of each picture that is written.")
 @click.option("--data", type=PATH, required=True, help="Folder of photographs.")
 @click.option("--out", type=PATH, required=True, help="Folder for the small ones.")
 @click.option(
@@ -39,11 +40,13 @@ def pack(data: Path, out: Path, short_side: int) -> None:
         targets = _targets(data, out)
     existing, unreadable = _pack(targets, short_side)
     size = sum(file.stat().st_size for file in out.rglob("*.jpg")) if out.is_dir() else 0
-    click.echo(f"{out}: {len(targets) - len(unreadable)} pictures, {size / 2**20:.1f} MiB")
+    packed = len(targets) - len(unreadable)
+    say(f"{out}: {packed} pictures, {size / 2**20:.1f} MiB")
+    say_json({"out": str(out), "pictures": packed, "existing": existing, "bytes": size, "left_out": unreadable})
     if existing:
-        click.echo(f"{existing} of them existed already and were left unchanged, whatever their size", err=True)
+        tell(f"{existing} of them existed already and were left unchanged, whatever their size")
     for line in unreadable:
-        click.echo(f"left out: {line}", err=True)
+        tell_always(f"left out: {line}")
     if unreadable:
         raise PictureError(f"--data: {len(unreadable)} of {len(targets)} pictures could not be read")
 
@@ -75,6 +78,7 @@ def _pack(targets: dict[Path, Path], short_side: int) -> tuple[int, list[str]]:
             continue
         with error_prefix("--out"):
             make_folder(target.parent)
+            tell_more(str(target))
             write_picture(target, Picture(resize_short_side(rgb, min(short_side, *rgb.shape[:2]))))
     return existing, unreadable
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cisi_runtime.architecture import PRESETS, SIZE_MULTIPLE
 from cisi_runtime.cli.command import INTERRUPTED, PATH, command, run_command
+from cisi_runtime.console import say, say_json, tell, tell_always
 from cisi_runtime.errors import CheckpointError, DataError, error_prefix
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.masks import HOLES
@@ -31,7 +33,7 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
     return value
 
 
-@command
+@command(verbose="Also all losses at each checkpoint.")
 @click.option("--data", type=PATH, help="Folder of photographs, searched below too; needed without --resume.")
 @click.option("--categories", help="Only these scene categories, by the names of folders: butte,canyon,field")
 @click.option(
@@ -103,13 +105,28 @@ def train(dry_run: bool, **values: Any) -> None:
         make_folder(options.out)
     if not trainer.run():
         if processes.is_first:
-            click.echo(_what_there_is(options, trainer.state.step), err=True)
+            tell_always(_what_there_is(options, trainer.state.step))
+            say_json(_as_json(options, trainer, finished=False))
         processes.close()
         sys.exit(INTERRUPTED)
     if processes.is_first:
         psnr = trainer.state.best_psnr_db
-        click.echo(f"{options.out / 'best.pt'}: {trainer.held_out.measured_on} PSNR {psnr:.2f} dB")
+        say(f"{options.out / 'best.pt'}: {trainer.held_out.measured_on} PSNR {psnr:.2f} dB")
+        say_json(_as_json(options, trainer, finished=True))
     processes.close()
+
+
+def _as_json(options: TrainOptions, trainer: Trainer, *, finished: bool) -> dict[str, Any]:
+    """The end of a run. best: None when there is no such file yet."""
+    best, psnr = options.out / "best.pt", trainer.state.best_psnr_db
+    return {
+        "finished": finished,
+        "step": trainer.state.step,
+        "last": str(options.out / "last.pt"),
+        "best": str(best) if best.is_file() else None,
+        "measured_on": trainer.held_out.measured_on,
+        "best_psnr_db": psnr if isfinite(psnr) else None,
+    }
 
 
 def _what_there_is(options: TrainOptions, step: int) -> str:
@@ -174,19 +191,19 @@ def _trainer(options: TrainOptions) -> tuple[Trainer, Processes]:
     processes = Processes(options.device)
     if processes.is_first:
         for line in folder.report():
-            click.echo(line, err=True)
+            tell(line)
     vgg = None
     if options.perceptual:
         notice = fetch_notice() if options.vgg is None else None
         if notice is not None and processes.is_first:
-            click.echo(notice, err=True)
+            tell(notice)
         with error_prefix("--vgg"):
             vgg = load_vgg(options.vgg)
     with error_prefix("--resume" if options.resume else "--init" if options.init else "--out"):
         trainer = Trainer(options, folder, vgg, processes)
     if processes.is_first:
         for note in (*changed_options(context), *trainer.notes):
-            click.echo(note, err=True)
+            tell(note)
     return trainer, processes
 
 

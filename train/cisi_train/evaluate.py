@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from cisi_runtime.backends.graph import read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.backends.registry import is_engine, open_backend
+from cisi_runtime.console import tell_more, warn
 from cisi_runtime.errors import DataError
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.model import open_model
@@ -127,6 +127,7 @@ def evaluate(name: str, method: Method, folder: Path, holes: HoleSet, metrics: M
         around = dilated(hole_mask, _AROUND) & ~hole_mask
         quality = dataclasses.astuple(hole_quality(completed, truth, hole_mask))
         figures.append((*quality, sharpness(completed, hole_mask, around), milliseconds))
+        tell_more(f"{path}: {name}, {holes.name}: {quality[0]:.2f} %, {quality[1]:.2f} dB, SSIM {quality[2]:.3f}")
         if metrics.lpips is not None:
             distances.append(metrics.lpips.of_pixels(completed, truth))
         if metrics.against is not None:
@@ -190,7 +191,8 @@ def graph_method(path: Path) -> Method:
     if info.contract.holds_float16:
         return SinglePassInpainter(OnnxRuntimeBackend(cpu_runnable(info), optimise=False))
     opened = open_model(path)
-    _tell(opened.warning)
+    if opened.warning is not None:
+        warn(opened.warning)
     return SinglePassInpainter(opened.backend)
 
 
@@ -198,18 +200,14 @@ def run_methods(path: Path) -> tuple[Method, Method]:
     """A graph, engine or checkpoint as `cisi-run --no-detail` uses it, and as `cisi-run` does. Raises as
     `graph_method`."""
     inpainter = Inpainter(path)
-    _tell(inpainter.warning)
+    if inpainter.warning is not None:
+        warn(inpainter.warning)
     return Inpainter(inpainter.backend, detail=False), inpainter
 
 
 def baseline_method(name: str) -> Method:
     """ "mean": the mean colour of the known pixels. "telea", "ns" (Navier-Stokes): OpenCV's inpainting."""
     return _mean_colour if name == "mean" else _opencv_method(name)
-
-
-def _tell(warning: str | None) -> None:
-    if warning is not None:
-        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _mean_colour(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:

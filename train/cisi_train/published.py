@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cisi_runtime.errors import WeightsError
-from cisi_runtime.progress_on_stderr import is_terminal
+from cisi_runtime.progress_on_stderr import shows_bars
 from cisi_train.damage import DAMAGE, damage_reason
 
 
@@ -52,7 +52,7 @@ def fetch(url: str, sha256_start: str, *, instead: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_start, progress=is_terminal())
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_start, progress=shows_bars())
     except (OSError, RuntimeError) as error:  # URLError is an OSError; RuntimeError: the hash differs
         reason = getattr(error, "reason", error)  # URLError puts it into brackets
         raise WeightsError(f"{url}: cannot be fetched: {reason}; expected a connection, or {instead}") from error

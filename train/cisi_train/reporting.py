@@ -13,13 +13,13 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from cisi_runtime.console import LOUDNESS, tell, tell_more
 from cisi_runtime.files import atomic_file, make_folder
 from cisi_runtime.metrics import psnr_db
 from cisi_runtime.pictures.masks import centre_hole
 from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.sheet import picture_sheet, show_hole
 from cisi_runtime.pictures.writing import write_picture
-from cisi_runtime.progress_on_stderr import tell
 from cisi_train.data import PhotoFolder, held_out_pictures
 from cisi_train.inpaint import inpaint_pixels
 from cisi_train.network import Generator
@@ -47,7 +47,7 @@ class HeldOutPictures:
             psnrs.append(psnr_db(completed[hole].astype(np.float64) - picture[hole], 255.0))
             if len(rows) < _SHEET_ROWS:
                 rows.append([picture, show_hole(picture, hole), completed])
-        return float(np.mean(psnrs)), picture_sheet(rows)
+        return float(np.mean(psnrs)), picture_sheet(rows, [["original", "hole", "network"]] * len(rows))
 
 
 class Reporter:
@@ -94,6 +94,8 @@ class Reporter:
     def checkpoint(self, number: int, measured_on: str, psnr: float, losses: dict[str, float]) -> None:
         """A checkpoint was written: its quality on stderr, and everything for TensorBoard."""
         tell(f"step {number}: {measured_on} PSNR {psnr:.2f} dB")
+        if losses:
+            tell_more("  ".join(f"{name} {value:.4g}" for name, value in losses.items()))
         for name, value in {**losses, "held_out_psnr_db": psnr}.items():
             self._board.add_scalar(name, value, number)
 
@@ -110,12 +112,12 @@ def _bar(options: TrainOptions, step: int, minutes_used: float) -> tqdm[NoReturn
     """It counts what the option counts, steps or minutes. Only on a terminal: elsewhere it would be a line without
     end."""
     if options.minutes is None:
-        return tqdm(total=options.steps, initial=step, unit=" step", mininterval=2.0, disable=None)
+        return tqdm(total=options.steps, initial=step, unit=" step", mininterval=2.0, disable=LOUDNESS.quiet or None)
     return tqdm(
         total=options.minutes,
         initial=minutes_used,
         mininterval=2.0,
-        disable=None,
+        disable=LOUDNESS.quiet or None,
         bar_format="{l_bar}{bar}| {n:.1f}/{total:g} min{postfix}",
     )
 

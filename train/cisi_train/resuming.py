@@ -18,6 +18,8 @@ _KEPT = (
 )
 # Options that say how this part of a run starts. The rest is the run's.
 _OF_THE_START = ("out", "resume", "init")
+# Options of this call alone.
+_OF_THE_CALL = ("quiet", "verbose", "as_json", "dry_run")
 
 
 def saved_options(out: Path) -> dict[str, Any]:
@@ -78,7 +80,8 @@ def changed_options(context: click.Context) -> list[str]:
     for parameter in context.command.params:
         name = parameter.name or ""
         before, now = (context.default_map or {}).get(name), context.params.get(name)
-        if name in (*_OF_THE_START, "steps", "minutes", "lr") or not context.default_map or not is_named(context, name):
+        is_told_elsewhere = name in (*_OF_THE_START, *_OF_THE_CALL, "steps", "minutes", "lr")
+        if is_told_elsewhere or not context.default_map or not is_named(context, name):
             continue
         if str(before) != str(now.absolute() if isinstance(now, Path) else now):
             lines.append(f"{parameter.opts[0]} was {_shown(before)}, now {_shown(now)}")

@@ -23,7 +23,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cisi_runtime.backends.registry import is_engine
 from cisi_runtime.batch.cluster_worker import OpenedNetwork, PhotographWorker, read_model
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.workers import WorkerOptions
@@ -151,10 +150,11 @@ class _Workers:
         import ray
 
         self._cluster, self._tell = cluster, tell
-        self._options = dataclasses.replace(options, threads=cluster.cpus_per_worker)
+        backend = dataclasses.replace(options.backend, threads=cluster.cpus_per_worker)
+        self._options = dataclasses.replace(options, backend=backend)
         self._files = ray.put(files)
         self._version = version("cisi-net")
-        self._gpus = 1 if _needs_gpu(options) else 0
+        self._gpus = 1 if options.backend.needs_gpu(options.model) else 0
         self._starting: dict[Any, Any] = {}  # what `open` will return, with its actor
         self._workers: list[_Worker] = []
         # A worker is here once for each photograph that it may have more.
@@ -324,11 +324,6 @@ class _Workers:
         finally:
             for actor in (*self._starting.values(), *(worker.actor for worker in self._workers)):
                 ray.kill(actor)
-
-
-def _needs_gpu(options: WorkerOptions) -> bool:
-    on_gpu = options.backend in ("onnxruntime-cuda", "tensorrt")
-    return on_gpu or (options.backend == "auto" and options.model is not None and is_engine(options.model))
 
 
 def _size(nodes: list[dict[str, float]]) -> str:

@@ -14,12 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cisi_runtime.backends.cores import limit_cores
-from cisi_runtime.backends.registry import CPU_BACKENDS, SHIPPED_INT8_GRAPH, is_engine
+from cisi_runtime.backends.registry import is_engine
 from cisi_runtime.batch.job import Job, JobSummary, attempt, run_job, summarise
 from cisi_runtime.batch.workers import WorkerOptions
 from cisi_runtime.engines.sidecar import load_sidecar, sidecar_path
 from cisi_runtime.errors import CisiError, GraphError
 from cisi_runtime.inpainting.inpainter import Inpainter
+from cisi_runtime.inpainting.model import shipped_graph
 from cisi_runtime.parity.golden import golden_path
 from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_for_photographs
 
@@ -66,7 +67,7 @@ class PhotographWorker:
             os.chdir(self._folder)
         prepare_for_photographs()
         one_thread_a_file()
-        limit_cores(self._options.threads)
+        limit_cores(self._options.backend.threads)
         try:
             # Every backend has read the file when it is open.
             with tempfile.TemporaryDirectory(prefix="cisi-") as folder:
@@ -87,7 +88,5 @@ class PhotographWorker:
 
 def _model_in(options: WorkerOptions, folder: Path) -> WorkerOptions:
     """The same with a model that leaves no choice: workers must not differ in what they run."""
-    model = options.model and folder / options.model.name
-    if model is None and options.backend in ("auto", *CPU_BACKENDS) and options.precision == "stored":
-        model = SHIPPED_INT8_GRAPH
+    model = folder / options.model.name if options.model else shipped_graph(options.backend)
     return dataclasses.replace(options, model=model)

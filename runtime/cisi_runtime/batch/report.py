@@ -7,7 +7,7 @@ import os
 import sqlite3
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.errors import CisiError, OutputError, PictureError
@@ -77,6 +77,19 @@ class RunReport:
                 write_address(address, b"".join(lines))
         else:
             remove_address(address)
+
+    def as_json(self) -> dict[str, Any]:
+        """Counts by name. largest_change: in grey levels of 255, and the result that has it."""
+        change, name = self.largest_change
+        return {
+            "output": str(self.output),
+            "written": self.written,
+            "existing": self.existing,
+            "without_hole": self.without_hole,
+            "failed": self.failed,
+            "failures": str(self.output / FAILURES) if self.failed else None,
+            "largest_change": {"levels": change, "output": name} if change else None,
+        }
 
     def lines(self) -> list[str]:
         """Counts, for people."""

@@ -18,7 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from cisi_runtime.backends.cores import limit_cores
-from cisi_runtime.backends.registry import CPU_BACKENDS
+from cisi_runtime.backends.registry import CPU_BACKENDS, BackendOptions
 from cisi_runtime.batch.job import Job, JobSummary, attempt, run_job, summarise
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS, PhotographOptions
 from cisi_runtime.child_process import prepare_child
@@ -34,18 +34,16 @@ KILLED = "not done, because a worker was killed, perhaps for want of memory"
 
 @dataclasses.dataclass(frozen=True)
 class WorkerOptions:
-    """What each worker opens (see `Inpainter`), and how photographs are read. threads: of a network on the CPU."""
+    """What each worker opens (see `Inpainter`), and how photographs are read."""
 
     model: Path | None
-    backend: str
-    precision: str
+    backend: BackendOptions
     detail: bool
     job: PhotographOptions
-    threads: int = 1
 
     def open(self) -> Inpainter:
         """The network. Raises what `Inpainter` raises."""
-        return Inpainter(self.model, self.backend, threads=self.threads, precision=self.precision, detail=self.detail)
+        return Inpainter(self.model, detail=self.detail, **dataclasses.asdict(self.backend))
 
 
 def start_workers(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cisi_runtime.backends.base import Backend
-from cisi_runtime.backends.registry import open_backend
+from cisi_runtime.backends.registry import BackendOptions, open_backend
 from cisi_runtime.batch.job import Job, run_job
 from cisi_runtime.errors import CisiError, GraphError, PictureError
 from cisi_runtime.inpainting.inpainter import Inpainter, run_in_stages
@@ -33,20 +33,19 @@ _WARM_UP_ROUNDS = 2
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """An artifact in a backend, with a number of threads (0: the backend's own choice) and a precision."""
+    """An artifact, and what it runs in."""
 
     artifact: Path
-    backend: str
-    threads: int
-    precision: str = "stored"
+    options: BackendOptions
 
     @property
     def name(self) -> str:
         """For tables and plots."""
-        plural = "s" if self.threads > 1 else ""
-        threads = f", {self.threads} thread{plural}" if self.threads else ""
-        precision = f" {self.precision}" if self.precision != "stored" else ""
-        return f"{self.artifact.name} · {self.backend}{precision}{threads}"
+        options = self.options
+        device = f" {options.device}" if options.device != "auto" else ""
+        precision = f" {options.precision}" if options.precision != "stored" else ""
+        threads = f", {options.threads} thread{'s' * (options.threads > 1)}" if options.threads else ""
+        return f"{self.artifact.name} · {options.backend}{device}{precision}{threads}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +87,7 @@ class ColdStart:
 class PhotographRow:
     """A photograph from file to file.
 
-    setting: artifact, backend and threads.
+    setting: artifact, and what it runs in.
     latency: of the whole photograph.
     cold_start: of a fresh process.
     stages: median of each, in milliseconds.
@@ -117,10 +116,7 @@ def bench_photograph(settings: Sequence[Setting], job: Job, rounds: int) -> list
     # Fresh processes first, while nothing else is in memory.
     cold_starts = [_cold_start(setting, job) for setting in settings]
     with contextlib.ExitStack() as stack:
-        inpainters = [
-            stack.enter_context(Inpainter(s.artifact, s.backend, threads=s.threads, precision=s.precision))
-            for s in settings
-        ]
+        inpainters = [stack.enter_context(Inpainter(s.artifact, **dataclasses.asdict(s.options))) for s in settings]
         qualities = [_quality_db(s.artifact, i.backend) for s, i in zip(settings, inpainters, strict=True)]
         timers: list[list[StageTimer]] = [[] for _ in settings]
 
@@ -146,9 +142,7 @@ def bench_network(settings: Sequence[Setting], batches: Sequence[int], size: int
     with contextlib.ExitStack() as stack:
         runs: list[tuple[Setting, int, Callable[[], object]]] = []
         for setting in settings:
-            opened, _ = open_backend(
-                setting.artifact, setting.backend, threads=setting.threads, precision=setting.precision
-            )
+            opened, _ = open_backend(setting.artifact, setting.options)
             backend = stack.enter_context(opened)
             for batch in batches:
                 _check_size(setting, backend, batch, size)
@@ -234,9 +228,7 @@ def _cold_start(setting: Setting, job: Job) -> ColdStart:
     arguments = [
         str(time.time()),
         str(setting.artifact),
-        setting.backend,
-        str(setting.threads),
-        setting.precision,
+        json.dumps(dataclasses.asdict(setting.options)),
         *paths,
     ]
     process = subprocess.run(
@@ -248,11 +240,9 @@ def _cold_start(setting: Setting, job: Job) -> ColdStart:
     return ColdStart(**json.loads(process.stdout.splitlines()[-1]))
 
 
-def print_cold_start(
-    started: float, artifact: str, backend: str, threads: str, precision: str, image: str, mask: str, output: str
-) -> None:
+def print_cold_start(started: float, artifact: str, options: str, image: str, mask: str, output: str) -> None:
     """What the fresh process does; prints a `ColdStart` as JSON. started: when it was, in seconds since 1970."""
-    inpainter = Inpainter(artifact, backend, threads=int(threads), precision=precision)
+    inpainter = Inpainter(artifact, **json.loads(options))
     start_up = time.time() - started
     start = time.perf_counter()
     run_job(Job(Path(image), Path(mask), Path(output)), lambda: inpainter)

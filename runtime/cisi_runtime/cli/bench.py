@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import tempfile
 from math import inf
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
+from cisi_runtime.backends.registry import BACKENDS, DEVICES, PRECISIONS, BackendOptions
 from cisi_runtime.cli.command import PATH, command, run_command
+from cisi_runtime.console import LOUDNESS, say, say_json
 from cisi_runtime.errors import GraphError, error_prefix
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class BenchOptions:
 
     artifacts: tuple[Path, ...]
     backends: tuple[str, ...]
+    devices: tuple[str, ...]
     precisions: tuple[str, ...]
     threads: list[int]
     image: Path | None
@@ -41,10 +42,9 @@ class BenchOptions:
     size: int
     rounds: int
     plot: Path | None
-    as_json: bool
 
 
-@command
+@command(verbose="Also the machine and the versions of the libraries.")
 @click.argument("artifacts", nargs=-1, type=PATH)
 @click.option(
     "--backend",
@@ -52,6 +52,13 @@ class BenchOptions:
     multiple=True,
     type=click.Choice(BACKENDS),
     help="May be given several times; each artifact runs in those that take it.  [default: auto]",
+)
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    type=click.Choice(DEVICES),
+    help="May be given twice; each backend runs on those that it takes.  [default: auto]",
 )
 @click.option(
     "--precision",
@@ -67,7 +74,6 @@ class BenchOptions:
 @click.option("--size", type=click.IntRange(64), default=256, show_default=True, help="Sides of those pictures.")
 @click.option("--rounds", type=click.IntRange(3), default=20, show_default=True)
 @click.option("--plot", type=PATH, help="Also draw where the time goes (.png, .svg or .pdf).")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
 def bench(threads: str, batches: str, **values: Any) -> None:
     """Measure ARTIFACTS (graphs, engines, checkpoints; default: the graphs that ship) side by side.
 
@@ -90,16 +96,14 @@ def bench(threads: str, batches: str, **values: Any) -> None:
         with error_prefix("ARTIFACTS"):
             network = bench_network(settings, options.batches, options.size, options.rounds)
             photograph = bench_photograph(settings, job, options.rounds)
-    if options.as_json:
-        click.echo(json.dumps(_as_json(options, photograph, network), allow_nan=False))
-    else:
-        click.echo(_tables(options, job.image.name, settings, photograph, network))
+    say_json(_as_json(options, photograph, network))
+    say(_tables(options, job.image.name, settings, photograph, network))
     if options.plot is not None:
         from cisi_runtime.bench.plot import plot_stages
 
         with error_prefix("--plot"):
             plot_stages(photograph, options.plot)
-        click.echo(f"{options.plot}: written", err=options.as_json)
+        say(f"{options.plot}: written")
 
 
 def _numbers(name: str, text: str, *, minimum: int) -> list[int]:
@@ -127,7 +131,7 @@ def _check_plot(plot: Path | None) -> None:
 
 def _settings(options: BenchOptions) -> list[Setting]:
     """Every artifact in every backend that takes such a file, in every precision, with every number of threads."""
-    from cisi_runtime.backends.registry import SHIPPED_GRAPH, SHIPPED_INT8_GRAPH, backend_accepts
+    from cisi_runtime.backends.registry import SHIPPED_GRAPH, SHIPPED_INT8_GRAPH, backend_accepts, device_accepts
     from cisi_runtime.bench.measure import Setting
 
     settings = []
@@ -139,10 +143,14 @@ def _settings(options: BenchOptions) -> list[Setting]:
             raise GraphError(f"ARTIFACTS: {artifact}: none of {', '.join(options.backends)} takes it")
         precisions = options.precisions or ("stored",)
         settings += [
-            Setting(artifact, backend, threads, precision)
-            for backend, precision, threads in itertools.product(backends, precisions, options.threads)
-            if _runs_in(precision, backend, artifact)
+            Setting(artifact, BackendOptions(backend, device, precision, threads))
+            for backend, device, precision, threads in itertools.product(
+                backends, options.devices or ("auto",), precisions, options.threads
+            )
+            if device_accepts(device, backend, artifact) and _runs_in(precision, backend, artifact)
         ]
+    if not settings and options.devices:
+        raise GraphError(f"--device {', '.join(options.devices)}: nothing of ARTIFACTS and --backend runs there")
     if not settings:
         raise GraphError("--precision bf16: expected a float32 graph with --backend openvino, or a checkpoint")
     return settings
@@ -208,6 +216,10 @@ def _tables(
     for network_row in network:
         latency = _latency(network_row.latency, network[0].latency)
         lines.append(f"{numbers[network_row.setting]:>2}  {network_row.batch:>5}  {latency}")
+    if LOUDNESS.verbose:
+        machine = _machine()
+        lines += ["", f"{machine['cores']} cores, {machine['machine']}, Python {machine['python']}"]
+        lines += [f"{name} {version}" for name, version in machine["versions"].items()]
     return "\n".join([*lines, "", _NOTES])
 
 
@@ -228,25 +240,33 @@ def _quality(quality_db: float | None) -> str:
 
 
 def _as_json(options: BenchOptions, photograph: list[PhotographRow], network: list[NetworkRow]) -> dict[str, Any]:
-    import platform
-
-    from cisi_runtime.backends.cores import available_cores
-
     def as_dict(row: PhotographRow | NetworkRow) -> dict[str, Any]:
         values = dataclasses.asdict(row)
         if values.get("quality_db") == inf:  # which JSON does not know
             values["quality_db"] = "exact"
-        return values | {"setting": {**values["setting"], "artifact": row.setting.artifact.name}}
+        setting = {"artifact": row.setting.artifact.name, **values["setting"]["options"]}
+        return values | {"setting": setting}
+
+    return {
+        **_machine(),
+        "rounds": options.rounds,
+        "size": options.size,
+        "photograph": [as_dict(row) for row in photograph],
+        "network": [as_dict(row) for row in network],
+    }
+
+
+def _machine() -> dict[str, Any]:
+    """What the figures are of."""
+    import platform
+
+    from cisi_runtime.backends.cores import available_cores
 
     return {
         "cores": available_cores(),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "versions": _versions(),
-        "rounds": options.rounds,
-        "size": options.size,
-        "photograph": [as_dict(row) for row in photograph],
-        "network": [as_dict(row) for row in network],
     }
 
 

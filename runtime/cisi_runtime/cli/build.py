@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import signal
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cisi_runtime.cli.command import PATH, command, run_command
+from cisi_runtime.console import LOUDNESS, say, say_json, tell
 from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
@@ -38,11 +38,12 @@ class BuildCommand:
     level: int
     tf32: bool
     no_cache: bool
-    verbose: bool
-    as_json: bool
 
 
-@command
+@command(
+    verbose="Also every convolution's type, and the command line for NVIDIA's program.",
+    as_json="The sidecar on stdout instead of words.",
+)
 @click.argument("graph", type=PATH)
 @click.option("-o", "--out", type=PATH, help="Engine file; default: GRAPH with suffix .engine.")
 @click.option("--flavour", type=click.Choice(["tensorrt", "tensorrt-rtx"]), help="Default: the one that is installed.")
@@ -58,8 +59,6 @@ class BuildCommand:
 @click.option("--level", type=click.IntRange(0, 5), default=3, show_default=True, help="Higher tries more kernels.")
 @click.option("--tf32", is_flag=True, help="Let float32 convolutions round their factors to 10 bits of mantissa.")
 @click.option("--no-cache", is_flag=True, help="Build although the same engine was built before.")
-@click.option("--verbose", is_flag=True, help="Every convolution's type, and the command line for NVIDIA's program.")
-@click.option("--json", "as_json", is_flag=True, help="The sidecar on stdout instead of words.")
 def build(graph: Path, out: Path | None, **values: Any) -> None:
     """Build a TensorRT engine from GRAPH, and check that its convolutions have the precision that the graph asks for.
 
@@ -91,7 +90,7 @@ def _build_options(command: BuildCommand) -> tuple[GraphInfo, BuildOptions]:
     with error_prefix("--flavour"):
         flavour = choose_flavour(command.flavour)
     if command.flavour is None:
-        click.echo(f"{flavour}: the one that is installed", err=True)
+        tell(f"{flavour}: the one that is installed")
     capabilities = command.capabilities or (CAPABILITIES if flavour == "tensorrt-rtx" else ())
     profile = _profile(command)
     from cisi_runtime.backends.graph import read_graph
@@ -163,18 +162,16 @@ def _sidewise(choose: Callable[[int, int], int], a: Size, b: Size) -> Size:
 
 def _print(command: BuildCommand, engine: MadeEngine) -> None:
     for note in engine.notes:
-        click.echo(note, err=True)
+        tell(note)
     sidecar = engine.sidecar
-    if command.as_json:
-        click.echo(json.dumps(dataclasses.asdict(sidecar)))
-        return
-    if command.verbose:
+    say_json(dataclasses.asdict(sidecar))
+    if LOUDNESS.verbose:
         from cisi_runtime.building.trtexec import trtexec_line
 
         is_free = None in sidecar.fixed
-        click.echo(sidecar.audit.table())
-        click.echo(trtexec_line(command.graph, command.out, sidecar.options, sidecar.contract, is_free=is_free))
-    click.echo(engine.summary())
+        say(sidecar.audit.table())
+        say(trtexec_line(command.graph, command.out, sidecar.options, sidecar.contract, is_free=is_free))
+    say(engine.summary())
 
 
 def main() -> None:

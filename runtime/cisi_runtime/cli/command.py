@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
+from cisi_runtime.console import LOUDNESS, coloured
 from cisi_runtime.errors import CisiError, StorageError
 from cisi_runtime.storage.addresses import Address, Url, parse_address
 
@@ -77,10 +79,39 @@ _COPY = {
 PATH, ADDRESS = _LocalPath(), _Address()
 
 
-def command(function: Callable[..., None]) -> click.Command:
-    """As `click.command`, with what all commands have: -h beside --help, and --version."""
-    made = click.command(context_settings=HELP)(function)
-    return click.version_option(package_name="cisi-net")(made)
+class _Command(click.Command):
+    """Takes --quiet, --verbose and --json out of the options, and sets the console by them."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Called by click."""
+        values = {name: context.params.pop(name, False) for name in ("quiet", "verbose", "as_json")}
+        if values["quiet"] and values["verbose"]:
+            raise click.UsageError("--quiet and --verbose exclude each other")
+        for name, value in values.items():
+            setattr(LOUDNESS, name, value)
+        return super().invoke(context)
+
+
+def command(
+    *, verbose: str, as_json: str | None = "One JSON object on stdout instead of words."
+) -> Callable[[Callable[..., None]], click.Command]:
+    """As `click.command`, with what all commands have: -h beside --help, --version, and what `console` goes by.
+
+    verbose: what more is said, for the help. as_json: what is said instead; None: the command reports nothing.
+    """
+
+    def make(function: Callable[..., None]) -> click.Command:
+        made = click.command(cls=_Command, context_settings=HELP)(function)
+        options = [
+            click.Option(["-q", "--quiet"], is_flag=True, help="Warnings and errors only."),
+            click.Option(["-v", "--verbose"], is_flag=True, help=verbose),
+        ]
+        if as_json is not None:
+            options.append(click.Option(["--json", "as_json"], is_flag=True, help=as_json))
+        made.params += options
+        return click.version_option(package_name="cisi-net")(made)
+
+    return make
 
 
 def run_command(command: click.Command, program: str) -> None:
@@ -111,5 +142,5 @@ def run_command(command: click.Command, program: str) -> None:
 
 
 def _fail(program: str, message: str, status: int) -> None:
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{program}: {coloured('error:', 'red')} {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)

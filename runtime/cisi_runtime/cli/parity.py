@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
+from cisi_runtime.backends.registry import BACKENDS, DEVICES, PRECISIONS, BackendOptions
 from cisi_runtime.cli.command import PATH, command, run_command
+from cisi_runtime.console import LOUDNESS, say, say_json
 from cisi_runtime.errors import GraphError, ParityError, error_prefix
 
 if TYPE_CHECKING:
@@ -33,13 +33,12 @@ class ParityOptions:
     golden: Path | None
     ckpt: Path | None
     backend: str | None
+    device: str
     precision: str
     sheet: Path | None
     url: str | None
     model_name: str
     token_file: Path | None
-    verbose: bool
-    as_json: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ class _Checked:
     first_bad_layer: str | None = None
 
 
-@command
+@command(verbose="Every comparison on a line of its own.")
 @click.argument("artifact", type=PATH, required=False)
 @click.option("--golden", type=PATH, help="Golden file; default: the one beside the graph.")
 @click.option("--ckpt", type=PATH, help="Instead: the checkpoint itself; needs PyTorch.")
@@ -60,6 +59,7 @@ class _Checked:
     type=click.Choice(BACKENDS),
     help="Instead: in the backend that will run it.  [default: ONNX Runtime, as written and optimised]",
 )
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="With --backend.")
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -71,8 +71,6 @@ class _Checked:
 @click.option("--url", help="Instead: a model that Triton or cisi-serve serves there.")
 @click.option("--model-name", default="cisi", show_default=True, help="Its name there.")
 @click.option("--token-file", type=PATH, help="File with the token that the service asks for.")
-@click.option("--verbose", is_flag=True, help="Every comparison on a line of its own.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of words.")
 def parity(artifact: Path | None, **values: Any) -> None:
     """Compare the graph or engine ARTIFACT with the reference network, and exit with 1 when a comparison fails.
     Without ARTIFACT the float32 graph that ships is checked.
@@ -128,8 +126,8 @@ def _check_usage(options: ParityOptions) -> None:
 
     if options.golden is not None and options.ckpt is not None:
         raise click.UsageError("--golden and --ckpt exclude each other")
-    if options.backend is None and options.precision != "stored":
-        raise click.UsageError("--precision goes with --backend")
+    if options.backend is None and (options.precision != "stored" or options.device != "auto"):
+        raise click.UsageError("--device and --precision go with --backend")
     if options.backend is not None and (options.ckpt is not None or options.sheet is not None):
         raise click.UsageError("--backend excludes --ckpt and --sheet")
     if options.sheet is not None:
@@ -153,7 +151,8 @@ def _check_file(options: ParityOptions) -> _Checked:
     with error_prefix("ARTIFACT"):
         if options.backend is None:
             return _Checked(golden, check_file_parity(options.artifact, golden))
-        return _Checked(golden, check_backend_parity(options.artifact, golden, options.backend, options.precision))
+        backend = BackendOptions(options.backend, options.device, options.precision)
+        return _Checked(golden, check_backend_parity(options.artifact, golden, backend))
 
 
 def _check_against_checkpoint(options: ParityOptions, ckpt: Path) -> _Checked:
@@ -169,22 +168,19 @@ def _check_against_checkpoint(options: ParityOptions, ckpt: Path) -> _Checked:
 
 def _print(options: ParityOptions, checked: _Checked) -> None:
     report = checked.report
-    if options.as_json:
-        values = {
+    say_json(
+        {
             "artifact": options.url or str(options.artifact),
             "weights_sha256": checked.golden.weights_sha256,
-            "comparisons": [item.as_json() for item in report.comparisons],
-            "weights": None if report.weights is None else [item.as_json() for item in report.weights],
+            **report.as_json(),
             "first_bad_layer": checked.first_bad_layer,
-            "passed": report.passed,
         }
-        click.echo(json.dumps(values))
-        return
-    if options.verbose or report.failures:
-        click.echo(report.table())
-    click.echo(report.summary())
+    )
+    if LOUDNESS.verbose or report.failures:
+        say(report.table())
+    say(report.summary())
     if checked.first_bad_layer is not None:
-        click.echo(checked.first_bad_layer)
+        say(checked.first_bad_layer)
 
 
 def _write_sheet(options: ParityOptions, golden: Golden) -> None:
@@ -205,7 +201,7 @@ def _sheet(graph: Path, golden: Golden) -> npt.NDArray[np.uint8]:
     from cisi_runtime.parity.compare import run_case
     from cisi_runtime.pictures.sheet import picture_sheet, show_hole
 
-    rows = []
+    rows, captions = [], []
     with graph_variants(graph) as variants:
         _, backend = variants[0]
         for case in golden.cases:
@@ -215,7 +211,8 @@ def _sheet(graph: Path, golden: Golden) -> npt.NDArray[np.uint8]:
                 difference = np.abs(result.astype(np.int64) - reference)
                 amplified = np.minimum(_GAIN * difference, 255).astype(np.uint8)
                 rows.append([show_hole(image, hole), reference, result, amplified])
-    return picture_sheet(rows)
+                captions.append([f"{case.name}: input", "reference", "graph", f"difference x {_GAIN}"])
+    return picture_sheet(rows, captions)
 
 
 def main() -> None:

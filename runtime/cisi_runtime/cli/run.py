@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
+from cisi_runtime.cli.backend_options import backend_options, take_backend_options
 from cisi_runtime.cli.command import ADDRESS, PATH, command, run_command
 from cisi_runtime.cli.run_options import RunOptions, model_errors, tell_backend
+from cisi_runtime.console import LOUDNESS, say, say_json, tell, tell_more
 from cisi_runtime.errors import DataError, error_prefix
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 _ONE_MASK = "expected --mask or --mask-from-alpha, and not both"
 
 
-@command
+@command(verbose="Also where a hole got no detail and why, and what was compiled.")
 @click.argument("images", metavar="IMAGE...", type=ADDRESS, nargs=-1)
 @click.option("--mask", type=ADDRESS, help="Hole mask of the same size; white = hole.")
 @click.option("--mask-from-alpha", is_flag=True, help="Instead: what is transparent in IMAGE; it becomes opaque.")
@@ -36,20 +38,7 @@ _ONE_MASK = "expected --mask or --mask-from-alpha, and not both"
     "--cpus-per-worker", type=click.IntRange(1), default=1, help="CPUs of each worker of a cluster.  [default: 1]"
 )
 @click.option("--model", type=PATH, help="Graph, engine or checkpoint; default: the INT8 graph that ships.")
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    default="auto",
-    show_default=True,
-    help="auto: onnxruntime for a graph, tensorrt for an engine, torch for a checkpoint.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    default="stored",
-    show_default=True,
-    help="bf16: bfloat16 in OpenVINO or PyTorch, on a CPU that has it.",
-)
+@backend_options
 @click.option(
     "--threads",
     type=click.IntRange(0),
@@ -61,7 +50,6 @@ _ONE_MASK = "expected --mask or --mask-from-alpha, and not both"
 )
 @click.option("--no-detail", is_flag=True, help="The network's smooth fill, without texture from around the hole.")
 @click.option("--sheet", type=PATH, help="Also write original, hole, network's fill (unless --no-detail) and result.")
-@click.option("--verbose", is_flag=True, help="Also say where a hole got no detail and why, and what was compiled.")
 def run(**values: Any) -> None:
     """Inpaint IMAGE where the mask is white (128 and above).
 
@@ -76,7 +64,8 @@ def run(**values: Any) -> None:
     largest change of a known pixel is printed. Metadata, colour profile and resolution are kept; what is not kept is
     printed. Thumbnails and layers are left out.
     """
-    options = RunOptions(**values)
+    threads = values.pop("threads")
+    options = RunOptions(backend=take_backend_options(values), threads=threads, **values)
     is_folder = _check_usage(options)
     from cisi_runtime.pictures.pillow import prepare_for_photographs
 
@@ -124,6 +113,8 @@ def _check_usage(options: RunOptions) -> bool:
     for name in ("overwrite", "watch", "cluster"):
         if getattr(options, name):
             raise click.UsageError(f"--{name} is for folders, and {image} is not one")
+    if output == PIPE and LOUDNESS.as_json:
+        raise click.UsageError("--json and the picture both go to standard output")
     if mask is not None and mask != PIPE and is_folder(mask):
         raise click.UsageError(f"--mask: {mask} is a folder, and {image} is not")
     return False
@@ -160,7 +151,7 @@ def _run_photograph(options: RunOptions) -> None:
     _check_sheet(options, job)
     # The model is loaded while the picture is decoded.
     with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(_open, options, options.threads)
+        loading = pool.submit(_open, options)
 
         def inpainter() -> Inpainter:
             opened = loading.result()
@@ -171,10 +162,23 @@ def _run_photograph(options: RunOptions) -> None:
     _write_sheet(options, result, loading.result())
     height, width = result.picture.size
     took = f", {result.milliseconds:.0f} ms" if result.milliseconds else ""
-    for note in result.notes if options.verbose else ():
-        click.echo(f"{job.image}: {note}", err=True)
-    line = f"{width}x{height}, hole {result.hole_mask.mean():.1%}{took}, {result.report}"
-    click.echo(f"{job.output}: {line}", err=job.output == PIPE)
+    for note in result.notes:
+        tell_more(f"{job.image}: {note}")
+    hole = float(result.hole_mask.mean())
+    line = f"{job.output}: {width}x{height}, hole {hole:.1%}{took}, {result.report}"
+    (tell if job.output == PIPE else say)(line)
+    say_json(
+        {
+            "output": str(job.output),
+            "width": width,
+            "height": height,
+            "hole_fraction": hole,
+            "milliseconds": result.milliseconds,
+            "report": result.report,
+            "notes": list(result.notes),
+            "backend": loading.result().backend_reason,
+        }
+    )
 
 
 def _check_sheet(options: RunOptions, job: Job) -> None:
@@ -199,20 +203,20 @@ def _write_sheet(options: RunOptions, result: CompletedPhotograph, inpainter: In
 
     before, after = result.picture.rgb, result.completed.rgb
     with error_prefix("--sheet"):
-        row = [before, show_hole(before, result.hole_mask), after]
+        row, captions = [before, show_hole(before, result.hole_mask), after], ["original", "hole", "result"]
         if not options.no_detail:
             row.insert(2, Inpainter(inpainter.backend, detail=False)(before, result.hole_mask))
-        sheet = picture_sheet([row])
+            captions.insert(2, "network")
+        sheet = picture_sheet([row], [captions])
         write_picture(options.sheet, Picture(sheet))
 
 
-def _open(options: RunOptions, threads: int) -> Inpainter:
+def _open(options: RunOptions) -> Inpainter:
     from cisi_runtime.inpainting.inpainter import Inpainter
 
     with model_errors():
-        return Inpainter(
-            options.model, options.backend, threads=threads, precision=options.precision, detail=not options.no_detail
-        )
+        backend = dataclasses.replace(options.backend, threads=options.threads)
+        return Inpainter(options.model, detail=not options.no_detail, **dataclasses.asdict(backend))
 
 
 def main() -> None:

@@ -7,13 +7,11 @@ import dataclasses
 import hashlib
 import signal
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 from tqdm import tqdm
 
 from cisi_runtime.backends.cores import available_cores
@@ -27,6 +25,7 @@ from cisi_runtime.batch.result_folders import ResultFolders
 from cisi_runtime.batch.run_record import RunRecord
 from cisi_runtime.batch.workers import WorkerOptions, run_jobs, start_workers
 from cisi_runtime.cli.run_options import RunOptions, model_errors, tell_backend
+from cisi_runtime.console import LOUDNESS, say, say_json, tell, tell_always, tell_more
 from cisi_runtime.errors import CisiError, DataError, OutputError, error_prefix
 from cisi_runtime.files import remove_left_over
 from cisi_runtime.storage.access import is_folder, is_present, read_address
@@ -71,7 +70,7 @@ def _run_many(options: RunOptions) -> None:
                 if pending:
                     jobs = _with_folders(plan, report, options)
                     results = _on_cluster(jobs, pending, cluster, options) if cluster else _here(jobs, pending, options)
-                    _add_all(tqdm(results, total=pending, unit=" image", mininterval=0.5), report, options)
+                    _add_all(_bar(results, pending), report)
                     if not report.failed:
                         record.finish()
 
@@ -92,8 +91,9 @@ def _record(options: RunOptions) -> RunRecord:
         {
             "--model": f"{model.name} ({network})",
             "--mask": "from alpha" if options.mask_from_alpha else mask,
-            "--backend": options.backend,
-            "--precision": options.precision,
+            "--backend": options.backend.backend,
+            "--device": options.backend.device,
+            "--precision": options.backend.precision,
             "--invert-mask": str(options.invert_mask),
             "--dilate": str(options.dilate),
             "--no-detail": str(options.no_detail),
@@ -163,7 +163,7 @@ def _start(options: RunOptions, workers: int) -> tuple[Executor, Callable[[Job],
 def _on_cluster(jobs: Iterator[Job], pending: int, cluster: ClusterOptions, options: RunOptions) -> _Results:
     from cisi_runtime.batch.cluster import run_on_cluster
 
-    return run_on_cluster(jobs, dataclasses.replace(cluster, at_most=pending), _worker_options(options), _tell)
+    return run_on_cluster(jobs, dataclasses.replace(cluster, at_most=pending), _worker_options(options), tell)
 
 
 def _cluster_options(options: RunOptions) -> ClusterOptions | None:
@@ -186,9 +186,8 @@ def _cluster_options(options: RunOptions) -> ClusterOptions | None:
 
 
 def _worker_options(options: RunOptions) -> WorkerOptions:
-    return WorkerOptions(
-        options.model, options.backend, options.precision, not options.no_detail, options.photograph_options()
-    )
+    backend = dataclasses.replace(options.backend, threads=1)
+    return WorkerOptions(options.model, backend, not options.no_detail, options.photograph_options())
 
 
 def _watch(options: RunOptions) -> None:
@@ -209,8 +208,8 @@ def _watch(options: RunOptions) -> None:
     pool, run = _start(options, workers)
     watch = Watch(lambda: _plan(options), sorted(folders), options.output, 2 * workers)
     with RunReport(options.output, existing) as report, _listed(report, options), _stopped_by_signals(watch.stop):
-        click.echo(f"watching {options.image} until Ctrl-C", err=True)
-        _add_all(tqdm(watch.run(run, pool), unit=" image", mininterval=0.5), report, options)
+        tell(f"watching {options.image} until Ctrl-C")
+        _add_all(_bar(watch.run(run, pool), None), report)
         with _plan(options) as plan:
             for job, reason in plan.refusals():
                 _name(report, report.add_failure(job, reason))
@@ -235,16 +234,20 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _add_all(results: _Results, report: RunReport, options: RunOptions) -> None:
+def _bar(results: _Results, total: int | None) -> _Results:
+    yield from tqdm(results, total=total, unit=" image", mininterval=0.5, disable=LOUDNESS.quiet)
+
+
+def _add_all(results: _Results, report: RunReport) -> None:
     """Take in all results; what one of them lacks is printed at once."""
     for job, result in results:
         if (reason := report.add(job, result)) is not None:
             _name(report, reason)
         elif not isinstance(result, CisiError):
-            for note in result.notes if options.verbose else ():
-                _tell(f"{job.image}: {note}")
+            for note in result.notes:
+                tell_more(f"{job.image}: {note}")
             if ", not kept: " in result.report:
-                _tell(f"{job.output}: {result.report}")
+                tell(f"{job.output}: {result.report}")
 
 
 @contextlib.contextmanager
@@ -259,8 +262,8 @@ def _listed(report: RunReport, options: RunOptions) -> Iterator[None]:
         raise
     with error_prefix("--output"):
         report.write_failures()
-    for line in report.lines():
-        click.echo(line)
+    say("\n".join(report.lines()))
+    say_json(report.as_json())
     if report.failed:
         where = f"{report.output / FAILURES}"
         what = options.manifest or (options.image if len(options.images) == 1 else f"of {len(options.images)}")
@@ -270,10 +273,6 @@ def _listed(report: RunReport, options: RunOptions) -> Iterator[None]:
 def _name(report: RunReport, reason: str) -> None:
     """Say why a photograph failed, unless many have."""
     if report.failed <= _NAMED:
-        _tell(reason)
+        tell_always(reason)
     elif report.failed == _NAMED + 1:
-        _tell(f"more than {_NAMED} photographs failed; {FAILURES} will name all")
-
-
-def _tell(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)
+        tell_always(f"more than {_NAMED} photographs failed; {FAILURES} will name all")

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
+from cisi_runtime.backends.registry import BackendOptions
+from cisi_runtime.console import tell, warn
 from cisi_runtime.errors import BackendError, CisiError, CudaError
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """What `cisi-run` was asked to do; each field is the option of its name."""
+    """What `cisi-run` was asked to do; each field is the option of its name. backend: with device and precision.
+
+    threads: of a network; for many photographs, processes or workers.
+    """
 
     images: tuple[Address, ...]
     mask: Address | None
@@ -34,13 +37,11 @@ class RunOptions:
     cluster: str | None
     cpus_per_worker: int
     model: Path | None
-    backend: str
-    precision: str
+    backend: BackendOptions
     threads: int
     max_megapixels: float | None
     sheet: Path | None
     no_detail: bool
-    verbose: bool
 
     @property
     def image(self) -> Address | None:
@@ -58,11 +59,13 @@ class RunOptions:
 
 @contextlib.contextmanager
 def model_errors() -> Iterator[None]:
-    """Put the option in front of an error: that of the backend, or that of the model."""
+    """Put the option in front of an error: that of the backend, of the device, or of the model."""
     try:
         yield
-    except (BackendError, CudaError) as error:
-        raise type(error)(f"--backend: {error}") from error
+    except BackendError as error:
+        raise BackendError(f"--backend: {error}") from error
+    except CudaError as error:
+        raise CudaError(f"--device: {error}") from error
     except CisiError as error:
         raise type(error)(f"--model: {error}") from error
 
@@ -70,5 +73,5 @@ def model_errors() -> Iterator[None]:
 def tell_backend(inpainter: Inpainter) -> None:
     """What runs, and what is to be said about it, on stderr."""
     if inpainter.warning is not None:
-        click.echo(f"warning: {inpainter.warning}", err=True)
-    click.echo(inpainter.backend_reason, err=True)
+        warn(inpainter.warning)
+    tell(inpainter.backend_reason)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from cisi_runtime.backends.registry import BACKENDS, PRECISIONS
+from cisi_runtime.backends.registry import BackendOptions
+from cisi_runtime.cli.backend_options import backend_options, take_backend_options
 from cisi_runtime.cli.command import PATH, command, run_command
+from cisi_runtime.console import LOUDNESS, say
 from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
@@ -26,9 +28,7 @@ class ServeOptions:
     """What `cisi-serve` was asked to do; each field is the option of its name."""
 
     model: Path | None
-    backend: str
-    precision: str
-    threads: int
+    backend: BackendOptions
     host: str
     port: int
     workers: int
@@ -48,10 +48,9 @@ class ServeOptions:
         return Limits(self.max_megapixels, self.queue_megapixels, self.deadline, self.grace)
 
 
-@command
+@command(verbose="Also what libraries log.", as_json=None)
 @click.option("--model", type=PATH, help="Graph, engine or checkpoint; default: the INT8 graph that ships.")
-@click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="As of cisi-run.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="stored", show_default=True, help="As of cisi-run.")
+@backend_options
 @click.option("--threads", type=click.IntRange(0), default=0, help="Threads of the network.  [default: all cores]")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -84,13 +83,14 @@ def serve(**values: Any) -> None:
     docs/serving.md has a line of curl for each; /openapi.json describes them. Other machines need a token, or
     --insecure. Ctrl-C and SIGTERM finish what was accepted; a second one ends at once.
     """
-    options = ServeOptions(**values)
+    named = dict(values)
+    options = ServeOptions(backend=take_backend_options(values), **values)
     for name in ("max_megapixels", "queue_megapixels", "deadline", "grace"):
         if not isfinite(values[name]):  # which the ranges of click let through
             raise click.UsageError(f"--{name.replace('_', '-')}: {values[name]}, expected a number")
     if options.static is not None:
         given = click.get_current_context().get_parameter_source
-        others = [name for name in values if given(name) is ParameterSource.COMMANDLINE]
+        others = [name for name in named if given(name) is ParameterSource.COMMANDLINE]
         if set(others) - {"static", "model"}:
             raise click.UsageError("--static goes with --model alone")
         _write_static(options, options.static)
@@ -114,8 +114,9 @@ def _serve(options: ServeOptions) -> None:
         )
     if options.max_megapixels > options.queue_megapixels:
         raise click.UsageError("--queue-megapixels: expected at least --max-megapixels")
-    start_log(as_json=options.log == "json" or (options.log is None and not sys.stderr.isatty()))
-    network = NetworkOptions(options.model, options.backend, options.precision, options.threads)
+    as_json = options.log == "json" or (options.log is None and not sys.stderr.isatty())
+    start_log(as_json=as_json, quiet=LOUDNESS.quiet, verbose=LOUDNESS.verbose)
+    network = NetworkOptions(options.model, options.backend)
     workers = options.workers or available_cores()
     run_service(ServiceOptions(network, options.host, options.port, workers, token, options.limits()))
 
@@ -125,7 +126,7 @@ def _write_static(options: ServeOptions, folder: Path) -> None:
     from cisi_runtime.serve.static_page import write_static_page
 
     write_static_page(folder, options.model or SHIPPED_GRAPH)
-    click.echo(f"{folder}: the page, the graph and onnxruntime-web; serve it with any web server")
+    say(f"{folder}: the page, the graph and onnxruntime-web; serve it with any web server")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cisi_runtime.cli.command import PATH, command, run_command
+from cisi_runtime.console import say, say_json, tell, tell_more, warn
 from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class TritonOptions:
     no_photo: bool
 
 
-@command
+@command(verbose="Also the configuration of each model.")
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--model", type=PATH, help="Graph, or engine of TensorRT; default: the INT8 graph that ships.")
 @click.option(
@@ -70,17 +71,28 @@ def triton(**values: Any) -> None:
 def _print(options: TritonOptions, network: ServedNetwork) -> None:
     if network.capability is not None:
         card = f"a card of compute capability {network.capability}"
-        click.echo(f"the plan runs in TensorRT {network.version} on {card} alone", err=True)
+        tell(f"the plan runs in TensorRT {network.version} on {card} alone")
     elif network.contract.precision == "int8" and network.companion is None:
-        click.echo("no golden file is beside the graph, so no CPU is checked before it serves INT8", err=True)
+        warn("no golden file is beside the graph, so no CPU is checked before it serves INT8")
     batches = f"batches of up to {network.max_batch}" if network.batches else f"batches of {network.fixed[0]}"
     height, width = ("any" if side is None else side for side in network.fixed[1:])
     kind = f"{network.contract.precision}, {network.contract.face} face"
-    click.echo(f"{options.folder}: cisi: {kind}, {batches}, width {width}, height {height}")
+    say(f"{options.folder}: cisi: {kind}, {batches}, width {width}, height {height}")
     if not options.no_photo:
-        click.echo(
-            f"{options.folder}: cisi-photo: {options.workers} {'process' if options.workers == 1 else 'processes'}"
-        )
+        say(f"{options.folder}: cisi-photo: {options.workers} {'process' if options.workers == 1 else 'processes'}")
+    configurations = sorted(options.folder.glob("*/config.pbtxt"))
+    for path in configurations:
+        tell_more(f"{path}:\n{path.read_text().rstrip()}")
+    say_json(
+        {
+            "folder": str(options.folder),
+            "models": [path.parent.name for path in configurations],
+            "precision": network.contract.precision,
+            "face": network.contract.face,
+            "max_batch": network.max_batch,
+            "fixed": list(network.fixed),
+        }
+    )
 
 
 def main() -> None:

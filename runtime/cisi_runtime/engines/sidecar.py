@@ -89,8 +89,8 @@ def load_sidecar(engine: Path) -> Sidecar:
     path = sidecar_path(engine)
     if not path.is_file():
         raise EngineError(
-            f"{engine}: has no sidecar {path.name} beside it, expected an ONNX graph (.onnx) or an engine written by "
-            "cisi-build"
+            f"{engine}: was made elsewhere, or has lost {path.name}, which says what it is; expected an engine that "
+            "cisi-build made: cisi-build GRAPH.onnx"
         )
     try:
         return Sidecar.from_json(path.read_text())

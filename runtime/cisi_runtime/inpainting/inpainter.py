@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cisi_runtime.backends.base import Backend
+from cisi_runtime.backends.registry import BackendOptions
 from cisi_runtime.errors import GraphError
 from cisi_runtime.inpainting.detail import DetailOutcome
 from cisi_runtime.inpainting.input_types import HoleMask, HoleMasks, ImageOrPath, ImageOrPathT, Level
@@ -44,7 +45,8 @@ class Inpainter:
     of what is around the hole, in the photograph's own resolution.
 
     model: a graph, an engine, a checkpoint, or an open backend. None: what ships (see `open_model`).
-    backend: "onnxruntime", "onnxruntime-cuda", "openvino", "tensorrt" or "torch"; "auto" chooses by the file.
+    backend: "onnxruntime", "openvino", "tensorrt" or "torch"; "auto" chooses by the file.
+    device: "cpu" or "cuda"; "auto" is the GPU for an engine and the CPU for all others.
     threads: of backends on the CPU, 0 for all cores.
     precision: "stored", or "bf16" for bfloat16 in OpenVINO or PyTorch, on a CPU that has it.
     detail: whether the fill gets texture (see `cisi_runtime.inpainting.detail`). Parity speaks of the network alone,
@@ -61,19 +63,21 @@ class Inpainter:
         model: Path | str | Backend | None = None,
         backend: str = "auto",
         *,
+        device: str = "auto",
         threads: int = 0,
         precision: str = "stored",
         detail: bool = True,
     ) -> None:
         self.detail = detail
         self._options = f"threads={threads}, " if not isinstance(model, Backend) else ""
+        self._options += f"device={device!r}, " if device != "auto" else ""
         self._options += f"precision={precision!r}, " if precision != "stored" else ""
         self._owns_backend = not isinstance(model, Backend)
         if isinstance(model, Backend):
             opened = OpenedModel(None, model, f"{model.name}: passed in by the caller")
         else:
             path = None if model is None else Path(model)
-            opened = open_model(path, backend, threads=threads, precision=precision)
+            opened = open_model(path, BackendOptions(backend, device, precision, threads))
         self.model, self.backend = opened.path, opened.backend
         self.backend_reason, self.warning = opened.reason, opened.warning
         self._min_size, (max_batch, *max_sides) = self.backend.fixed.limits()

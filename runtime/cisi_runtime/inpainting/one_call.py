@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 import threading
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any, TypeAlias, overload
 import numpy.typing as npt
 from PIL import Image
 
+from cisi_runtime.backends.registry import BackendOptions
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.input_types import HoleMask, HoleMasks, ImageOrPath, ImageOrPathT, Level
 
 # By process, model and options, with the version of the file: one that is written anew is opened anew. A forked process
 # opens its own, because the threads of a network do not survive a fork.
-_Key: TypeAlias = tuple[int, Path | None, str, int, str]
+_Key: TypeAlias = tuple[int, Path | None, BackendOptions]
 _Version: TypeAlias = tuple[int, int] | None
 _open: dict[_Key, tuple[_Version, Inpainter]] = {}
 _lock = threading.Lock()
@@ -29,6 +31,7 @@ def inpaint(
     *,
     model: Path | str | None = None,
     backend: str = "auto",
+    device: str = "auto",
     threads: int = 0,
     precision: str = "stored",
     detail: bool = True,
@@ -42,6 +45,7 @@ def inpaint(
     *,
     model: Path | str | None = None,
     backend: str = "auto",
+    device: str = "auto",
     threads: int = 0,
     precision: str = "stored",
     detail: bool = True,
@@ -55,6 +59,7 @@ def inpaint(
     *,
     model: Path | str | None = None,
     backend: str = "auto",
+    device: str = "auto",
     threads: int = 0,
     precision: str = "stored",
     detail: bool = True,
@@ -68,6 +73,7 @@ def inpaint(
     *,
     model: Path | str | None = None,
     backend: str = "auto",
+    device: str = "auto",
     threads: int = 0,
     precision: str = "stored",
     detail: bool = True,
@@ -80,6 +86,7 @@ def inpaint(
     *,
     model: Path | str | None = None,
     backend: str = "auto",
+    device: str = "auto",
     threads: int = 0,
     precision: str = "stored",
     detail: bool = True,
@@ -90,19 +97,19 @@ def inpaint(
 
     image, hole_mask: what `Inpainter` takes; the same kind is returned.
 
-    The first call opens the network, later ones find it open: one for each combination of model, backend, threads and
-    precision, until the process ends. Calls from several threads are safe. An `Inpainter` can be closed earlier, and
-    says what runs. Raises what it raises.
+    The first call opens the network, later ones find it open: one for each combination of model, backend, device,
+    threads and precision, until the process ends. Calls from several threads are safe. An `Inpainter` can be closed
+    earlier, and says what runs. Raises what it raises.
     """
-    inpainter = _opened(model, backend, threads, precision)
+    inpainter = _opened(model, BackendOptions(backend, device, precision, threads))
     if not detail:
         inpainter = Inpainter(inpainter.backend, detail=False)  # on the same network
     return inpainter(image, hole_mask)
 
 
-def _opened(model: Path | str | None, backend: str, threads: int, precision: str) -> Inpainter:
+def _opened(model: Path | str | None, options: BackendOptions) -> Inpainter:
     path = None if model is None else Path(model).absolute()
-    key = (os.getpid(), path, backend, threads, precision)
+    key = (os.getpid(), path, options)
     version = _version(path)
     found = _open.get(key)
     if found is not None and found[0] == version:
@@ -111,7 +118,7 @@ def _opened(model: Path | str | None, backend: str, threads: int, precision: str
         found = _open.get(key)
         if found is None or found[0] != version:
             # One that is replaced is not closed: another thread may be using it. It goes when nobody does.
-            found = version, Inpainter(path, backend, threads=threads, precision=precision)
+            found = version, Inpainter(path, **dataclasses.asdict(options))
             _open[key] = found
         return found[1]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.graph import GraphInfo, read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
-from cisi_runtime.backends.registry import SHIPPED_GRAPH, is_engine, open_backend
+from cisi_runtime.backends.registry import SHIPPED_GRAPH, BackendOptions, is_engine, open_backend
 from cisi_runtime.engines.sidecar import load_sidecar
 from cisi_runtime.errors import GraphError, ParityError
 from cisi_runtime.parity.compare import Comparison, ParityReport, compare_backend
@@ -49,12 +49,12 @@ def check_file_parity(artifact: Path, golden: Golden) -> ParityReport:
     return ParityReport(check(artifact, golden))
 
 
-def check_backend_parity(artifact: Path, golden: Golden, backend: str, precision: str = "stored") -> ParityReport:
-    """A file on golden cases in the backend and precision that will run it (see `open_backend`).
+def check_backend_parity(artifact: Path, golden: Golden, options: BackendOptions) -> ParityReport:
+    """A file on golden cases as it will be run (see `open_backend`).
 
     Raises what the backends raise, ParityError for a golden file of other weights or other sizes.
     """
-    with open_backend(artifact, backend, precision=precision)[0] as opened:
+    with open_backend(artifact, options)[0] as opened:
         return ParityReport(compare_backend(f"{opened.name}, {opened.precision}", opened, golden, opened.precision))
 
 

@@ -194,6 +194,14 @@ class ParityReport:
         """Whether something was compared, and all of it passed."""
         return bool(self.comparisons) and self.failures == 0
 
+    def as_json(self) -> dict[str, Any]:
+        """Everything that was compared, and the verdict."""
+        return {
+            "comparisons": [item.as_json() for item in self.comparisons],
+            "weights": None if self.weights is None else [item.as_json() for item in self.weights],
+            "passed": self.passed,
+        }
+
     def table(self) -> str:
         """Every comparison on a line of its own."""
         return parity_table(self.comparisons)

@@ -134,11 +134,15 @@ def _plain(value: object) -> str:
     return text if re.fullmatch(r"[\w./:+-]+", text, re.ASCII) else json.dumps(text)
 
 
-def start_log(*, as_json: bool) -> None:
-    """Send the service's log, and the warnings of its libraries, to standard error."""
+def start_log(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> None:
+    """Send the service's log, and the warnings of its libraries, to standard error.
+
+    quiet: warnings alone. verbose: what libraries tell, too.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter(as_json=as_json))
-    for name, level in (("cisi.serve", logging.INFO), ("uvicorn", logging.WARNING), ("opentelemetry", logging.WARNING)):
+    ours, theirs = logging.WARNING if quiet else logging.INFO, logging.INFO if verbose else logging.WARNING
+    for name, level in (("cisi.serve", ours), ("uvicorn", theirs), ("opentelemetry", theirs)):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)

@@ -6,17 +6,16 @@ import dataclasses
 from pathlib import Path
 
 from cisi_runtime.backends.base import FixedShape
+from cisi_runtime.backends.registry import BackendOptions
 from cisi_runtime.contract import Contract
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkOptions:
-    """What the network is opened with; see `Inpainter`."""
+    """What the network is opened with; see `Inpainter`. model: None for what ships."""
 
     model: Path | None
-    backend: str
-    precision: str
-    threads: int
+    backend: BackendOptions
 
 
 @dataclasses.dataclass(frozen=True)

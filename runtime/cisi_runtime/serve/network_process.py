@@ -7,6 +7,7 @@ one owner. A crash in a library ends this process, not the service.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import threading
 from multiprocessing.connection import Connection, Listener
@@ -36,7 +37,7 @@ def run_network(options: NetworkOptions, address: str, key: bytes, progress: Pro
     share_cores()
     keep_memory()
     try:
-        inpainter = Inpainter(options.model, options.backend, threads=options.threads, precision=options.precision)
+        inpainter = Inpainter(options.model, **dataclasses.asdict(options.backend))
         info = _check(inpainter)
         inpainter.warmup([_WARM_UP])
         narrow = _narrow(inpainter, options)
@@ -58,9 +59,9 @@ def run_network(options: NetworkOptions, address: str, key: bytes, progress: Pro
 
 def _narrow(inpainter: Inpainter, options: NetworkOptions) -> Backend | None:
     """The same network with one thread, where threads are what it runs on and there are several."""
-    if inpainter.backend.name not in CPU_BACKENDS or options.threads == 1 or available_cores() == 1:
+    if inpainter.backend.name not in CPU_BACKENDS or options.backend.threads == 1 or available_cores() == 1:
         return None
-    narrow = Inpainter(inpainter.model, options.backend, threads=1, precision=options.precision)
+    narrow = Inpainter(inpainter.model, **dataclasses.asdict(options.backend) | {"threads": 1})
     narrow.warmup([_WARM_UP])
     return narrow.backend
 

@@ -10,7 +10,7 @@ import pytest
 from cisi_export.exporting import float_graph
 from cisi_export.golden_cases import make_golden
 from cisi_runtime.backends.base import Backend
-from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH, open_backend
+from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH, BackendOptions, open_backend
 from cisi_runtime.errors import GraphError
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.timing import StageTimer
@@ -98,12 +98,13 @@ def test_a_graph_of_one_size_and_batch_runs_with_that_batch(tiny_checkpoint_path
 @needs_bf16
 def test_bf16_keeps_its_tolerance_and_is_not_float32(tiny_graph: Path) -> None:
     golden = load_golden(golden_path(tiny_graph))
-    report = check_backend_parity(tiny_graph, golden, "openvino", "bf16")
+    report = check_backend_parity(tiny_graph, golden, BackendOptions("openvino", precision="bf16"))
     assert {item.variant for item in report.comparisons} == {"openvino, bf16"}
     assert report.passed
     # Float32 is 62 dB and more from the reference, bfloat16 38 to 46.
     assert min(item.hole_psnr_db for item in report.comparisons) < 50.0
-    assert min(i.hole_psnr_db for i in check_backend_parity(tiny_graph, golden, "openvino").comparisons) > 55.0
+    exact = check_backend_parity(tiny_graph, golden, BackendOptions("openvino"))
+    assert min(item.hole_psnr_db for item in exact.comparisons) > 55.0
 
 
 def test_bf16_on_a_cpu_without_it_is_refused(tiny_graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +126,6 @@ def test_bf16_of_an_int8_graph_is_refused() -> None:
 @pytest.mark.parametrize("backend", ["auto", "onnxruntime"])
 def test_bf16_elsewhere_is_refused(tiny_graph: Path, backend: str) -> None:
     with pytest.raises(GraphError, match=f"precision bf16: backend {backend} computes in what tiny.onnx holds"):
-        open_backend(tiny_graph, backend, precision="bf16")
+        open_backend(tiny_graph, BackendOptions(backend, precision="bf16"))
     with pytest.raises(GraphError, match="precision half: expected stored, bf16"):
-        open_backend(tiny_graph, backend, precision="half")
+        open_backend(tiny_graph, BackendOptions(backend, precision="half"))

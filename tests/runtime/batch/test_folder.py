@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 from cisi_export.golden_cases import natural_picture
+from cisi_runtime.backends.registry import BackendOptions
 from cisi_runtime.batch.folder import plan_folder
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.photograph import PhotographOptions
@@ -367,7 +368,7 @@ def test_killed_twenty_times_and_started_again(tmp_path: Path, tiny_graph: Path)
 
 
 def test_ctrl_c_again_kills_the_workers(tiny_graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = WorkerOptions(tiny_graph, "onnxruntime", "stored", detail=False, job=PhotographOptions())
+    options = WorkerOptions(tiny_graph, BackendOptions("onnxruntime", threads=1), detail=False, job=PhotographOptions())
     pool, _ = start_workers(options, options.open(), 2)
     assert isinstance(pool, ProcessPoolExecutor)
     for _ in range(2):
@@ -389,7 +390,7 @@ def test_ctrl_c_again_kills_the_workers(tiny_graph: Path, monkeypatch: pytest.Mo
 
 
 def test_workers_open_what_was_chosen_and_say_why_they_cannot(tiny_graph: Path, tmp_path: Path) -> None:
-    options = WorkerOptions(None, "onnxruntime", "stored", detail=False, job=PhotographOptions())
+    options = WorkerOptions(None, BackendOptions("onnxruntime", threads=1), detail=False, job=PhotographOptions())
     graph = tmp_path / "tiny.onnx"
     graph.write_bytes(tiny_graph.read_bytes())
     inpainter = dataclasses.replace(options, model=graph).open()

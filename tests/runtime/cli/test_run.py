@@ -59,7 +59,7 @@ def test_a_photograph_with_the_shipped_graph(tmp_path: Path) -> None:
     hole = np.asarray(Image.open(PHOTOS / "balloon.mask.png"))
     assert np.array_equal(out[~hole], photo[~hole])
     assert (out[hole] != photo[hole]).mean() > 0.5
-    original, shown_hole, network, completed = np.split(read_picture(tmp_path / "s.png").rgb[4:-4, 4:], 4, axis=1)
+    original, shown_hole, network, completed = np.split(read_picture(tmp_path / "s.png").rgb[20:-4, 4:], 4, axis=1)
     assert np.array_equal(original[:, :-4], photo)
     assert (shown_hole[:, :-4][hole] == 128).all()
     assert np.array_equal(completed[:, :-4], out)
@@ -72,7 +72,7 @@ def test_no_detail_is_the_networks_own_fill(files: Path, tiny_graph: Path) -> No
     photo, out = read_picture(files / "photo.png").rgb, read_picture(files / "out.png").rgb
     with Inpainter(tiny_graph, detail=False) as inpaint:
         assert np.array_equal(inpaint(photo, np.asarray(Image.open(files / "mask.png")) > 0), out)
-    assert read_picture(files / "sheet.png").rgb.shape == (78, 3 * 94 + 4, 3)
+    assert read_picture(files / "sheet.png").rgb.shape == (78 + 16, 3 * 94 + 4, 3)
     assert run_files(files, tiny_graph).returncode == 0
     assert not np.array_equal(read_picture(files / "out.png").rgb, out)
 

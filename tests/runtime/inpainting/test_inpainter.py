@@ -219,7 +219,13 @@ def test_from_threads(tiny_graph: Path, backend: str) -> None:
         (lambda graph: Inpainter(graph, "tensorrt"), "is a graph; TensorRT runs engines: cisi-build "),
         (
             lambda graph: Inpainter(graph, "cuda"),
-            "backend cuda: expected auto, onnxruntime, onnxruntime-cuda, openvino",
+            "backend cuda: expected auto, onnxruntime, openvino",
+        ),
+        (lambda graph: Inpainter(graph, device="gpu"), "device gpu: expected auto, cpu, cuda"),
+        (lambda graph: Inpainter(graph, "openvino", device="cuda"), "openvino runs on the CPU, expected --device cpu"),
+        (
+            lambda graph: Inpainter(graph.with_suffix(".engine"), device="cpu"),
+            "engines run on a GPU, expected --device",
         ),
         (lambda graph: Inpainter(graph.with_suffix(".engine"), "openvino"), "is not an .onnx file, and openvino takes"),
     ],

@@ -22,6 +22,7 @@ import pytest
 from benchmarks.serve_load import mutated
 from PIL import Image
 
+from cisi_runtime.backends.registry import BackendOptions
 from cisi_runtime.batch.photograph import EncodedPicture, PhotographOptions
 from cisi_runtime.cli import serve as command
 from cisi_runtime.serve.network_info import NetworkOptions
@@ -360,7 +361,7 @@ def test_a_worker_in_which_a_call_fails_is_replaced(tiny_graph: Path) -> None:
     """Whatever kept a task from its worker, the worker is not lost."""
 
     async def fail_once() -> list[str]:
-        force = Workforce(NetworkOptions(tiny_graph, "auto", "stored", 1), 1, 60.0)
+        force = Workforce(NetworkOptions(tiny_graph, BackendOptions(threads=1)), 1, 60.0)
         await force.start()
         image = EncodedPicture(PNG, "image")
         task = InpaintTask(image, EncodedPicture(mask_png(), "mask"), PhotographOptions())

@@ -291,7 +291,7 @@ def test_models_that_triton_cannot_load(
     with pytest.raises(EngineError, match="is damaged, or not the engine that best.fp16.engine.json describes"):
         read(path)
     (tmp_path / "best.fp16.engine.json").unlink()
-    with pytest.raises(EngineError, match="has no sidecar best.fp16.engine.json beside it"):
+    with pytest.raises(EngineError, match="was made elsewhere, or has lost best.fp16.engine.json"):
         read(path)
 
 
