@@ -43,7 +43,7 @@ LAYERS = (
     {"parity"},
     {"inpainting"},
     {"building", "batch"},
-    {"bench", "serve", "triton"},
+    {"bench", "serve", "triton", "integrations"},
     {"cli"},
 )
 
