@@ -45,6 +45,7 @@ NOT_CHECKED = {
     "cd": "changes the folder",
     "curl": "asks a service that does not run; tests/runtime/serve and tests/runtime/triton do",
     "docker": "no Docker engine runs here; test_dockerfile checks the file",
+    "hf": "asks the Hugging Face Hub; its client brings the program",
     "kubectl": "no Kubernetes runs here; tests/deploy checks the manifests",
     "git": "needs the address of a repository",
     "mkdocs": "test_the_site_builds runs it",

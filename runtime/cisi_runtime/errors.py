@@ -54,6 +54,10 @@ class StorageError(CisiError):
     """An address is none, or its store does not do what it was asked for."""
 
 
+class HubError(CisiError):
+    """A folder or a model repository does not give one graph: missing, refused, interrupted, or several."""
+
+
 class ClusterError(CisiError):
     """A cluster cannot be used."""
 

@@ -15,11 +15,12 @@ from PIL import Image
 
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.registry import BackendOptions
-from cisi_runtime.errors import GraphError
+from cisi_runtime.errors import GraphError, error_prefix
 from cisi_runtime.inpainting.detail import DetailOutcome
 from cisi_runtime.inpainting.input_types import HoleMask, HoleMasks, ImageOrPath, ImageOrPathT, Level
 from cisi_runtime.inpainting.inputs import complete_in_kind, is_plain
 from cisi_runtime.inpainting.model import OpenedModel, open_model
+from cisi_runtime.inpainting.model_hub import find_graph
 from cisi_runtime.inpainting.padding import pad, padded_size
 from cisi_runtime.inpainting.timing import StageTimer
 from cisi_runtime.inpainting.window_view import WindowView
@@ -83,6 +84,37 @@ class Inpainter:
         self._min_size, (max_batch, *max_sides) = self.backend.fixed.limits()
         self._side = min(_SIDE, *max_sides) if self.backend.fixed.height is None else min(max_sides)
         self._batch = max_batch if self.backend.fixed.batch else min(_BATCH, max_batch)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: Path | str,
+        *,
+        file: str | None = None,
+        revision: str | None = None,
+        backend: str = "auto",
+        device: str = "auto",
+        threads: int = 0,
+        precision: str = "stored",
+        detail: bool = True,
+    ) -> Self:
+        """Open the graph of a model repository on the Hugging Face Hub, or of a folder.
+
+        `Inpainter.from_pretrained("owner/name", file="small.int8.cpu.onnx")`
+
+        name: `owner/name`, or a folder, which goes before a repository of the same name.
+        file: the graph (`.onnx`) in it. None: the only one at its top. Where there are several it must be named: they
+        differ in precision.
+        revision: branch, tag or commit of a repository; None for its main branch. A commit never changes.
+
+        The other options are those of `Inpainter`. Needs the extra `hub`, unless `name` is a folder. The graph and its
+        golden file are fetched once, into the cache of `huggingface_hub`; a checkpoint or an engine never is. Where the
+        Hub cannot be reached, what is cached for the revision is used. Raises HubError where this does not lead to one
+        graph, and what `Inpainter` raises.
+        """
+        graph = find_graph(name, file, revision)
+        with error_prefix(str(name)):
+            return cls(graph, backend, device=device, threads=threads, precision=precision, detail=detail)
 
     @overload
     def __call__(

@@ -110,7 +110,7 @@ def inpaint(
 def _opened(model: Path | str | None, options: BackendOptions) -> Inpainter:
     path = None if model is None else Path(model).absolute()
     key = (os.getpid(), path, options)
-    version = _version(path)
+    version = file_version(path)
     found = _open.get(key)
     if found is not None and found[0] == version:
         return found[1]
@@ -123,7 +123,7 @@ def _opened(model: Path | str | None, options: BackendOptions) -> Inpainter:
         return found[1]
 
 
-def _version(path: Path | None) -> _Version:
+def file_version(path: Path | None) -> _Version:
     """When a model was written, and its size. None for what ships, and where there is none: opening it says so."""
     try:
         stat = None if path is None else path.stat()

@@ -1,0 +1,1 @@
+"""CISI-net inside programs of others."""
