@@ -97,11 +97,13 @@ def test_folders_methods_and_sheet(photo_folder: Path, tmp_path: Path, tiny_chec
     arguments += ["--ckpt", str(tiny_checkpoint_path), "--sheet", str(sheet), "--holes", "rectangles", "--size", "64"]
     result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
-    lines = [line.split() for line in result.stdout.splitlines()]
-    assert [line[0] for line in lines[1:]] == [f"{photo_folder.parent.name}/{photo_folder.name}"] * 2 + [
-        f"{photo_folder.name}/below"
-    ] * 2
-    assert [line[2] for line in lines[1:]] == ["telea", "tiny.pt"] * 2
+    blocks = [block.splitlines() for block in result.stdout.split("\n\n")]
+    assert [block[0].split(", ")[0] for block in blocks] == [
+        f"{photo_folder.parent.name}/{photo_folder.name}",
+        f"{photo_folder.name}/below",
+    ]
+    assert [[line.split()[0] for line in block[2:]] for block in blocks] == [["telea", "tiny.pt"]] * 2
+    assert max(map(len, result.stdout.splitlines())) <= 100
     assert read_picture(sheet).rgb.shape[0] == 12 * 84 + 4
 
 

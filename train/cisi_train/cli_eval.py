@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,24 +186,27 @@ def _write_sheet(options: EvalOptions, methods: list[tuple[str, Method]]) -> Non
 
 
 def _table(results: list[Evaluation]) -> str:
-    name_width = max(len("method"), *(len(result.method) for result in results))
-    data_width = max(len("data"), *(len(result.data) for result in results))
+    """Within 100 columns: a block for each folder and set of holes, a line for each method."""
+    width = max(len("method"), *(len(result.method) for result in results))
     has_against = any(result.against_db is not None for result in results)
-    lines = [
-        f"{'data':<{data_width}}  {'holes':<15}  {'method':<{name_width}}  {'n':>4}  {'L1':>7}  {'PSNR':>8}  "
-        f"{'SSIM':>5}  {'sharp':>5}  {'LPIPS':>5}  {'median':>8}{'  against' if has_against else ''}"
-    ]
-    for result in results:
-        lpips = "-" if result.lpips is None else f"{result.lpips:.3f}"
-        sharp = "-" if result.sharpness is None else f"{result.sharpness:.2f}"
-        lines.append(
-            f"{result.data:<{data_width}}  {result.holes:<15}  {result.method:<{name_width}}  {result.pictures:>4}  "
-            f"{result.l1_percent:>5.2f} %  {result.psnr_db:>5.2f} dB  {result.ssim:>5.3f}  "
-            f"{sharp:>5}  {lpips:>5}  "
-            + (f"{result.milliseconds:>5.0f} ms" if result.milliseconds is not None else f"{'-':>8}")
-            + ("" if result.against_db is None else f"  {result.against_db:>4.1f} dB")
-        )
-    return "\n".join(lines)
+    head = f"{'method':<{width}}  {'L1':>7}  {'PSNR':>8}  {'SSIM':>5}  {'sharp':>5}  {'LPIPS':>5}  {'median':>8}"
+    head += "  against" if has_against else ""
+    lines: list[str] = []
+    for (data, holes, pictures), members in itertools.groupby(results, lambda r: (r.data, r.holes, r.pictures)):
+        lines += ["", f"{data}, {pictures} pictures, {holes}", head]
+        lines += [_row(result, width) for result in members]
+    return "\n".join(lines[1:])
+
+
+def _row(result: Evaluation, width: int) -> str:
+    lpips = "-" if result.lpips is None else f"{result.lpips:.3f}"
+    sharp = "-" if result.sharpness is None else f"{result.sharpness:.2f}"
+    median = "-" if result.milliseconds is None else f"{result.milliseconds:.0f} ms"
+    against = "" if result.against_db is None else f"  {result.against_db:>4.1f} dB"
+    return (
+        f"{result.method:<{width}}  {result.l1_percent:>5.2f} %  {result.psnr_db:>5.2f} dB  {result.ssim:>5.3f}  "
+        f"{sharp:>5}  {lpips:>5}  {median:>8}{against}"
+    )
 
 
 def _report_style(options: EvalOptions) -> None:
