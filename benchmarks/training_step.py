@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cisi_runtime.architecture import PRESETS
+from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.network import Discriminator, Generator
 from cisi_train.network.layers import EPS, Normalise, UpsampleConv, promoted
 from cisi_train.objective import EXPERIMENTS, Objective
+from cisi_train.recipe import RECIPES
 from cisi_train.vgg import load_vgg
 
 
@@ -54,7 +56,9 @@ class _Step:
         architecture = PRESETS[preset]
         self.generator = Generator(architecture).to(device)
         network = load_vgg(vgg).to(device) if not l1_only else None
-        self.objective = Objective(self.generator, Discriminator(architecture).to(device), network, EXPERIMENTS["full"])
+        networks = self.generator, Discriminator(architecture).to(device), network
+        colours = ColourStatistics(mean=(0.0,) * 4, std=(1.0,) * 4)
+        self.objective = Objective(*networks, EXPERIMENTS["full"], RECIPES["ours"], colours)
         self.device, self.bf16, self.l1_only = device, bf16, l1_only
         if compiled:
             for part in self.generator.children():

@@ -10,6 +10,8 @@ from cisi_runtime.errors import ContractError
 SIZE_MULTIPLE = 16
 # Below this the dilations of 8 and 16 see nothing but padding and the deepest style map has under 4x4 cells.
 MIN_SIZE = 64
+# Numbers of a style code that are held to be the picture's colour.
+COLOUR_NUMBERS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Architecture:
     chose).
 
     dim: channels at full resolution. Content codes have `4 * dim` channels at H/4 x W/4.
-    style_dim: numbers in a style code, one code for the whole picture.
+    style_dim: numbers in a style code, one code for the whole picture; at least 4, which are its colour.
     mlp_dim: width of the hidden layers between style code and AdaIN.
     decoder_blocks: residual blocks of the decoder, each with two AdaIN layers.
     dilations: one residual block of ICE for each entry. SCE has as many, undilated.
@@ -39,6 +41,8 @@ class Architecture:
             if field.name != "dilations"
             and (not isinstance(value := getattr(self, field.name), int) or isinstance(value, bool) or value < 1)
         ]
+        if isinstance(self.style_dim, int) and 0 < self.style_dim < COLOUR_NUMBERS:
+            faults.append(f"style_dim must be at least {COLOUR_NUMBERS}, the numbers that tell a colour")
         if not self.dilations or any(not isinstance(d, int) or d < 1 for d in self.dilations):
             faults.append(f"dilations must be positive whole numbers, got {self.dilations!r}")
         if faults:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,38 @@ def test_agreement_with_another_graph(photo_folder: Path, tiny_graphs: dict[tupl
     # Emulated float16 of random weights: what parity measures too. Another method is nowhere near.
     assert 45.0 < emulated["against_db"] < 80.0
     assert mean["against_db"] < 30.0
+
+
+def test_the_papers_table_says_what_is_published_and_what_is_measured(photo_folder: Path) -> None:
+    arguments = ["--table1", "--data", str(photo_folder / "below"), "--baseline", "mean", "--baseline", "telea"]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    lines = result.stdout.splitlines()
+    assert lines[2].split() == ["GL", "(published)", "7.11", "%", "19.53", "dB", "0.49", "168", "ms"]
+    assert [line.split()[0] for line in lines[2:7]] == ["GL", "GntIpt", "CISI-net", "mean", "telea"]
+    assert lines[7].startswith("published: the paper's figures")
+    assert max(map(len, lines)) <= 100
+    report = json.loads(CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False).stdout)
+    assert [row["method"] for row in report["published"]] == ["GL", "GntIpt", "CISI-net"]
+    folder = photo_folder / "below"
+    alone = evaluate("telea", baseline_method("telea"), folder, hole_sets("centre", 256)[0], Metrics())
+    assert report["centre"][1]["psnr_db"] == alone.psnr_db
+    draws = [row["psnr_db"] for row in report["rectangles"][1]]
+    assert len(set(draws)) == 5
+    assert f"{np.mean(draws):.2f} ± {np.std(draws, ddof=1):.2f} dB" in lines[-1]
+
+
+def test_scene_categories_by_the_lists_of_places365(photo_folder: Path, tmp_path: Path) -> None:
+    names = []
+    for number, path in enumerate(sorted(photo_folder.glob("*.*"))[:4]):
+        names.append(f"Places365_val_{number:08}{path.suffix}")
+        shutil.copy(path, tmp_path / names[-1])
+    (tmp_path / "categories_places365.txt").write_text("/b/butte 0\n/f/field/wild 1\n")
+    (tmp_path / "places365_val.txt").write_text("".join(f"{name} {n % 2}\n" for n, name in enumerate(names)))
+    arguments = ["--data", str(tmp_path), "--baseline", "mean", "--size", "64", "--json"]
+    counts = []
+    for categories in ([], ["--categories", "butte"], ["--categories", "butte, field"]):
+        result = CliRunner().invoke(command, [*arguments, *categories], catch_exceptions=False)
+        counts.append(json.loads(result.stdout)["pictures"])
+    assert counts == [4, 2, 4]
+    with pytest.raises(DataError, match="no pictures of category tundra"):
+        CliRunner().invoke(command, [*arguments, "--categories", "tundra"], catch_exceptions=False)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.losses import (
     latent_l1,
     lsgan_discriminator,
@@ -90,12 +91,17 @@ def test_style_colour_by_hand() -> None:
     image[1, :, :2], image[1, :, 2:] = -1.0, 1.0
     style = torch.zeros(2, 8, requires_grad=True)
     # One colour: brightness 0.1, red - blue 0.7, green - both -0.45, contrast 0. Black and white: contrast 1.
+    statistics = ColourStatistics(mean=(-0.11, 0.0, 0.0, 0.41), std=(0.30, 0.30, 0.18, 0.13))
     by_hand = [0.21 / 0.30, 0.7 / 0.30, -0.45 / 0.18, -0.41 / 0.13], [0.11 / 0.30, 0.0, 0.0, 0.59 / 0.13]
-    assert style_colour(style[:1], image[:1]).item() == pytest.approx(sum(map(abs, by_hand[0])) / 4, rel=1e-5)
-    assert style_colour(style[1:], image[1:]).item() == pytest.approx(sum(map(abs, by_hand[1])) / 4, rel=1e-5)
+    assert style_colour(style[:1], image[:1], statistics).item() == pytest.approx(
+        sum(map(abs, by_hand[0])) / 4, rel=1e-5
+    )
+    assert style_colour(style[1:], image[1:], statistics).item() == pytest.approx(
+        sum(map(abs, by_hand[1])) / 4, rel=1e-5
+    )
     told = torch.cat([torch.tensor(by_hand), torch.full((2, 4), 9.0)], dim=1)
-    assert style_colour(told, image).item() == pytest.approx(0.0, abs=1e-5)
-    style_colour(style, image).backward()
+    assert style_colour(told, image, statistics).item() == pytest.approx(0.0, abs=1e-5)
+    style_colour(style, image, statistics).backward()
     assert style.grad is not None
     assert style.grad[:, 4:].abs().max() == 0.0
 

@@ -5,16 +5,27 @@ import torch
 from torch import Tensor
 
 from cisi_runtime.architecture import PRESETS
-from cisi_train.losses import latent_l1, weighted_l1
+from cisi_train.colour_statistics import ColourStatistics
+from cisi_train.losses import latent_l1, perceptual_l1, weighted_l1
 from cisi_train.network import Discriminator, Generator, corrupt
 from cisi_train.objective import EXPERIMENTS, Objective
-from cisi_train.vgg import VggFeatures
+from cisi_train.recipe import RECIPES, Recipe
+from cisi_train.vgg import VggFeatures, feature_masks
 
 
 @pytest.fixture
 def objective() -> Objective:
     torch.manual_seed(3)
-    return Objective(Generator(PRESETS["tiny"]), Discriminator(PRESETS["tiny"]), VggFeatures(), EXPERIMENTS["full"])
+    return make_objective(RECIPES["ours"])
+
+
+COLOURS = ColourStatistics(mean=(-0.1, 0.0, 0.05, 0.4), std=(0.3, 0.3, 0.2, 0.1))
+
+
+def make_objective(recipe: Recipe) -> Objective:
+    networks = Generator(PRESETS["tiny"]), Discriminator(PRESETS["tiny"]), VggFeatures()
+    colours = COLOURS if recipe.style_losses else None
+    return Objective(*networks, EXPERIMENTS["full"], recipe, colours)
 
 
 @pytest.fixture
@@ -98,7 +109,7 @@ def test_swapped_content_codes_by_hand(objective: Objective, batch: tuple[Tensor
 
 
 def test_one_style_for_all_pictures_without_separation(objective: Objective, batch: tuple[Tensor, Tensor]) -> None:
-    plain = Objective(objective.generator, objective.discriminator, None, EXPERIMENTS["1"])
+    plain = Objective(objective.generator, objective.discriminator, None, EXPERIMENTS["1"], RECIPES["ours"], COLOURS)
     losses, _ = plain.inferred_content(*batch, None, l1_only=False)
     assert set(losses) == {"inpainted_l1", "adversarial"}
     plain.total(losses).backward(inputs=plain.inferred_content_parameters())
@@ -108,3 +119,38 @@ def test_one_style_for_all_pictures_without_separation(objective: Objective, bat
 def test_the_total_is_the_weighted_sum(objective: Objective) -> None:
     losses = {"inpainted_l1": torch.tensor(0.5), "inpainted_vgg": torch.tensor(2.0), "style_l1": torch.tensor(0.25)}
     assert objective.total(losses).item() == pytest.approx(10 * 0.5 + 0.1 * 2.0 + 0.25)
+
+
+def test_the_papers_objective(batch: tuple[Tensor, Tensor]) -> None:
+    torch.manual_seed(3)
+    paper, (image, holes) = make_objective(RECIPES["paper"]), batch
+    losses, judged = paper.inferred_content(image, holes, paper.features(image), l1_only=False)
+    assert {name for name in losses if name.startswith("style_")} == {"style_l1"}
+    assert "swapped_vgg" in losses
+    # Discriminator and encoders look at what the decoder made, known pixels included.
+    network, pair, mask = paper.generator, torch.cat([image, image]), torch.cat([holes[:, 0], holes[:, 1]])
+    corrupted = corrupt(pair, mask)
+    content, style = network.inferred_content(corrupted), network.style(corrupted)
+    generated = network.decoder(content, style)
+    assert torch.equal(judged, generated)
+    assert losses["completed_content"].item() == pytest.approx(
+        latent_l1(network.self_content(generated), network.self_content(image).repeat(2, 1, 1, 1)).item(), rel=1e-5
+    )
+    swapped = network.decoder(content.roll(4, 0), style)
+    assert paper.vgg is not None
+    by_hand = perceptual_l1(
+        paper.vgg(swapped), [layer.repeat(2, 1, 1, 1) for layer in paper.vgg(image)], feature_masks(mask.roll(4, 0))
+    )
+    assert losses["swapped_vgg"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+    only = {"inpainted_l1": torch.tensor(0.5), "swapped_vgg": torch.tensor(2.0)}
+    assert paper.total(only).item() == pytest.approx(10 * 0.5 + 1.0 * 2.0)
+
+
+def test_the_composite_keeps_known_pixels_and_ours_has_no_swapped_perceptual_loss(
+    objective: Objective, batch: tuple[Tensor, Tensor]
+) -> None:
+    image, holes = batch
+    losses, judged = objective.inferred_content(image, holes, objective.features(image), l1_only=False)
+    known = (torch.cat([holes[:, 0], holes[:, 1]]) < 0.5).expand_as(judged)
+    assert torch.equal(judged[known], torch.cat([image, image])[known])
+    assert "swapped_vgg" not in losses

@@ -23,6 +23,7 @@ from cisi_train.cli_train import main, train
 from cisi_train.data import decode_batch, held_out_pictures, open_folder
 from cisi_train.inpaint import inpaint_pixels
 from cisi_train.processes import Processes
+from cisi_train.recipe import RECIPE_OPTIONS, RECIPES, resolve_recipe
 from cisi_train.train_options import TrainOptions
 from cisi_train.trainer import Trainer as FolderTrainer
 from cisi_train.training_state import TrainingState
@@ -52,13 +53,15 @@ def options(data: Path, out: Path, **changes: Any) -> TrainOptions:
         size=64,
         lr=1e-3,
         seed=1,
-        holes="mixed",
         permute_colours=False,
         categories=(),
         experiment="full",
         l1_first=0.0,
+        recipe_name="ours",
+        recipe=RECIPES["ours"],
         perceptual=False,
         vgg=None,
+        lpips=None,
         save_every=3,
         workers=0,
         data_name="made",
@@ -69,7 +72,8 @@ def options(data: Path, out: Path, **changes: Any) -> TrainOptions:
         resume=False,
         init=None,
     )
-    return dataclasses.replace(plain, **changes)
+    named = {name: changes.pop(name) for name in RECIPE_OPTIONS if name in changes}
+    return dataclasses.replace(plain, recipe=resolve_recipe("ours", named), **changes)
 
 
 def stats(out: Path) -> list[dict[str, float]]:
@@ -341,7 +345,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
 
     monkeypatch.setattr(torch, "save", fill_up)
     with pytest.raises(OutputError, match="cannot be written"):
-        trainer.save()
+        trainer.save(progress=1.0)
     assert (tmp_path / "last.pt").read_bytes() == before
     assert {path.name for path in tmp_path.iterdir() if path.suffix == ".pt"} == {"last.pt", "best.pt"}
 
@@ -374,7 +378,7 @@ def test_the_command(photo_folder: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(train, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "18 pictures to train on, 2 held out" in result.output
-    assert "best.pt: held-out centre-hole PSNR" in result.output
+    assert "best.pt: step 2, held-out centre-hole PSNR" in result.output
     provenance = load_checkpoint(tmp_path / "run" / "best.pt").contract.provenance
     assert (provenance.data, provenance.data_licence) == (photo_folder.name, "not stated")
 

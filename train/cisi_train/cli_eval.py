@@ -39,6 +39,8 @@ class EvalOptions:
     size: int
     lpips: str | None
     against: Path | None
+    categories: tuple[str, ...]
+    table1: bool
     style: bool
     sheet: Path | None
 
@@ -62,22 +64,32 @@ class EvalOptions:
 @click.option("--size", type=click.IntRange(64), default=256, show_default=True, help="Side of the pictures.")
 @click.option("--lpips", help="LPIPS too: a file of its weights, or `fetch` for the published ones.")
 @click.option("--against", type=PATH, help="Also PSNR over the hole against this graph's result.")
+@click.option("--categories", help="Only these scene categories of Places365: butte,canyon,field")
+@click.option("--table1", is_flag=True, help="Instead: the paper's Table 1, with its published rows.")
 @click.option("--style", is_flag=True, help="Instead: how much the checkpoints' style codes vary.")
 @click.option("--sheet", type=PATH, help="Picture of original, input and results side by side.")
-def evaluate(**values: Any) -> None:
+def evaluate(categories: str | None, **values: Any) -> None:
     """Measure L1, PSNR, SSIM and sharpness over the hole, LPIPS, and time.
 
     Pictures are resized to short side --size and cropped to a square at the centre. --data, --ckpt, --onnx, --run and
     --baseline can be given several times. --ckpt and --onnx measure the network alone. --run measures what cisi-run
     makes of it, without detail and with it. Sharpness is the mean gradient in the hole over that around it.
     """
-    options = EvalOptions(**values)
+    names = tuple(name.strip() for name in categories.split(",")) if categories else ()
+    options = EvalOptions(categories=names, **values)
     _check_usage(options)
     if options.style:
         _report_style(options)
         return
     metrics = _metrics(options)
     methods = _methods(options)
+    if options.table1:
+        from cisi_train.table1 import table1
+
+        with error_prefix("--data"):
+            for folder in options.data:
+                table1(methods, folder, options.categories)
+        return
     results = _evaluate_all(options, methods, metrics)
     say(_table(results))
     if options.sheet is not None:
@@ -92,10 +104,14 @@ def _check_usage(options: EvalOptions) -> None:
     methods = options.ckpt or options.onnx or options.run or options.baseline
     if not methods:
         raise click.UsageError("nothing to evaluate, expected --ckpt, --onnx, --run or --baseline")
-    others = options.onnx or options.run or options.baseline or options.lpips or options.against or options.sheet
-    if options.style and (others or options.holes != "centre" or not options.ckpt):
+    if options.table1 and (options.holes != "centre" or options.size != 256 or options.against or options.sheet):
         raise click.UsageError(
-            "--style looks into checkpoints, expected --ckpt and beside it only --data, --size, --json"
+            "--table1 has the centre hole in 256x256 pixels, and goes with neither --against nor --sheet"
+        )
+    others = options.onnx or options.run or options.baseline or options.lpips or options.against or options.sheet
+    if options.style and (others or options.table1 or options.holes != "centre" or not options.ckpt):
+        raise click.UsageError(
+            "--style looks into checkpoints, expected --ckpt and beside it only --data, --categories, --size, --json"
         )
     if options.size % SIZE_MULTIPLE:
         raise click.UsageError(f"--size: {options.size} is not a multiple of {SIZE_MULTIPLE}")
@@ -107,7 +123,7 @@ def _check_usage(options: EvalOptions) -> None:
 
     with error_prefix("--data"):
         for folder in options.data:
-            pictures_of(folder)
+            pictures_of(folder, options.categories)
 
 
 def _metrics(options: EvalOptions) -> Metrics:
@@ -159,7 +175,7 @@ def _evaluate_all(options: EvalOptions, methods: list[tuple[str, Method]], metri
         for folder in options.data:
             for holes in evaluation.hole_sets(options.holes, options.size):
                 for name, method in methods:
-                    result = evaluation.evaluate(name, method, folder, holes, metrics)
+                    result = evaluation.evaluate(name, method, folder, holes, metrics, options.categories)
                     if name.endswith(_EMULATED):
                         result = dataclasses.replace(result, milliseconds=None)
                     results.append(result)
@@ -178,7 +194,7 @@ def _write_sheet(options: EvalOptions, methods: list[tuple[str, Method]]) -> Non
         row
         for folder in options.data
         for holes in evaluation.hole_sets(options.holes, options.size)
-        for row in evaluation.sheet_rows(methods, folder, holes, _SHEET_ROWS)
+        for row in evaluation.sheet_rows(methods, folder, holes, _SHEET_ROWS, options.categories)
     ]
     captions = ["original", "hole", *(name for name, _ in methods)]
     with error_prefix("--sheet"):
@@ -219,7 +235,7 @@ def _report_style(options: EvalOptions) -> None:
             generator = load_checkpoint(path).generator()
         for folder in options.data:
             with error_prefix("--data"):
-                report = style_report(generator, pictures_of(folder), options.size)
+                report = style_report(generator, pictures_of(folder, options.categories), options.size)
             say_json({"data": str(folder), "ckpt": str(path), **dataclasses.asdict(report)})
             say(
                 f"{path.name} on {folder.name} ({report.pictures}): spread of codes {report.spread:.3f}, between "

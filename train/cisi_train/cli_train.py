@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import sys
-from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -16,6 +16,7 @@ from cisi_runtime.console import say, say_json, tell, tell_always
 from cisi_runtime.errors import CheckpointError, DataError, error_prefix
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.masks import HOLES
+from cisi_train.recipe import RECIPE_OPTIONS, RECIPES, Judged, RateSchedule, Selection, resolve_recipe
 from cisi_train.resuming import changed_options, is_named, read_saved_options, refuse_changes
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
     help="Folder for checkpoints and reports.",
 )
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="paper", show_default=True, help="Network size.")
-@click.option(
-    "--steps", type=click.IntRange(1), help="Iterations in all; the last 30 % anneal the rate. [paper: 500000]"
-)
+@click.option("--steps", type=click.IntRange(1), help="Iterations in all.  [default: 500000, as the paper]")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Instead of --steps: minutes by the clock.")
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Images for each step and process.")
 @click.option(
@@ -55,7 +54,38 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
 )
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Adam's rate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--holes", type=click.Choice(HOLES), default="mixed", show_default=True, help="What is cut out.")
+@click.option(
+    "--recipe",
+    type=click.Choice(list(RECIPES)),
+    default="ours",
+    show_default=True,
+    help="ours: better on small budgets; paper: as published. It decides the options marked [recipe].",
+)
+@click.option("--holes", type=click.Choice(HOLES), help="What is cut out. [recipe]")
+@click.option(
+    "--rate-schedule",
+    type=click.Choice(get_args(RateSchedule)),
+    help="annealed: the rate falls to zero over the last 30 % of the run. [recipe]",
+)
+@click.option("--style-losses/--no-style-losses", default=None, help="Hold style codes apart, by colour. [recipe]")
+@click.option(
+    "--perceptual-weight", type=click.FloatRange(0), help="Of the perceptual loss, beside 10 for the image. [recipe]"
+)
+@click.option(
+    "--swapped-perceptual/--no-swapped-perceptual",
+    default=None,
+    help="Perceptual loss for swapped content codes too. [recipe]",
+)
+@click.option(
+    "--judged",
+    type=click.Choice(get_args(Judged)),
+    help="What the discriminator and the re-encoding losses look at. [recipe]",
+)
+@click.option(
+    "--select", type=click.Choice(get_args(Selection)), help="What makes best.pt, on held-out pictures. [recipe]"
+)
+@click.option("--average/--no-average", default=None, help="Export a moving average of the weights. [recipe]")
+@click.option("--lpips", type=PATH, help="File of LPIPS weights for --select lpips; default: published ones, fetched.")
 @click.option("--permute-colours", is_flag=True, help="Exchange red, green and blue of every other crop at random.")
 @click.option(
     "--experiment",
@@ -110,22 +140,24 @@ def train(dry_run: bool, **values: Any) -> None:
         processes.close()
         sys.exit(INTERRUPTED)
     if processes.is_first:
-        psnr = trainer.state.best_psnr_db
-        say(f"{options.out / 'best.pt'}: {trainer.held_out.measured_on} PSNR {psnr:.2f} dB")
+        best = trainer.state.best
+        assert best is not None  # a run that was not interrupted has one
+        say(f"{options.out / 'best.pt'}: step {best.step}, {trainer.held_out.measured_on} {best}")
         say_json(_as_json(options, trainer, finished=True))
     processes.close()
 
 
 def _as_json(options: TrainOptions, trainer: Trainer, *, finished: bool) -> dict[str, Any]:
     """The end of a run. best: None when there is no such file yet."""
-    best, psnr = options.out / "best.pt", trainer.state.best_psnr_db
+    best = options.out / "best.pt"
     return {
         "finished": finished,
         "step": trainer.state.step,
         "last": str(options.out / "last.pt"),
         "best": str(best) if best.is_file() else None,
+        "averaged": str(options.out / "averaged.pt"),
         "measured_on": trainer.held_out.measured_on,
-        "best_psnr_db": psnr if isfinite(psnr) else None,
+        "best_checkpoint": None if trainer.state.best is None else dataclasses.asdict(trainer.state.best),
     }
 
 
@@ -171,11 +203,18 @@ def _resolve(no_perceptual: bool, categories: str | None, **values: Any) -> Trai
     if not values["minutes"]:
         values["steps"] = values["steps"] or _PAPER_STEPS
     names = tuple(name.strip() for name in categories.split(",")) if categories else ()
-    return TrainOptions(**values, perceptual=not no_perceptual, categories=names)
+    recipe_name = values.pop("recipe")
+    recipe = resolve_recipe(recipe_name, {name: values.pop(name) for name in RECIPE_OPTIONS})
+    if values["lpips"] is not None and recipe.select != "lpips":
+        raise click.UsageError("--lpips is for --select lpips")
+    return TrainOptions(
+        **values, recipe_name=recipe_name, recipe=recipe, perceptual=not no_perceptual, categories=names
+    )
 
 
 def _trainer(options: TrainOptions) -> tuple[Trainer, Processes]:
     from cisi_train.data import open_folder
+    from cisi_train.lpips import load_lpips
     from cisi_train.processes import Processes
     from cisi_train.trainer import Trainer
     from cisi_train.vgg import fetch_notice, load_vgg
@@ -199,9 +238,14 @@ def _trainer(options: TrainOptions) -> tuple[Trainer, Processes]:
             tell(notice)
         with error_prefix("--vgg"):
             vgg = load_vgg(options.vgg)
+    lpips = None
+    if options.recipe.select == "lpips":
+        with error_prefix("--lpips"):
+            lpips = load_lpips(options.lpips)
     with error_prefix("--resume" if options.resume else "--init" if options.init else "--out"):
-        trainer = Trainer(options, folder, vgg, processes)
+        trainer = Trainer(options, folder, vgg, processes, lpips)
     if processes.is_first:
+        tell(f"recipe {options.recipe_name}: {options.recipe}")
         for note in (*changed_options(context), *trainer.notes):
             tell(note)
     return trainer, processes

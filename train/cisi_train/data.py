@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cisi_runtime.errors import DataError, PictureError
-from cisi_runtime.pictures.masks import random_hole
+from cisi_runtime.pictures.masks import hole_pair
 from cisi_runtime.pictures.picture import SUFFIXES
 from cisi_runtime.pictures.reading import check_picture, find_pictures, read_picture
 from cisi_runtime.pictures.resizing import read_square, resize_short_side
 from cisi_runtime.progress_on_stderr import counted
+from cisi_train.scene_categories import of_categories
 
 # The paper's protocol: short side resized to 286, then a random crop of 256.
 _SHORT_SIDE_PER_CROP = 286 / 256
@@ -87,50 +88,6 @@ def open_folder(folder: Path, categories: Sequence[str] = ()) -> PhotoFolder:
     )
 
 
-def of_categories(folder: Path, paths: Sequence[Path], categories: Sequence[str]) -> list[Path]:
-    """The pictures of some scene categories, in any layout of Places365-Standard.
-
-    A picture is of category `field` when a folder above it (below `folder`) is called `field` or `field-...`. That fits
-    `train/field-wild/1.jpg` and `data_256/f/field/wild/1.jpg`. Pictures named in a `places365_val.txt`, in `folder` or
-    above it, have the category that this list and the `categories_places365.txt` beside it give them. Raises DataError
-    for a category without a picture.
-    """
-    listed = _listed_categories(folder)
-    by_category: dict[str, list[Path]] = {name: [] for name in categories}
-    for path in paths:
-        names = [*path.relative_to(folder).parts[:-1], *listed.get(path.name, ())]
-        for category in categories:
-            if any(name == category or name.startswith(f"{category}-") for name in names):
-                by_category[category].append(path)
-    empty = [name for name, members in by_category.items() if not members]
-    if empty:
-        raise DataError(f"{folder}: no pictures of category {', '.join(empty)}, expected folders of these names")
-    return sorted({path for members in by_category.values() for path in members})
-
-
-def _listed_categories(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Parts of the category name (`field`, `wild`) by file name, from Places365's own lists."""
-    for parent in (folder, *folder.resolve().parents):
-        index, names = parent / "places365_val.txt", parent / "categories_places365.txt"
-        if index.is_file() and names.is_file():
-            by_number = {number: name for name, number in _pairs(names)}
-            try:
-                return {file: tuple(by_number[number].strip("/").split("/")) for file, number in _pairs(index)}
-            except KeyError as error:
-                raise DataError(f"{index}: names category {error.args[0]}, which {names} does not have") from error
-    return {}
-
-
-def _pairs(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a list with two columns. Raises DataError for a line with another number of columns."""
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        parts = line.split()
-        if parts and len(parts) != 2:
-            raise DataError(f"{path}: line {number} is {line!r}, expected a name and a number")
-        if parts:
-            yield parts[0], parts[1]
-
-
 class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
     """Sample n: a crop uint8 `[size, size, 3]` and a pair of hole masks bool `[2, size, size]`, True = hole.
 
@@ -159,7 +116,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         crop = rgb[top : top + self._size, left : left + self._size]
         if rng.random() < 0.5:
             crop = crop[:, ::-1]
-        holes = np.stack([random_hole(self._size, self._size, rng, self._holes) for _ in range(2)])
+        holes = hole_pair(self._size, rng, self._holes)
         if self._permute_colours and rng.random() < 0.5:
             crop = crop[..., rng.permutation(3)]
         return torch.from_numpy(np.ascontiguousarray(crop)), torch.from_numpy(holes)

@@ -27,6 +27,7 @@ from cisi_runtime.pictures.reading import find_pictures
 from cisi_runtime.pictures.resizing import read_square
 from cisi_runtime.pictures.sheet import show_hole
 from cisi_runtime.progress_on_stderr import counted
+from cisi_train.scene_categories import of_categories
 
 if TYPE_CHECKING:  # graphs and baselines are evaluated without PyTorch
     from cisi_train.lpips import Lpips
@@ -100,16 +101,29 @@ def hole_sets(kind: str, size: int) -> list[HoleSet]:
     return [HoleSet(f"strokes {low:.0%}-{high:.0%}", bracket(index)) for index, (low, high) in enumerate(_BRACKETS)]
 
 
-def pictures_of(folder: Path) -> list[Path]:
-    """Every picture below a folder. Raises DataError when there is none."""
+def random_draws(size: int, draws: int) -> list[HoleSet]:
+    """As the set "rectangles" of `hole_sets`, drawn several times."""
+
+    def draw(seed: int) -> Callable[[int], BoolArray]:
+        return lambda number: random_hole(size, size, np.random.default_rng([1, number, seed]), "rectangles")
+
+    return [HoleSet(f"rectangles, draw {seed}", draw(seed)) for seed in range(1, draws + 1)]
+
+
+def pictures_of(folder: Path, categories: Sequence[str] = ()) -> list[Path]:
+    """Every picture below a folder, or those of some scene categories. Raises DataError when there is none."""
     paths = find_pictures(folder)
+    if categories:
+        return of_categories(folder, paths, categories)
     if not paths:
         raise DataError(f"{folder}: no pictures found, expected a folder with {', '.join(SUFFIXES)} files")
     return paths
 
 
-def evaluate(name: str, method: Method, folder: Path, holes: HoleSet, metrics: Metrics) -> Evaluation:
-    """Evaluate a method on every picture below a folder: short side resized to that of the masks, central square.
+def evaluate(
+    name: str, method: Method, folder: Path, holes: HoleSet, metrics: Metrics, categories: Sequence[str] = ()
+) -> Evaluation:
+    """Evaluate a method on the pictures of `pictures_of`: short side resized to that of the masks, central square.
 
     Raises DataError for a folder without pictures, PictureError for a picture that cannot be read: means over whatever
     happened to be readable could not be compared.
@@ -118,7 +132,7 @@ def evaluate(name: str, method: Method, folder: Path, holes: HoleSet, metrics: M
     distances: list[float] = []
     agreements: list[float] = []
     label = f"{folder.parent.name}/{folder.name}"
-    for number, path in enumerate(counted(pictures_of(folder), f"{label} {name}", "image")):
+    for number, path in enumerate(counted(pictures_of(folder, categories), f"{label} {name}", "image")):
         hole_mask = holes.mask(number)
         truth = read_square(path, len(hole_mask))
         start = time.perf_counter()
@@ -151,10 +165,10 @@ def evaluate(name: str, method: Method, folder: Path, holes: HoleSet, metrics: M
 
 
 def sheet_rows(
-    methods: Sequence[tuple[str, Method]], folder: Path, holes: HoleSet, rows: int
+    methods: Sequence[tuple[str, Method]], folder: Path, holes: HoleSet, rows: int, categories: Sequence[str] = ()
 ) -> list[list[UInt8Array]]:
     """Rows of original, input and each method's result, for pictures spread evenly over the folder."""
-    paths = pictures_of(folder)
+    paths = pictures_of(folder, categories)
     numbers = np.unique(np.linspace(0, len(paths) - 1, rows).round().astype(int))
     sheet: list[list[UInt8Array]] = []
     for number in numbers:

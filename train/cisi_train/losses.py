@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from cisi_train.colour_statistics import ColourStatistics
+
 # Weight of the hole; the known region has weight 1 (paper, section "Implementation Details").
 HOLE_WEIGHT = 5.0
 # `style_spread` pushes two images' style codes apart up to this mean absolute difference.
 _STYLE_MARGIN = 1.0
-# Mean and standard deviation of what `style_colour` reads from a picture in [-1, 1]: brightness, red minus blue, green
-# minus the mean of both, contrast. Measured on 320 crops of open/train, half of them with permuted colours.
-_COLOUR_MEAN, _COLOUR_STD = (-0.11, 0.0, 0.0, 0.41), (0.30, 0.30, 0.18, 0.13)
 
 
 def weighted_l1(generated: Tensor, image: Tensor, hole_mask: Tensor, hole_weight: float = HOLE_WEIGHT) -> Tensor:
@@ -44,9 +43,9 @@ def perceptual_l1(
 def latent_l1(code: Tensor, target: Tensor) -> Tensor:
     """Latent loss: `mean(|code - target|)` for content `[N, C, h, w]` or style `[N, S]` codes; a scalar.
 
-    The caller decides whether the target gets a gradient. Content: no, SCE is held fixed. Style: yes, both codes come
-    from the one style encoder. With a detached target each step scaled both up, and the codes grew to 1e10 within 150
-    steps.
+    The caller decides whether the target gets a gradient. Content: no. In the second step SCE is held fixed; in the
+    first the code of the photograph is what the code of its reconstruction moves to. Style: yes, both codes come from
+    the one style encoder. With a detached target each step scaled both up, and the codes grew to 1e10 within 150 steps.
     """
     return (code.float() - target.float()).abs().mean()
 
@@ -82,20 +81,17 @@ def style_alignment(style: Tensor) -> Tensor:
     return 4.0 * aligned.sum() / len(style)
 
 
-def style_colour(style: Tensor, image: Tensor) -> Tensor:
+def style_colour(style: Tensor, image: Tensor, statistics: ColourStatistics) -> Tensor:
     """Four numbers of the style code are the picture's colour: `mean|s_k - c_k|`, k = 0 to 3.
 
     Not in the paper. c is brightness, red minus blue, green minus the mean of both, and contrast, each scaled to mean 0
-    and standard deviation 1. Without this loss the codes hold the first two (R^2 0.98 of a least-squares fit) and the
-    last (0.69), but nothing of the third (0.04): red and sand had one code, and a red carpet was filled with sand.
+    and standard deviation 1 over the training data. Without this loss the codes hold the first two (R^2 0.98 of a
+    least-squares fit) and the last (0.69), but nothing of the third (0.04): red and sand had one code, and a red carpet
+    was filled with sand.
 
     style: `[N, S]`, S at least 4, of complete images `[N, 3, H, W]` in [-1, 1]. Returns a scalar.
     """
-    pixels = image.float()
-    red, green, blue = pixels.mean(dim=(2, 3)).unbind(dim=1)
-    contrast = pixels.mean(dim=1).std(dim=(1, 2), correction=0)
-    colour = torch.stack([(red + green + blue) / 3, red - blue, green - (red + blue) / 2, contrast], dim=1)
-    target = (colour - colour.new_tensor(_COLOUR_MEAN)) / colour.new_tensor(_COLOUR_STD)
+    target = statistics.scaled(image)
     return latent_l1(style[:, : target.shape[1]], target)
 
 

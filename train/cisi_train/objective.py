@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.losses import (
     HOLE_WEIGHT,
     latent_l1,
@@ -20,19 +21,13 @@ from cisi_train.losses import (
     weighted_l1,
 )
 from cisi_train.network import Discriminator, Generator, composite, corrupt
+from cisi_train.recipe import Recipe
 from cisi_train.vgg import VggFeatures, feature_masks
 
-# Weights of the losses by their names in the statistics. All others have weight 1. The perceptual weight is measured:
-# at 1 its gradient in the picture was four times that of the image L1 (preset small, 1,300 steps, 8 photographs at
-# 128x128: 0.148 against 0.036), and the picture followed VGG alone.
-_IMAGE, _PERCEPTUAL = 10.0, 0.1
-_WEIGHTS = {
-    "reconstructed_l1": _IMAGE,
-    "inpainted_l1": _IMAGE,
-    "swapped_l1": _IMAGE,
-    "reconstructed_vgg": _PERCEPTUAL,
-    "inpainted_vgg": _PERCEPTUAL,
-}
+# Weights of the losses by their names in the statistics. The perceptual ones have the recipe's, all others 1.
+_IMAGE_WEIGHT = 10.0
+_IMAGE_LOSSES = ("reconstructed_l1", "inpainted_l1", "swapped_l1")
+_PERCEPTUAL_LOSSES = ("reconstructed_vgg", "inpainted_vgg", "swapped_vgg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,19 +57,29 @@ class Objective:
     """The losses of one batch, as dictionaries of scalars. `total` weights and adds them.
 
     Images are `[N, 3, S, S]` in [-1, 1], holes `[N, 2, 1, S, S]` in {0, 1}: a pair of corruptions of each image.
-    vgg: None for no perceptual loss.
+    vgg: None for no perceptual loss. recipe: see `Recipe`. colours: of the data, for the style losses; None without
+    them.
 
     `l1_only` leaves out the perceptual, adversarial, re-encoding and mutual losses: a step is then 2.6 times as fast.
     """
 
     def __init__(
-        self, generator: Generator, discriminator: Discriminator, vgg: VggFeatures | None, experiment: Experiment
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        vgg: VggFeatures | None,
+        experiment: Experiment,
+        recipe: Recipe,
+        colours: ColourStatistics | None,
     ) -> None:
-        self.generator, self.discriminator, self.vgg, self.experiment = generator, discriminator, vgg, experiment
+        self.generator, self.discriminator, self.vgg = generator, discriminator, vgg
+        self.experiment, self.recipe, self.colours = experiment, recipe, colours
+        self._weights = dict.fromkeys(_IMAGE_LOSSES, _IMAGE_WEIGHT)
+        self._weights |= dict.fromkeys(_PERCEPTUAL_LOSSES, recipe.perceptual_weight)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """The weighted sum that a step minimises."""
-        return torch.stack([_WEIGHTS.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+        return torch.stack([self._weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
 
     def self_content_parameters(self) -> list[nn.Parameter]:
         """What the first step updates: SCE, SE and decoder."""
@@ -95,7 +100,11 @@ class Objective:
         return features
 
     def self_content(self, image: Tensor, features: Sequence[Tensor] | None, *, l1_only: bool) -> dict[str, Tensor]:
-        """Self-consistency: image to codes to image, and back to the same codes (Figure 1a)."""
+        """Self-consistency: image to codes to image, and back to the same codes (Figure 1a).
+
+        The content code of the image is a fixed target here: the code of the generated image moves towards it, and it
+        does not move towards that.
+        """
         content, style = self.generator.self_content(image), self._style_of_complete(image)
         generated = self.generator.decoder(content, style)
         losses = {"reconstructed_l1": weighted_l1(generated, image, _no_hole(image))}
@@ -114,14 +123,15 @@ class Objective:
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Inferring- and mutual consistency of a pair of corruptions (Figure 1b, 1c).
 
-        Also returns the completed images `[2N, 3, S, S]`: all images with their first hole, then all with the second.
+        Also returns the images that the discriminator judges, `[2N, 3, S, S]`: all images with their first hole, then
+        all with the second.
         """
         network, experiment = self.generator, self.experiment
         pair, mask = torch.cat([image, image]), torch.cat([holes[:, 0], holes[:, 1]])
         corrupted = corrupt(pair, mask)
         content, style = network.inferred_content(corrupted), self._style(corrupted)
         generated = network.decoder(content, style)
-        completed = composite(pair, generated, mask)
+        judged = composite(pair, generated, mask) if self.recipe.judged == "composite" else generated
         losses = {"inpainted_l1": weighted_l1(generated, pair, mask, experiment.hole_weight)}
         if experiment.guidance:
             with torch.no_grad():
@@ -130,32 +140,37 @@ class Objective:
         if experiment.separation:
             true_style = self._style_of_complete(image)
             losses["style_l1"] = latent_l1(style, true_style.repeat(2, 1))
-            losses["style_spread"] = style_spread(true_style)
-            losses["style_alignment"] = style_alignment(true_style)
-            losses["style_colour"] = style_colour(true_style, image)
+            if self.colours is not None:
+                losses["style_spread"] = style_spread(true_style)
+                losses["style_alignment"] = style_alignment(true_style)
+                losses["style_colour"] = style_colour(true_style, image, self.colours)
         if l1_only:
-            return losses, completed
+            return losses, judged
         if self.vgg is not None and features is not None:
             twice = [layer.repeat(2, 1, 1, 1) for layer in features]
             losses["inpainted_vgg"] = perceptual_l1(
                 self.vgg(generated), twice, feature_masks(mask), experiment.hole_weight
             )
-        losses["adversarial"] = lsgan_generator(self.discriminator(completed), self.discriminator.hole_patches(mask))
+        losses["adversarial"] = lsgan_generator(self.discriminator(judged), self.discriminator.hole_patches(mask))
         if experiment.guidance:
-            losses["completed_content"] = latent_l1(network.self_content(completed), true_content)
+            losses["completed_content"] = latent_l1(network.self_content(judged), true_content)
             losses["mutual_content"] = latent_l1(*content.chunk(2))
         if experiment.separation:
-            losses["completed_style"] = latent_l1(self._style_of_complete(completed), true_style.repeat(2, 1))
+            losses["completed_style"] = latent_l1(self._style_of_complete(judged), true_style.repeat(2, 1))
             losses["mutual_style"] = latent_l1(*style.chunk(2))
             swapped = network.decoder(_swap_pair(content), style)
             losses["swapped_l1"] = weighted_l1(swapped, pair, _swap_pair(mask), experiment.hole_weight)
-        return losses, completed
+            if self.recipe.swapped_perceptual and self.vgg is not None and features is not None:
+                losses["swapped_vgg"] = perceptual_l1(
+                    self.vgg(swapped), twice, feature_masks(_swap_pair(mask)), experiment.hole_weight
+                )
+        return losses, judged
 
-    def adversary(self, image: Tensor, holes: Tensor, completed: Tensor) -> dict[str, Tensor]:
-        """The discriminator's loss on completed images `[2N, 3, S, S]` as `inferred_content` returns them."""
+    def adversary(self, image: Tensor, holes: Tensor, judged: Tensor) -> dict[str, Tensor]:
+        """The discriminator's loss on images `[2N, 3, S, S]` as `inferred_content` returns them."""
         mask = torch.cat([holes[:, 0], holes[:, 1]])
         real = [realness.repeat(2, 1, 1, 1) for realness in self.discriminator(image)]
-        fake = self.discriminator(completed.detach())
+        fake = self.discriminator(judged.detach())
         return {"discriminator": lsgan_discriminator(real, fake, self.discriminator.hole_patches(mask))}
 
     def _style_of_complete(self, image: Tensor) -> Tensor:

@@ -22,8 +22,10 @@ from cisi_runtime.pictures.sheet import picture_sheet, show_hole
 from cisi_runtime.pictures.writing import write_picture
 from cisi_train.data import PhotoFolder, held_out_pictures
 from cisi_train.inpaint import inpaint_pixels
+from cisi_train.lpips import Lpips
 from cisi_train.network import Generator
 from cisi_train.run_length import RunLength
+from cisi_train.selection import Candidate
 from cisi_train.train_options import TrainOptions
 
 _SHEET_ROWS = 6
@@ -32,22 +34,29 @@ _SHEET_ROWS = 6
 class HeldOutPictures:
     """Pictures that training does not see, with the centre hole. Without any, the first training picture stands in."""
 
-    def __init__(self, folder: PhotoFolder, size: int) -> None:
+    def __init__(self, folder: PhotoFolder, size: int, lpips: Lpips | None = None) -> None:
+        """lpips: the metric, where checkpoints are selected by it."""
+        self._lpips = lpips
         self.measured_on = "held-out centre-hole" if folder.held_out else "centre-hole (of a training picture)"
         self._pictures = held_out_pictures(folder.held_out or folder.training[:1], size)
         self._hole = centre_hole(size, size)
 
-    def measure(self, generator: Generator, device: torch.device) -> tuple[float, npt.NDArray[np.uint8]]:
-        """Mean PSNR over the hole in dB, and a sheet with original, input and result of the first six pictures."""
+    def measure(self, generator: Generator, device: torch.device) -> tuple[float, float | None, npt.NDArray[np.uint8]]:
+        """Mean PSNR over the hole in dB, mean LPIPS, and a sheet with original, input and result of the first six
+        pictures."""
         hole = self._hole
         psnrs: list[float] = []
+        distances: list[float] = []
         rows: list[list[npt.NDArray[np.uint8]]] = []
         for picture in self._pictures:
             completed = inpaint_pixels(generator, picture, hole, device)
             psnrs.append(psnr_db(completed[hole].astype(np.float64) - picture[hole], 255.0))
+            if self._lpips is not None:
+                distances.append(self._lpips.of_pixels(completed, picture))
             if len(rows) < _SHEET_ROWS:
                 rows.append([picture, show_hole(picture, hole), completed])
-        return float(np.mean(psnrs)), picture_sheet(rows, [["original", "hole", "network"]] * len(rows))
+        lpips = float(np.mean(distances)) if distances else None
+        return float(np.mean(psnrs)), lpips, picture_sheet(rows, [["original", "hole", "network"]] * len(rows))
 
 
 class Reporter:
@@ -91,13 +100,16 @@ class Reporter:
         if line is not None:
             tell(line)
 
-    def checkpoint(self, number: int, measured_on: str, psnr: float, losses: dict[str, float]) -> None:
+    def checkpoint(self, measured_on: str, candidate: Candidate, losses: dict[str, float]) -> None:
         """A checkpoint was written: its quality on stderr, and everything for TensorBoard."""
-        tell(f"step {number}: {measured_on} PSNR {psnr:.2f} dB")
+        tell(f"step {candidate.step}: {measured_on} {candidate}")
         if losses:
             tell_more("  ".join(f"{name} {value:.4g}" for name, value in losses.items()))
-        for name, value in {**losses, "held_out_psnr_db": psnr}.items():
-            self._board.add_scalar(name, value, number)
+        measured = {"held_out_psnr_db": candidate.psnr_db}
+        if candidate.lpips is not None:
+            measured["held_out_lpips"] = candidate.lpips
+        for name, value in {**losses, **measured}.items():
+            self._board.add_scalar(name, value, candidate.step)
 
     def _drop_stats_after(self, step: int) -> None:
         """A killed run may have written lines past its last checkpoint. Those steps are done again."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import time
 
+from cisi_train.recipe import RateSchedule
+
 # Last fraction of a run, over which the learning rate falls linearly to zero.
 _ANNEALED_FRACTION = 0.3
 # Warm-up steps: Adam's first steps have full length, whatever the gradient.
@@ -36,7 +38,9 @@ class Schedule:
         return min(1.0, fraction)
 
 
-def lr_factor(progress: float, step: int) -> float:
-    """Factor of the learning rate for step number `step`, from 0: rises over 50 steps, is 1, falls to zero at the
-    end."""
+def lr_factor(progress: float, step: int, schedule: RateSchedule) -> float:
+    """Factor of the learning rate for step number `step`, from 0: always 1, or rises over 50 steps, is 1, falls to zero
+    at the end."""
+    if schedule == "constant":
+        return 1.0
     return min(1.0, (step + 1) / _WARM_UP_STEPS, (1.0 - progress) / _ANNEALED_FRACTION)

@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from cisi_train.recipe import Recipe
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
@@ -19,11 +21,12 @@ class TrainOptions:
     size: side of the crops in pixels.
     lr: Adam's learning rate.
     seed: of weights, crops and holes.
-    holes: kind of holes, one of `HOLES`.
     permute_colours: exchange red, green and blue of every other crop at random.
     experiment: row of the paper's internal analysis, a key of `EXPERIMENTS`.
     l1_first: first fraction of the run that has image and code losses alone.
+    recipe_name, recipe: the recipe, and what became of it by the options that were named.
     perceptual, vgg: whether the perceptual loss counts, and the file of its weights (None: the published file).
+    lpips: file of the weights of LPIPS, for selecting by it (None: the published ones).
     save_every: steps between checkpoints.
     workers: processes that read pictures.
     data_name, data_licence: for the provenance.
@@ -43,13 +46,15 @@ class TrainOptions:
     size: int
     lr: float
     seed: int
-    holes: str
     permute_colours: bool
     categories: tuple[str, ...]
     experiment: str
     l1_first: float
+    recipe_name: str
+    recipe: Recipe
     perceptual: bool
     vgg: Path | None
+    lpips: Path | None
     save_every: int
     workers: int
     data_name: str | None
@@ -61,6 +66,10 @@ class TrainOptions:
     init: Path | None
 
     def as_json(self) -> dict[str, Any]:
-        """The options by name. Paths are text, and absolute: a run may be resumed from another folder."""
+        """The options by their names on the command line.
+
+        Paths are text, and absolute: a run may be resumed from another folder.
+        """
         values = dataclasses.asdict(self)
+        values |= values.pop("recipe") | {"recipe": values.pop("recipe_name")}
         return {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in values.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import time
 from collections.abc import Iterator
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from cisi_runtime.errors import CheckpointError, CisiError, DataError
+from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.data import PhotoFolder, TrainingSamples, decode_batch
+from cisi_train.lpips import Lpips
 from cisi_train.objective import EXPERIMENTS, Objective
 from cisi_train.processes import Processes
 from cisi_train.reporting import HeldOutPictures, Reporter, write_sheet
 from cisi_train.schedule import Schedule, lr_factor
+from cisi_train.selection import Candidate
 from cisi_train.train_options import TrainOptions
 from cisi_train.training_state import TrainingState, memory_layout
 from cisi_train.vgg import VggFeatures
@@ -29,15 +33,21 @@ class Trainer:
     """Runs the iterations and owns the output folder. It writes into `options.out`:
 
     `last.pt`: everything that `--resume` needs.
-    `best.pt`: averaged weights as float16, with the highest held-out centre-hole PSNR. The newest ones when there are
-        fewer than ten pictures, which leave none to hold out.
+    `averaged.pt`: averaged weights as float16.
+    `best.pt`: those of the best checkpoint on the held-out pictures with the centre hole (see `Candidate`). The newest
+        ones when there are fewer than ten pictures, which leave none to hold out.
     `options.json`, `stats.jsonl`, `sheet.png`, TensorBoard events: see `Reporter`.
 
     notes: what the user should know before the run starts. Raises CheckpointError and DataError.
     """
 
     def __init__(
-        self, options: TrainOptions, folder: PhotoFolder, vgg: VggFeatures | None, processes: Processes
+        self,
+        options: TrainOptions,
+        folder: PhotoFolder,
+        vgg: VggFeatures | None,
+        processes: Processes,
+        lpips: Lpips | None = None,
     ) -> None:
         self.options, self.folder, self.processes = options, folder, processes
         self.device = processes.device
@@ -46,14 +56,16 @@ class Trainer:
         self.state = TrainingState(options, self.device)
         if vgg is not None:
             vgg = vgg.to(self.device, memory_format=memory_layout(self.device))  # type: ignore[call-overload]
-        experiment = EXPERIMENTS[options.experiment]
-        self.objective = Objective(self.state.generator, self.state.discriminator, vgg, experiment)
         self.notes = self._load_checkpoint()
+        if options.recipe.style_losses and self.state.colours is None:
+            self.state.colours = ColourStatistics.of_samples(self._samples())
+        networks = self.state.generator, self.state.discriminator, vgg
+        self.objective = Objective(*networks, EXPERIMENTS[options.experiment], options.recipe, self.state.colours)
         self.schedule = Schedule(options.steps, options.minutes, self.state.minutes_before)
         if options.compile:
             for part in self.state.generator.children():
                 part.compile(dynamic=False)
-        self.held_out = HeldOutPictures(folder, options.size)
+        self.held_out = HeldOutPictures(folder, options.size, lpips)
         self._stop_signal: int | None = None
         self._interrupted = False
 
@@ -61,9 +73,11 @@ class Trainer:
     def settings(self) -> dict[str, Any]:
         """What must stay the same over a resume for the run to be the same run."""
         options = self.options
-        data = ("batch", "size", "seed", "holes", "permute_colours")
+        data = ("batch", "size", "seed", "permute_colours")
         network = ("preset", "experiment", "l1_first", "perceptual", "bf16")
         return {name: getattr(options, name) for name in (*data, *network)} | {
+            "recipe": options.recipe_name,
+            **dataclasses.asdict(options.recipe),
             "processes": self.processes.count,
             "data_name": options.data_name,
             "data_licence": options.data_licence,
@@ -97,7 +111,7 @@ class Trainer:
 
     def lr_at(self, step: int, progress: float) -> float:
         """Learning rate of a step. progress: fraction of the run that is over."""
-        return self.options.lr * lr_factor(progress, step)
+        return self.options.lr * lr_factor(progress, step, self.options.recipe.rate_schedule)
 
     def train_step(self, image: Tensor, holes: Tensor, *, progress: float) -> dict[str, float]:
         """One iteration on images `[N, 3, S, S]` in [-1, 1] and holes `[N, 2, 1, S, S]`. Returns unweighted losses.
@@ -119,34 +133,36 @@ class Trainer:
                 total = objective.total(losses)
             self._update(state.optimiser, total, objective.self_content_parameters())
         with self._autocast():
-            inferred, completed = objective.inferred_content(image, holes, features, l1_only=l1_only)
+            inferred, judged = objective.inferred_content(image, holes, features, l1_only=l1_only)
             total = objective.total(inferred)
         self._update(state.optimiser, total, objective.inferred_content_parameters())
         losses |= inferred
         if not l1_only:
             with self._autocast():
-                adversary = objective.adversary(image, holes, completed)
+                adversary = objective.adversary(image, holes, judged)
             self._update(state.adversary_optimiser, objective.total(adversary), list(state.discriminator.parameters()))
             losses |= adversary
         state.average_weights()
         return self._finite_values(losses)
 
-    def save(self) -> float:
-        """Measure on the held-out pictures, write `last.pt`, `sheet.png` and, if it is the best so far, `best.pt`.
+    def save(self, *, progress: float) -> Candidate:
+        """Measure on the held-out pictures, write `last.pt`, `averaged.pt`, `sheet.png` and, if it is the best so far,
+        `best.pt`.
 
-        Returns the mean centre-hole PSNR in dB. An interrupted run writes no `best.pt`: an uninterrupted one would not
-        have measured there.
+        progress: fraction of the run that was over before the last step. Returns what was measured. An interrupted run
+        writes no `best.pt`: an uninterrupted one would not have measured there.
         """
-        state = self.state
-        psnr, sheet = self.held_out.measure(state.averaged, self.device)
-        write_sheet(self.options, sheet)
-        is_best = psnr > state.best_psnr_db or not self.folder.held_out
-        if self._interrupted and state.step % self.options.save_every != 0:
+        state, options = self.state, self.options
+        psnr, lpips, sheet = self.held_out.measure(state.averaged, self.device)
+        write_sheet(options, sheet)
+        candidate = Candidate(state.step, psnr, lpips, progress >= options.l1_first)
+        is_best = candidate.is_better_than(state.best, options.recipe.select) or not self.folder.held_out
+        if self._interrupted and state.step % options.save_every != 0:
             is_best = False
         if is_best:
-            state.best_psnr_db = psnr
+            state.best = candidate
         state.save(self.folder, self.settings, minutes_used=self.schedule.minutes_used, is_best=is_best)
-        return psnr
+        return candidate
 
     def _load_checkpoint(self) -> list[str]:
         options, last = self.options, self.options.out / "last.pt"
@@ -159,7 +175,7 @@ class Trainer:
         return []
 
     def _loop(self, reporter: Reporter | None) -> None:
-        state = self.state
+        state, used = self.state, 0.0
         for image, holes in self._batches():
             progress = self.schedule.progress(state.step)
             stopping, progress = self.processes.agree(stop=self._stop_signal is not None, progress=progress)
@@ -167,14 +183,14 @@ class Trainer:
             if stopping or progress >= 1.0:
                 break
             losses = self.train_step(*decode_batch(image, holes, self.device), progress=progress)
-            state.step += 1
+            state.step, used = state.step + 1, progress
             if reporter is not None:
                 lr = self.lr_at(state.step - 1, progress)
                 reporter.step(state.step, lr, losses, self.schedule.minutes_used)
                 if state.step % self.options.save_every == 0:
-                    reporter.checkpoint(state.step, self.held_out.measured_on, self.save(), losses)
+                    reporter.checkpoint(self.held_out.measured_on, self.save(progress=used), losses)
         if reporter is not None and (state.step % self.options.save_every or state.step == 0):
-            reporter.checkpoint(state.step, self.held_out.measured_on, self.save(), {})
+            reporter.checkpoint(self.held_out.measured_on, self.save(progress=used), {})
 
     def _update(self, optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter]) -> None:
         # Gradients are set to None, not to zero: Adam then leaves alone what the step does not train.
@@ -197,16 +213,18 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16)
 
+    def _samples(self) -> TrainingSamples:
+        options, paths = self.options, self.folder.training
+        permuted = options.permute_colours
+        return TrainingSamples(paths, options.size, options.seed, options.recipe.holes, permute_colours=permuted)
+
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         options, count, rank = self.options, self.processes.count, self.processes.rank
-        samples = TrainingSamples(
-            self.folder.training, options.size, options.seed, options.holes, permute_colours=options.permute_colours
-        )
         # Order, crops and holes follow from the numbers of the samples (see TrainingSamples).
         numbers = _batch_numbers(self.state.step * count + rank, count, options.batch)
         return iter(
             DataLoader(
-                samples,
+                self._samples(),
                 batch_sampler=numbers,  # type: ignore[arg-type]
                 num_workers=options.workers,
                 pin_memory=self.device.type == "cuda",

@@ -13,8 +13,10 @@ from cisi_runtime.architecture import PRESETS
 from cisi_runtime.contract import Contract, Provenance
 from cisi_runtime.errors import CheckpointError
 from cisi_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.data import PhotoFolder
 from cisi_train.network import Discriminator, Generator
+from cisi_train.selection import Candidate
 from cisi_train.train_options import TrainOptions
 
 # Of the averaged weights, once warmed up: (1 + n) / (10 + n) at step n while that is less.
@@ -31,7 +33,8 @@ class TrainingState:
     optimiser, adversary_optimiser: Adam for generator and discriminator.
     step: iterations done.
     minutes_before: minutes that earlier parts of a resumed run have used.
-    best_psnr_db: highest held-out PSNR so far.
+    best: the checkpoint that is `best.pt`; None before there is one.
+    colours: of the training data; None without style losses.
     provenance_before: what the weights had been trained on before this run.
     """
 
@@ -48,12 +51,13 @@ class TrainingState:
         self.adversary_optimiser = torch.optim.Adam(self.discriminator.parameters(), lr=options.lr, betas=(0.5, 0.999))
         self.step = 0
         self.minutes_before = 0.0
-        self.best_psnr_db = -float("inf")
+        self.best: Candidate | None = None
+        self.colours: ColourStatistics | None = None
         self.provenance_before: Provenance | None = None
 
     def average_weights(self) -> None:
-        """Move the averaged weights towards the generator's, after a step."""
-        decay = min(_EMA_DECAY, (1 + self.step) / (10 + self.step))
+        """Move the averaged weights towards the generator's, after a step; all the way where there is no average."""
+        decay = min(_EMA_DECAY, (1 + self.step) / (10 + self.step)) if self.options.recipe.average else 0.0
         with torch.no_grad():
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.generator.parameters()), 1.0 - decay)
 
@@ -81,13 +85,15 @@ class TrainingState:
         for name in _TRAINING_PARTS:
             getattr(self, name).load_state_dict(training[name])
         self.minutes_before = training["minutes"]
-        self.step, self.best_psnr_db = training["step"], training["best_psnr_db"]
-        before = training["before"]
+        self.step = training["step"]
+        best, colours, before = (training[name] for name in ("best", "colours", "before"))
+        self.best = None if best is None else Candidate(**best)
+        self.colours = None if colours is None else ColourStatistics.from_dict(colours)
         self.provenance_before = None if before is None else Provenance.from_dict(before)
         return notes
 
     def save(self, folder: PhotoFolder, settings: dict[str, Any], *, minutes_used: float, is_best: bool) -> None:
-        """Write `last.pt`, which can be resumed, and `best.pt`, averaged weights as float16, if it is the best.
+        """Write `last.pt`, which can be resumed, `averaged.pt`, and the same as `best.pt` if it is the best.
 
         Raises CheckpointError and OutputError.
         """
@@ -97,13 +103,14 @@ class TrainingState:
         training = {
             "step": self.step,
             "before": None if self.provenance_before is None else dataclasses.asdict(self.provenance_before),
-            "best_psnr_db": self.best_psnr_db,
+            "best": None if self.best is None else dataclasses.asdict(self.best),
+            "colours": None if self.colours is None else dataclasses.asdict(self.colours),
             "minutes": minutes_used if options.minutes is not None else 0.0,
         }
         training |= {name: getattr(self, name).state_dict() for name in _TRAINING_PARTS}
-        if is_best:
-            best = self.averaged.state_dict()
-            save_checkpoint(options.out / "best.pt", contract, best, configuration=configuration, as_float16=True)
+        averaged = self.averaged.state_dict()
+        for name in ("averaged.pt", "best.pt") if is_best else ("averaged.pt",):
+            save_checkpoint(options.out / name, contract, averaged, configuration=configuration, as_float16=True)
         weights = self.generator.state_dict()
         save_checkpoint(options.out / "last.pt", contract, weights, configuration=configuration, training=training)
 

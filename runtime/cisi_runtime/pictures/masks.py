@@ -93,23 +93,39 @@ def strokes_of_area(height: int, width: int, rng: np.random.Generator, smallest:
 
 
 # Kinds of holes that can be asked for by name.
-HOLES = ("mixed", "centre", "rectangles", "strokes")
+HOLES = ("mixed", "paper", "centre", "rectangles", "strokes")
 
 
 def random_hole(height: int, width: int, rng: np.random.Generator, kind: str = "mixed") -> BoolArray:
     """A hole of a kind in `HOLES`, never empty.
 
     "mixed" is for training: two in five are one large rectangle (the centre hole's size, anywhere), two in five several
-    rectangles, one in five strokes.
+    rectangles, one in five strokes. "paper" is the centre hole, or several rectangles, by halves.
     """
-    if kind == "centre":
+    if kind == "centre" or (kind == "paper" and rng.random() < 0.5):
         return centre_hole(height, width)
-    draw = {"rectangles": rectangles, "strokes": strokes}.get(kind)
+    draw = {"paper": rectangles, "rectangles": rectangles, "strokes": strokes}.get(kind)
     if draw is None:
         draw = (one_rectangle, one_rectangle, rectangles, rectangles, strokes)[rng.integers(5)]
     hole = draw(height, width, rng)
     while not hole.any():
         hole = draw(height, width, rng)
+    return hole
+
+
+def hole_pair(size: int, rng: np.random.Generator, kind: str) -> BoolArray:
+    """Two holes of a kind in `HOLES` that differ, `[2, size, size]`. Of "centre" the second is as large, anywhere."""
+    first = random_hole(size, size, rng, kind)
+    second = first
+    while np.array_equal(first, second):
+        second = _moved_centre_hole(size, rng) if kind == "centre" else random_hole(size, size, rng, kind)
+    return np.stack([first, second])
+
+
+def _moved_centre_hole(size: int, rng: np.random.Generator) -> BoolArray:
+    hole = np.zeros((size, size), dtype=np.bool_)
+    top, left = rng.integers(0, size - size // 2 + 1, 2)
+    hole[top : top + size // 2, left : left + size // 2] = True
     return hole
 
 

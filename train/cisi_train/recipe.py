@@ -1,0 +1,65 @@
+"""Two ways to train: the paper's, and the one that was measured to be better on small budgets."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+RateSchedule = Literal["annealed", "constant"]
+Judged = Literal["composite", "generated"]
+Selection = Literal["psnr", "lpips", "last"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What differs between the two ways. docs/training.md has the reason and the measured effect of each.
+
+    holes: kind of holes, one of `HOLES`.
+    rate_schedule: "annealed" rises over 50 steps and falls to zero over the last 30 % of the run.
+    style_losses: spread, alignment and colour of the style codes, which the paper does not have.
+    perceptual_weight: of the perceptual loss, beside 10 for the image L1.
+    swapped_perceptual: the perceptual loss counts for images of swapped content codes too, not the L1 alone.
+    judged: what discriminator and re-encoding losses look at. "generated" is the decoder's whole output, "composite"
+        has the known pixels of the picture.
+    select: what makes a checkpoint the best one; "last" is the newest.
+    average: export a moving average of the weights instead of the weights.
+    """
+
+    holes: str = "mixed"
+    rate_schedule: RateSchedule = "annealed"
+    style_losses: bool = True
+    perceptual_weight: float = 0.1
+    swapped_perceptual: bool = False
+    judged: Judged = "composite"
+    select: Selection = "psnr"
+    average: bool = True
+
+    def __str__(self) -> str:
+        parts = [f"{name.replace('_', ' ')} {_shown(value)}" for name, value in dataclasses.asdict(self).items()]
+        return ", ".join(parts)
+
+
+RECIPES = {
+    "ours": Recipe(),
+    "paper": Recipe(
+        holes="paper",
+        rate_schedule="constant",
+        style_losses=False,
+        perceptual_weight=1.0,
+        swapped_perceptual=True,
+        judged="generated",
+        select="last",
+        average=False,
+    ),
+}
+# The options of `cisi-train` that a recipe decides, where they are not named.
+RECIPE_OPTIONS = tuple(field.name for field in dataclasses.fields(Recipe))
+
+
+def resolve_recipe(name: str, named: dict[str, Any]) -> Recipe:
+    """A recipe with the options that were named; those that are None are the recipe's."""
+    return dataclasses.replace(RECIPES[name], **{key: value for key, value in named.items() if value is not None})
+
+
+def _shown(value: object) -> str:
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
