@@ -90,10 +90,6 @@ class Origin:
     parts: tuple[bytes, ...] = ()
     dropped: tuple[str, ...] = ()
 
-    def stored(self, image: Image.Image) -> Image.Image:
-        """An upright image in the orientation in which the file stores it."""
-        return image if self.orientation == 1 else image.transpose(UPRIGHT[self.orientation][1])
-
     @property
     def upright_exif(self) -> bytes:
         """The EXIF block for a file of another format, whose pixels are stored upright."""

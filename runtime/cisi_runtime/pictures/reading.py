@@ -226,12 +226,21 @@ def _avif_colours(data: bytes) -> tuple[int, int] | None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 when the EXIF block is damaged or holds no valid one."""
+    """What the file tells by EXIF, or where that is silent by XMP; 1 when neither holds a valid one."""
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except PILLOW_ERRORS:
         return 1
     return orientation if orientation in UPRIGHT else 1
+
+
+def told_orientation(data: bytes) -> int:
+    """The orientation in which whoever reads this file will show it, 1 to 8. `data` has been written by Pillow."""
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        if image.format != "TIFF":
+            return _orientation(image)
+        orientation = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)
+        return orientation if orientation in UPRIGHT else 1
 
 
 def _bits_per_channel(data: bytes, image: Image.Image) -> int:

@@ -15,8 +15,8 @@ from PIL.PngImagePlugin import PngInfo
 from cisi_runtime.errors import OutputError
 from cisi_runtime.files import atomic_file
 from cisi_runtime.pictures.metadata import with_jpeg_segments, with_png_chunks
-from cisi_runtime.pictures.picture import PILLOW_ERRORS, STRIP, SUFFIXES, Origin, Picture, image_of
-from cisi_runtime.pictures.reading import decode_picture
+from cisi_runtime.pictures.picture import PILLOW_ERRORS, STRIP, SUFFIXES, UPRIGHT, Origin, Picture, image_of
+from cisi_runtime.pictures.reading import decode_picture, told_orientation
 from cisi_runtime.pictures.save_buffer import save_buffer
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -95,13 +95,23 @@ def encode_picture(picture: Picture, file_format: str, name: str) -> bytes:
     pixels keep the orientation in which the file stored them; in another format they are upright.
     """
     origin = picture.origin
+    orientation = origin.orientation if origin is not None and origin.format == file_format else 1
+    data = _encoded(picture, file_format, name, orientation)
+    if origin is None or (told := told_orientation(data)) == orientation:
+        return data
+    # Its metadata are damaged, and tell something else than those of the file did. The pixels follow what they tell.
+    return _encoded(picture, file_format, name, told)
+
+
+def _encoded(picture: Picture, file_format: str, name: str, orientation: int) -> bytes:
+    """The file with pixels stored in this EXIF orientation."""
+    origin = picture.origin
     target = io.BytesIO()
     try:
         image = image_of(picture, grey=_is_grey(picture, file_format))
-        parts: tuple[bytes, ...] = ()
-        if origin is not None and origin.format == file_format:
-            image = origin.stored(image)
-            parts = origin.parts
+        if orientation != 1:
+            image = image.transpose(UPRIGHT[orientation][1])
+        parts = origin.parts if origin is not None and origin.format == file_format else ()
         options = _options(picture, file_format)
         # A progressive JPEG is coded in one piece, too large for Pillow's buffer where nothing is smooth.
         size = 4 * picture.rgb.shape[0] * picture.rgb.shape[1] if options.get("progressive") else 0
@@ -128,6 +138,8 @@ def dropped_metadata(picture: Picture, file_format: str) -> list[str]:
         return dropped
     kinds = {part[4:8] if origin.format == "PNG" else part[1:2] for part in origin.parts}
     dropped += [what for kind, what in _OTHER_METADATA.items() if kind in kinds]
+    if file_format == "TIFF" and _tiff_options(origin.upright_exif, b"") is None:
+        dropped.append("EXIF (damaged)")
     if file_format == "BMP":
         dropped += [what for what, block in (("EXIF", origin.exif), ("XMP", origin.xmp)) if block]
     if picture.icc_profile and "icc_profile" not in _options(picture, file_format):
@@ -218,10 +230,22 @@ def _metadata(origin: Origin, file_format: str) -> dict[str, Any]:
 
 
 def _tiff_metadata(exif: bytes, xmp: bytes) -> dict[str, Any]:
+    """EXIF that is too damaged to be written is left out."""
+    options = _tiff_options(exif, xmp)
+    return (_tiff_options(b"", xmp) or {}) if options is None else options
+
+
+def _tiff_options(exif: bytes, xmp: bytes) -> dict[str, Any] | None:
+    """None when Pillow cannot read this EXIF block, or cannot write what it read."""
     tags = Image.Exif()
-    tags.load(exif)
-    if xmp:
-        tags[_TIFF_XMP] = xmp
-    # Pillow cannot write the directories of EXIF and GPS into a compressed file ("Error setting from dictionary").
-    has_directories = any(tag in tags for tag in TiffTags.TAGS_V2_GROUPS)
-    return {"exif": tags, **({"compression": "raw"} if has_directories else {})}
+    try:
+        tags.load(exif)
+        if xmp:
+            tags[_TIFF_XMP] = xmp
+        # Pillow cannot write the directories of EXIF and GPS into a compressed file ("Error setting from dictionary").
+        has_directories = any(tag in tags for tag in TiffTags.TAGS_V2_GROUPS)
+        options: dict[str, Any] = {"exif": tags, **({"compression": "raw"} if has_directories else {})}
+        Image.new("L", (1, 1)).save(io.BytesIO(), format="TIFF", **(_OPTIONS["TIFF"] | options))
+    except PILLOW_ERRORS:
+        return None
+    return options
