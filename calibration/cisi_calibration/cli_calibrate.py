@@ -71,7 +71,10 @@ class _Inputs:
     photographs: Photographs
 
 
-@command(verbose="Also what each convolution costs in INT8, and every comparison.")
+@command(
+    summary="Quantise a graph to INT8 within a quality budget.",
+    verbose="Also what each convolution costs in INT8, and every comparison.",
+)
 @click.argument("graph", type=PATH)
 @click.option("--data", type=PATH, required=True, help="Folder of photographs, like your own.")
 @click.option(

@@ -47,7 +47,10 @@ class ExportOptions:
     out: Path
 
 
-@command(verbose="Also every comparison, and with --int8 what each convolution costs.")
+@command(
+    summary="Export a checkpoint to one verified ONNX graph.",
+    verbose="Also every comparison, and with --int8 what each convolution costs.",
+)
 @click.option("--ckpt", type=PATH, required=True, help="Checkpoint that cisi-train wrote.")
 @click.option("--fp16", is_flag=True, help="Float16 convolutions, for TensorRT.")
 @click.option("--int8", is_flag=True, help="INT8 convolutions (Q/DQ), for --target cpu or tensorrt; needs --calib.")

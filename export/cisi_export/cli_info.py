@@ -25,7 +25,10 @@ _CHECKPOINTS = (".pt", ".pth")
 _COLUMNS, _INDENT = 100, 11
 
 
-@command(verbose="Also each convolution, the operators and the largest tensors.")
+@command(
+    summary="Say what a file is, and what it costs.",
+    verbose="Also each convolution, the operators and the largest tensors.",
+)
 @click.argument("graph", type=PATH)
 def info(graph: Path) -> None:
     """Print what GRAPH is, where it comes from and what it costs. For an engine, print what its sidecar says; for a

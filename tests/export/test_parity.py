@@ -188,7 +188,7 @@ def test_the_sheet(tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         (["missing.onnx"], 1, "ARTIFACT: missing.onnx: no such file"),
         (["text.onnx"], 1, "--golden: text.golden.npz: no such file"),
         (["text.onnx", "--golden", "a", "--ckpt", "b"], 2, "--golden and --ckpt exclude each other"),
-        (["text.txt"], 1, "was made elsewhere, or has lost text.txt.json, which says what it is; expected an engine"),
+        (["text.txt"], 1, "text.txt: expected a graph (.onnx), a checkpoint (.pt) or an engine (.engine, .plan, .trt)"),
         (["text.onnx", "--sheet", "s.gif"], 1, "--sheet: s.gif: unknown picture format"),
         (["text.onnx", "--ckpt", "missing.pt"], 1, "ARTIFACT: text.onnx: ONNX Runtime cannot load it"),
     ],

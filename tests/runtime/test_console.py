@@ -31,7 +31,7 @@ def loudness(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         setattr(console.LOUDNESS, name, value)
 
 
-@command(verbose="More.")
+@command(summary="Speak.", verbose="More.")
 def speak() -> None:
     """Say one thing of each kind."""
     console.say("result")

@@ -64,6 +64,7 @@ def options(data: Path, out: Path, **changes: Any) -> TrainOptions:
         lpips=None,
         save_every=3,
         workers=0,
+        threads=0,
         data_name="made",
         data_licence="CC0",
         bf16=False,
@@ -158,7 +159,9 @@ def test_a_killed_run_writes_its_lost_steps_again(photo_folder: Path, tmp_path: 
     with (tmp_path / "stats.jsonl").open("a") as file:
         file.write(json.dumps({"step": 7, "lr": 0.0}) + '\n{"step": 8, "lr"')
     trainer = Trainer(options(photo_folder, tmp_path, steps=9, resume=True))
-    assert trainer.notes == ["--steps was 6, now 9: from here on it is another run"]
+    assert trainer.notes == [
+        "--steps was 6, now 9: what follows is not what a run with it from the start would have done"
+    ]
     trainer.run()
     assert stats(tmp_path)[:6] == before
     assert [line["step"] for line in stats(tmp_path)] == list(range(1, 10))
@@ -196,7 +199,9 @@ def test_a_run_by_the_clock(photo_folder: Path, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(CheckpointError, match=r"has used 0.0 minutes, expected more --minutes"):
         Trainer(options(photo_folder, tmp_path, minutes=0.03, resume=True, **clock))
     resumed = Trainer(options(photo_folder, tmp_path, minutes=0.05, resume=True, **clock))
-    assert resumed.notes == ["--minutes was 0.03, now 0.05: from here on it is another run"]
+    assert resumed.notes == [
+        "--minutes was 0.03, now 0.05: what follows is not what a run with it from the start would have done"
+    ]
     assert resumed.schedule.minutes_used > 0.03
     assert resumed.run()
     assert [line["step"] for line in stats(tmp_path)] == list(range(1, resumed.state.step + 1))
@@ -347,7 +352,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     with pytest.raises(OutputError, match="cannot be written"):
         trainer.save(progress=1.0)
     assert (tmp_path / "last.pt").read_bytes() == before
-    assert {path.name for path in tmp_path.iterdir() if path.suffix == ".pt"} == {"last.pt", "best.pt"}
+    assert {path.name for path in tmp_path.iterdir() if path.suffix == ".pt"} == {"last.pt", "averaged.pt", "best.pt"}
 
 
 def test_resume_is_refused_where_it_would_be_another_run(
@@ -433,7 +438,10 @@ def test_resume_takes_the_options_of_the_run(
     status, _, errors = run_main(main, "--resume", "--out", out)
     assert (status, "is at step 4 already, expected a larger --steps" in errors) == (1, True)
     status, _, errors = run_main(main, "--out", out, "--resume", "--steps", 5)
-    assert (status, "--steps was 4, now 5: from here on it is another run" in errors) == (0, True)
+    assert (
+        status,
+        "--steps was 4, now 5: what follows is not what a run with it from the start would have done" in errors,
+    ) == (0, True)
     status, _, errors = run_main(main, "--out", out, "--resume", "--minutes", 0.001)
     assert status == 0
     assert "--steps was 5, now not given" in errors

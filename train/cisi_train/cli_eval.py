@@ -46,6 +46,7 @@ class EvalOptions:
 
 
 @command(
+    summary="Measure the quality of fills on photographs.",
     verbose="Also L1, PSNR and SSIM of each picture.",
     as_json="One line of JSON for each method and folder, instead of the table.",
 )

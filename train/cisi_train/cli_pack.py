@@ -18,7 +18,9 @@ from cisi_runtime.pictures.writing import write_picture
 from cisi_runtime.progress_on_stderr import counted
 
 
-@command(verbose="Also the name of each picture that is written.")
+@command(
+    summary="Make small copies of photographs, for training.", verbose="Also the name of each picture that is written."
+)
 @click.option("--data", type=PATH, required=True, help="Folder of photographs.")
 @click.option("--out", type=PATH, required=True, help="Folder for the small ones.")
 @click.option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -131,7 +132,8 @@ def evaluate(
     figures: list[tuple[float, ...]] = []
     distances: list[float] = []
     agreements: list[float] = []
-    label = f"{folder.parent.name}/{folder.name}"
+    absolute = Path(os.path.abspath(folder))  # noqa: PTH100  a link keeps its name
+    label = f"{absolute.parent.name}/{absolute.name}"
     for number, path in enumerate(counted(pictures_of(folder, categories), f"{label} {name}", "image")):
         hole_mask = holes.mask(number)
         truth = read_square(path, len(hole_mask))

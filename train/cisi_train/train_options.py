@@ -29,6 +29,7 @@ class TrainOptions:
     lpips: file of the weights of LPIPS, for selecting by it (None: the published ones).
     save_every: steps between checkpoints.
     workers: processes that read pictures.
+    threads: on the CPU, 0 for all cores.
     data_name, data_licence: for the provenance.
     bf16: convolutions and linear layers in bfloat16.
     compile: use torch.compile.
@@ -57,6 +58,7 @@ class TrainOptions:
     lpips: Path | None
     save_every: int
     workers: int
+    threads: int
     data_name: str | None
     data_licence: str | None
     bf16: bool

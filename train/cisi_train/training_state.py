@@ -142,8 +142,8 @@ class TrainingState:
         if options.minutes is not None and training["minutes"] >= options.minutes:
             raise CheckpointError(f"{path}: has used {training['minutes']:.1f} minutes, expected more --minutes")
         return [
-            f"--{name} was {_shown(configuration[name])}, now {_shown(getattr(options, name))}: from here on it is "
-            "another run"
+            f"--{name} was {_shown(configuration[name])}, now {_shown(getattr(options, name))}: what follows is not "
+            "what a run with it from the start would have done"
             for name in ("steps", "minutes", "lr")
             if configuration[name] != getattr(options, name)
         ]

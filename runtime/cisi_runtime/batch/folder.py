@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cisi_runtime.batch.job import Job
 from cisi_runtime.batch.plan import Names, Plan
@@ -47,7 +47,7 @@ def plan_folder(
             return f"{photographs / names.image}: its result would be {output / names.output}, {_ORIGINAL}"
         if reason == _NO_NAME:
             return f"{photographs / names.image}: {reason}"
-        return f"{photographs / names.image}: {_expected_mask(mask_folder, reason)}"
+        return f"{photographs / names.image}: {_expected_mask(mask_folder, names.image, reason)}"
 
     if not isinstance(output, Path):
         make_writable_folder(output)  # listing may take long
@@ -85,7 +85,7 @@ def plan_files(
         return Job(by_name[names.image], mask, output / names.output)
 
     def refusal(names: Names, reason: str) -> str:
-        return f"{by_name[names.image]}: {_expected_mask(mask_folder, reason)}"
+        return f"{by_name[names.image]}: {_expected_mask(mask_folder, names.image, reason)}"
 
     for address in photographs:
         folder = address.parent if isinstance(address, Path) else address.folder
@@ -107,10 +107,11 @@ def plan_files(
     return plan
 
 
-def _expected_mask(mask_folder: Address | None, reason: str) -> str:
+def _expected_mask(mask_folder: Address | None, image: str, reason: str) -> str:
     """What was expected of the masks, where a plan found none or several."""
     number, _, several = reason.partition(": ")
-    return f"expected one mask of this name in {mask_folder}, found {f'{number}: {several}' if several else 'none'}"
+    found = f"{number}: {several}" if several else f"none; its name would be {PurePosixPath(image).stem}.mask.png"
+    return f"expected one mask of this name in {mask_folder}, found {found}"
 
 
 def _fill(plan: Plan, photographs: Address, mask_folder: Address | None, output: Address, *, overwrite: bool) -> None:

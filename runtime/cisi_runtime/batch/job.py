@@ -25,6 +25,8 @@ from cisi_runtime.storage.addresses import Address
 
 # The name that stands for standard input and standard output.
 PIPE = Path("-")
+# A larger fraction of hole is said to be one: the mask may be the wrong way round.
+LARGE_HOLE = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +42,13 @@ class Job:
 class JobSummary:
     """What a job did, without its pictures.
 
-    has_hole: False where the mask had none.
+    hole_fraction: of the picture; 0 where the mask had no hole.
     change: largest change of a known pixel, in grey levels.
     report: for people, what there is to know about the result.
     notes: for people who want to know more.
     """
 
-    has_hole: bool
+    hole_fraction: float
     change: int
     report: str
     notes: tuple[str, ...] = ()
@@ -91,7 +93,7 @@ def run_job(
 
 def summarise(done: CompletedPhotograph) -> JobSummary:
     """The same without pictures."""
-    return JobSummary(bool(done.hole_mask.any()), done.change, done.report, done.notes)
+    return JobSummary(float(done.hole_mask.mean()), done.change, done.report, done.notes)
 
 
 def attempt(job: Job, run: Callable[[Job], JobSummary]) -> JobSummary | CisiError:

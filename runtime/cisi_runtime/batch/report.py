@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cisi_runtime.batch.job import Job, JobSummary
+from cisi_runtime.batch.job import LARGE_HOLE, Job, JobSummary
 from cisi_runtime.errors import CisiError, OutputError, PictureError
 from cisi_runtime.files import atomic_file
 from cisi_runtime.storage.access import read_address, remove_address, write_address
@@ -27,14 +27,14 @@ class RunReport:
     output: folder of the results.
     existing: results that were there before.
     written: number of results written.
-    without_hole: number of photographs without a hole.
+    without_hole: number of photographs without a hole. with_large_hole: number of those that are nearly all hole.
     failed: number of photographs that failed, each once. One that is done later has not failed.
     largest_change: largest change of a known pixel, in grey levels, and the name of the result that has it.
     """
 
     def __init__(self, output: Address, existing: int) -> None:
         self.output, self.existing = output, existing
-        self.written = self.without_hole = self.failed = 0
+        self.written = self.without_hole = self.with_large_hole = self.failed = 0
         self.largest_change = (0, "")
         self._failures = sqlite3.connect("", isolation_level=None)
         self._failures.executescript(
@@ -48,7 +48,8 @@ class RunReport:
             return self.add_failure(job, str(result) if str(job.image) in str(result) else f"{job.image}: {result}")
         self._forget(job)
         self.written += 1
-        self.without_hole += not result.has_hole
+        self.without_hole += result.hole_fraction == 0
+        self.with_large_hole += result.hole_fraction > LARGE_HOLE
         self.largest_change = max(self.largest_change, (result.change, str(job.output)))
         return None
 
@@ -86,6 +87,7 @@ class RunReport:
             "written": self.written,
             "existing": self.existing,
             "without_hole": self.without_hole,
+            "with_large_hole": self.with_large_hole,
             "failed": self.failed,
             "failures": str(self.output / FAILURES) if self.failed else None,
             "largest_change": {"levels": change, "output": name} if change else None,
@@ -96,6 +98,11 @@ class RunReport:
         lines = [f"{self.output}: {self.written} written, {self.existing} there already, {self.failed} failed"]
         if self.without_hole:
             lines.append(f"{self.without_hole} of them without a hole: copied, or converted")
+        if self.with_large_hole:
+            lines.append(
+                f"{self.with_large_hole} of them are more than {LARGE_HOLE:.0%} hole; where black is the hole, use "
+                "--invert-mask"
+            )
         change, name = self.largest_change
         if change:
             lines.append(f"known pixels changed by at most {change} of 255, by a lossy format ({name})")

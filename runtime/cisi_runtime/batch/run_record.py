@@ -72,8 +72,12 @@ class RunRecord:
             return "some of its results were to be replaced by a run that did not finish"
         then, now = before.made_with, self._entry.made_with
         changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
-        differences = [f"{name} {then.get(name)}, not {now.get(name)}" for name in changed]
-        return f"its results were made with {'; '.join(differences)}"
+        differences = [f"{name} was {_shown(then.get(name))}, now {_shown(now.get(name))}" for name in changed]
+        return f"its results were made otherwise: {'; '.join(differences)}"
 
     def _write(self, entry: _Entry) -> None:
         write_address(self._address, json.dumps(dataclasses.asdict(entry), indent=1).encode() + b"\n")
+
+
+def _shown(value: str | None) -> str:
+    return {None: "not given", "False": "not given", "True": "given"}.get(value, str(value))

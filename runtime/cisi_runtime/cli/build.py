@@ -41,6 +41,7 @@ class BuildCommand:
 
 
 @command(
+    summary="Build a TensorRT engine from a graph.",
     verbose="Also every convolution's type, and the command line for NVIDIA's program.",
     as_json="The sidecar on stdout instead of words.",
 )

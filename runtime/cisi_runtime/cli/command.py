@@ -34,8 +34,8 @@ _EXTRAS = {
     "pyarrow": "parquet",
 }
 
-# -h is --help.
-HELP = {"help_option_names": ["-h", "--help"]}
+# -h is --help. Summaries of commands fit into the lines of the group.
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
 
 
@@ -93,15 +93,16 @@ class _Command(click.Command):
 
 
 def command(
-    *, verbose: str, as_json: str | None = "One JSON object on stdout instead of words."
+    *, summary: str, verbose: str, as_json: str | None = "One JSON object on stdout instead of words."
 ) -> Callable[[Callable[..., None]], click.Command]:
     """As `click.command`, with what all commands have: -h beside --help, --version, and what `console` goes by.
 
-    verbose: what more is said, for the help. as_json: what is said instead; None: the command reports nothing.
+    summary: for the list of commands. verbose: what more is said, for the help. as_json: what is said instead; None:
+    the command reports nothing.
     """
 
     def make(function: Callable[..., None]) -> click.Command:
-        made = click.command(cls=_Command, context_settings=HELP)(function)
+        made = click.command(cls=_Command, context_settings=HELP, short_help=summary)(function)
         options = [
             click.Option(["-q", "--quiet"], is_flag=True, help="Warnings and errors only."),
             click.Option(["-v", "--verbose"], is_flag=True, help=verbose),

@@ -50,7 +50,7 @@ class _Checked:
     first_bad_layer: str | None = None
 
 
-@command(verbose="Every comparison on a line of its own.")
+@command(summary="Check that it is still the same network.", verbose="Every comparison on a line of its own.")
 @click.argument("artifact", type=PATH, required=False)
 @click.option("--golden", type=PATH, help="Golden file; default: the one beside the graph.")
 @click.option("--ckpt", type=PATH, help="Instead: the checkpoint itself; needs PyTorch.")
@@ -136,6 +136,10 @@ def _check_usage(options: ParityOptions) -> None:
             check_writable(options.sheet)
     if not options.artifact.is_file():
         raise GraphError(f"ARTIFACT: {options.artifact}: no such file")
+    if options.artifact.suffix == ".pt" and options.backend is None:
+        raise click.UsageError(
+            f"{options.artifact} is a checkpoint: expected --backend torch, and --golden of an export"
+        )
     if is_engine(options.artifact) and (options.ckpt is not None or options.sheet is not None):
         raise click.UsageError("--ckpt and --sheet are for graphs; an engine is compared with its golden file")
 

@@ -12,7 +12,7 @@ import click
 from cisi_runtime.cli.backend_options import backend_options, take_backend_options
 from cisi_runtime.cli.command import ADDRESS, PATH, command, run_command
 from cisi_runtime.cli.run_options import RunOptions, model_errors, tell_backend
-from cisi_runtime.console import LOUDNESS, say, say_json, tell, tell_more
+from cisi_runtime.console import LOUDNESS, say, say_json, tell, tell_more, warn
 from cisi_runtime.errors import DataError, error_prefix
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from cisi_runtime.batch.photograph import CompletedPhotograph
     from cisi_runtime.inpainting.inpainter import Inpainter
 
-_ONE_MASK = "expected --mask or --mask-from-alpha, and not both"
+_NO_MASK = "expected a hole mask: --mask FILE, or --mask-from-alpha"
 
 
-@command(verbose="Also where a hole got no detail and why, and what was compiled.")
+@command(summary="Inpaint photographs.", verbose="Also where a hole got no detail and why, and what was compiled.")
 @click.argument("images", metavar="IMAGE...", type=ADDRESS, nargs=-1)
 @click.option("--mask", type=ADDRESS, help="Hole mask of the same size; white = hole.")
 @click.option("--mask-from-alpha", is_flag=True, help="Instead: what is transparent in IMAGE; it becomes opaque.")
@@ -89,7 +89,7 @@ def _check_usage(options: RunOptions) -> bool:
     if (image is None) == (options.manifest is None):
         raise click.UsageError("expected IMAGE or --manifest, and not both")
     if mask is not None and options.mask_from_alpha:
-        raise click.UsageError(_ONE_MASK)
+        raise click.UsageError("--mask and --mask-from-alpha exclude each other")
     if sheet is not None and isinstance(output, Path) and sheet.absolute() == output.absolute():
         raise click.UsageError("--sheet and --output name the same file")
     if options.cpus_per_worker != 1 and options.cluster is None:
@@ -104,12 +104,12 @@ def _check_usage(options: RunOptions) -> bool:
         if PIPE in options.images or folders:
             raise click.UsageError("expected several photographs, or one folder")
         if mask is None and not options.mask_from_alpha:
-            raise click.UsageError(_ONE_MASK)
+            raise click.UsageError(_NO_MASK)
     if len(options.images) != 1 or folders:
         _check_many(options)
         return True
     if mask is None and not options.mask_from_alpha:
-        raise click.UsageError(_ONE_MASK)
+        raise click.UsageError(_NO_MASK)
     for name in ("overwrite", "watch", "cluster"):
         if getattr(options, name):
             raise click.UsageError(f"--{name} is for folders, and {image} is not one")
@@ -122,10 +122,14 @@ def _check_usage(options: RunOptions) -> bool:
 
 def _check_many(options: RunOptions) -> None:
     from cisi_runtime.batch.job import PIPE
+    from cisi_runtime.pictures.picture import SUFFIXES
     from cisi_runtime.storage.access import is_folder
 
     if options.sheet is not None or options.output == PIPE:
         raise click.UsageError("for more than one photograph: expected a folder as --output, and no --sheet")
+    if isinstance(options.output, Path) and options.output.suffix.lower() in SUFFIXES and not options.output.is_dir():
+        raise click.UsageError(f"--output {options.output}: expected a folder, because there are several photographs")
+    _refuse_expanded_masks(options)
     if options.manifest == PIPE or options.mask == PIPE:
         raise click.UsageError("standard input is for one photograph")
     if options.manifest is not None and options.mask is not None and is_folder(options.mask):
@@ -138,10 +142,23 @@ def _check_many(options: RunOptions) -> None:
             raise click.UsageError("--watch goes with neither --cluster nor --overwrite")
 
 
+def _refuse_expanded_masks(options: RunOptions) -> None:
+    """`--mask masks/*.png` becomes one mask, and the other masks become photographs. Raises UsageError."""
+    mask = options.mask
+    if not isinstance(mask, Path):
+        return
+    beside = [image for image in options.images if isinstance(image, Path) and image.parent == mask.parent]
+    if beside and len(beside) < len(options.images):
+        raise click.UsageError(
+            f"IMAGE: {beside[0]} lies beside the mask {mask}, and others do not: expected a folder as --mask (a shell "
+            "makes --mask masks/*.png one mask and several photographs)"
+        )
+
+
 def _run_photograph(options: RunOptions) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from cisi_runtime.batch.job import PIPE, Job, run_job
+    from cisi_runtime.batch.job import LARGE_HOLE, PIPE, Job, run_job
     from cisi_runtime.storage.access import is_folder
 
     assert options.image is not None  # `_check_usage`
@@ -165,6 +182,8 @@ def _run_photograph(options: RunOptions) -> None:
     for note in result.notes:
         tell_more(f"{job.image}: {note}")
     hole = float(result.hole_mask.mean())
+    if hole > LARGE_HOLE:
+        warn(f"{job.image}: the hole is {hole:.1%} of the picture; where black is the hole, use --invert-mask")
     line = f"{job.output}: {width}x{height}, hole {hole:.1%}{took}, {result.report}"
     (tell if job.output == PIPE else say)(line)
     say_json(

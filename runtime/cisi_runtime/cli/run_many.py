@@ -255,7 +255,9 @@ def _listed(report: RunReport, options: RunOptions) -> Iterator[None]:
     """Write the list of failures and print the counts at the end. Raises DataError when photographs failed."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            tell_always(f"{report.output}: {report.written} written; the same command goes on with the rest")
         if report.failed:
             with contextlib.suppress(CisiError):  # what ended it is what is told
                 report.write_failures()

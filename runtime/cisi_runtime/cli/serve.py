@@ -48,7 +48,7 @@ class ServeOptions:
         return Limits(self.max_megapixels, self.queue_megapixels, self.deadline, self.grace)
 
 
-@command(verbose="Also what libraries log.", as_json=None)
+@command(summary="Serve photographs over HTTP, with a page.", verbose="Also what libraries log.", as_json=None)
 @click.option("--model", type=PATH, help="Graph, engine or checkpoint; default: the INT8 graph that ships.")
 @backend_options
 @click.option("--threads", type=click.IntRange(0), default=0, help="Threads of the network.  [default: all cores]")

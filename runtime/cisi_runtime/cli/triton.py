@@ -29,7 +29,7 @@ class TritonOptions:
     no_photo: bool
 
 
-@command(verbose="Also the configuration of each model.")
+@command(summary="Write a model repository for NVIDIA's Triton.", verbose="Also the configuration of each model.")
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--model", type=PATH, help="Graph, or engine of TensorRT; default: the INT8 graph that ships.")
 @click.option(

@@ -21,6 +21,9 @@ from cisi_runtime.strict_json import check_revision, convert, parse_json
 # 2: the optimisation profile is min, opt, max (1: least, usual, most).
 REVISION = 2
 
+# What engines are called. Others are taken too, where a sidecar is beside them.
+ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
+
 
 @dataclasses.dataclass(frozen=True)
 class Sidecar:
@@ -88,6 +91,10 @@ def load_sidecar(engine: Path) -> Sidecar:
     """The sidecar of an engine file. Raises EngineError."""
     path = sidecar_path(engine)
     if not path.is_file():
+        if engine.suffix not in ENGINE_SUFFIXES:
+            raise EngineError(
+                f"{engine}: expected a graph (.onnx), a checkpoint (.pt) or an engine ({', '.join(ENGINE_SUFFIXES)})"
+            )
         raise EngineError(
             f"{engine}: was made elsewhere, or has lost {path.name}, which says what it is; expected an engine that "
             "cisi-build made: cisi-build GRAPH.onnx"

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from cisi_runtime.errors import HubError
 from cisi_runtime.parity.golden import golden_path
 
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_REPOSITORY = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 _TOKEN = "hf auth login, or HF_TOKEN"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import re
 import struct
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, TiffTags, UnidentifiedImageError
 
+from cisi_runtime.console import tell
 from cisi_runtime.contract import MASK_THRESHOLD
 from cisi_runtime.errors import DataError, MaskError, PictureError, TooManyPixelsError
 from cisi_runtime.pictures.metadata import (
@@ -90,17 +92,33 @@ def picture_of(image: Image.Image, origin: Origin | None = None) -> Picture:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Files with a picture's suffix in a folder and below, sorted, hidden ones left out. Raises DataError for a folder
-    that does not exist."""
+    """Files with a picture's suffix in a folder and below, sorted, hidden ones left out. So are masks that lie beside
+    their photograph, as `a.mask.png` beside `a.jpg`; their number is told. Raises DataError for a folder that does not
+    exist."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    return sorted(
+    paths = [
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    ]
+    photographs = {path.with_suffix("") for path in paths if not path.stem.endswith(".mask")}
+    found = sorted(p for p in paths if not p.stem.endswith(".mask") or _unmarked(p) not in photographs)
+    if len(found) < len(paths):
+        _tell_masks(folder, len(paths) - len(found))
+    return found
+
+
+def _unmarked(mask: Path) -> Path:
+    """The name of the photograph, without its suffix."""
+    return mask.with_name(mask.stem.removesuffix(".mask"))
+
+
+@functools.cache  # a command may look into a folder several times
+def _tell_masks(folder: Path, masks: int) -> None:
+    tell(f"{folder}: {masks} masks beside their photographs are left out")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -349,7 +349,7 @@ def test_a_worker_leaves_no_files_and_works_in_the_folder_of_the_command(tmp_pat
     environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/", env=environment)
     assert f"{tiny_graph.name}: onnxruntime on the CPU" in result.stdout
-    assert "JobSummary(has_hole=True" in result.stdout
+    assert "JobSummary(hole_fraction=0." in result.stdout
     assert (tmp_path / "out.png").exists()
     assert not any((tmp_path / "temporary").glob("cisi-*"))
 

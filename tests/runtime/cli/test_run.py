@@ -1,5 +1,6 @@
 """`cisi-run` as a process: results, errors, exit status, and what it loads."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cisi_runtime.backends.registry import SHIPPED_GRAPH
 from cisi_runtime.inpainting.inpainter import Inpainter
@@ -152,10 +153,38 @@ def test_masks_inverted_grown_and_from_alpha(files: Path, tiny_graph: Path) -> N
     wider = result(files / "photo.png", "--mask", files / "black.png", "--invert-mask", "--dilate", 3)
     assert np.array_equal(wider.rgb[~grown], photo[~grown])
     assert (wider.rgb[grown & ~hole] != photo[grown & ~hole]).any()
-    both = "expected --mask or --mask-from-alpha, and not both"
-    failed(cisi_run(files / "photo.png", *model), 2, both)
-    failed(cisi_run(files / "photo.png", "--mask", files / "black.png", "--mask-from-alpha", *model), 2, both)
+    none = "expected a hole mask: --mask FILE, or --mask-from-alpha"
+    failed(cisi_run(files / "photo.png", *model), 2, none)
+    both = ("--mask", files / "black.png", "--mask-from-alpha")
+    failed(cisi_run(files / "photo.png", *both, *model), 2, "--mask and --mask-from-alpha exclude each other")
     failed(cisi_run(files / "photo.png", "--mask-from-alpha", *model), 1, "photo.png: has no alpha channel")
+
+
+def test_a_mask_that_is_nearly_all_hole_is_doubted(files: Path, tiny_graph: Path) -> None:
+    inverted = ImageOps.invert(Image.open(files / "mask.png"))
+    inverted.save(files / "mask.png")
+    result = run_files(files, tiny_graph)
+    assert result.returncode == 0
+    assert "warning: " in result.stderr
+    assert "photo.png: the hole is 81.0% of the picture; where black is the hole, use --invert-mask" in result.stderr
+    assert "warning" not in run_files(files, tiny_graph, "--invert-mask").stderr
+    folder = cisi_run(files / "photo.png", files / "mask.png", "--mask", files / "mask.png", "-o", files / "out")
+    assert "2 of them are more than 75% hole; where black is the hole, use --invert-mask" in folder.stdout
+
+
+def test_masks_that_a_shell_made_photographs_are_refused(files: Path) -> None:
+    masks = files / "masks"
+    masks.mkdir()
+    for name in "ab":
+        shutil.copy(files / "mask.png", masks / f"{name}.png")
+    expanded = cisi_run(files / "photo.png", "--mask", masks / "a.png", masks / "b.png", "-o", files / "out")
+    failed(expanded, 2, "b.png lies beside the mask", "expected a folder as --mask")
+    assert not (files / "out").exists()
+
+
+def test_a_folder_for_several_is_not_named_like_a_picture(files: Path) -> None:
+    several = cisi_run(files / "photo.png", files / "mask.png", "--mask", files / "mask.png", "-o", files / "out.png")
+    failed(several, 2, "out.png: expected a folder, because there are several photographs")
 
 
 def test_a_mask_without_a_hole_copies_and_says_so(files: Path, tiny_graph: Path) -> None:
@@ -202,7 +231,7 @@ def test_a_folder_as_output_and_several_photographs(files: Path, tiny_graph: Pat
     missing = cisi_run(photo, other, "--mask", masks, "-o", files / "third", *model)
     assert missing.returncode == 1
     assert "other.png: expected one mask of this name in" in missing.stderr
-    failed(cisi_run(photo, other, "-o", out), 2, "expected --mask or --mask-from-alpha")
+    failed(cisi_run(photo, other, "-o", out), 2, "expected a hole mask: --mask FILE, or --mask-from-alpha")
     failed(cisi_run(photo, files, "--mask", masks, "-o", out), 2, "expected several photographs, or one folder")
     failed(cisi_run(photo, photo, "--mask", masks, "-o", out), 1, "photo.png: is the name of two photographs")
     failed(cisi_run(photo, other, "--mask", masks, "-o", files), 1, "is the folder of the photographs")
