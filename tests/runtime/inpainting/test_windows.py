@@ -85,3 +85,9 @@ def test_a_disc_is_filled_in_one_piece() -> None:
 def test_a_short_wire_stays_in_one_piece() -> None:
     (window,) = plan_windows(drawn(1000, 1000, "line", 410, 505, 580, 505), 256)
     assert window.shape == (384, 384)
+
+
+def test_a_tall_object_is_no_wire() -> None:
+    """Two windows on a balloon in the corner of a sky left a line across it."""
+    (window,) = plan_windows(drawn(600, 600, "ellipse", 486, -40, 600, 303), 256)
+    assert window.shape == (600, 600)
