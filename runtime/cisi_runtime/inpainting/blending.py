@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from cisi_runtime.inpainting.blocks import any_in_blocks, averaged
+from cisi_runtime.inpainting.known_means import known_means
 from cisi_runtime.inpainting.pull_push import FloatArray, pull_push
 from cisi_runtime.pictures.masks import hole_box
 
@@ -52,20 +51,6 @@ def blend_seam(fill: UInt8Array, picture: UInt8Array, hole_mask: BoolArray) -> U
 def _membrane(fill: UInt8Array, picture: UInt8Array, hole: BoolArray) -> FloatArray:
     """What is to be added to the fill `[H, W, 3]` inside the hole `[H, W]`."""
     inside = fill.astype(np.float32)
-    expected, neighbours = _mean_of_known_neighbours(picture, ~hole)
+    # Of up to eight: the pixel itself is hole.
+    expected, neighbours = known_means(picture.astype(np.float32), (~hole).astype(np.float32), 1)
     return pull_push(expected - inside, hole & (neighbours > 0), default=0.0)
-
-
-def _mean_of_known_neighbours(picture: UInt8Array, known: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """For each pixel the mean `[H, W, 3]` of its known neighbours out of eight, 0 where none is known, and their number
-    `[H, W]`."""
-    height, width = known.shape
-    values: FloatArray = np.pad(picture * known[..., None].astype(np.float32), ((1, 1), (1, 1), (0, 0)))
-    weights: FloatArray = np.pad(known.astype(np.float32), 1)
-    sums: FloatArray = np.zeros((height, width, 3), np.float32)
-    counts: FloatArray = np.zeros((height, width), np.float32)
-    for down, right in itertools.product(range(3), range(3)):
-        sums += values[down : down + height, right : right + width]
-        counts += weights[down : down + height, right : right + width]
-    sums /= np.maximum(counts, 1.0)[..., None]
-    return sums, counts

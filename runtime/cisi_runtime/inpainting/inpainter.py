@@ -43,15 +43,16 @@ class Inpainter:
     The cost follows the holes, not the photograph: around each hole it looks at a window of twice the hole's length. A
     window of up to 256 pixels goes to the network as it is. A larger one is reduced to 256 pixels and its fill is
     enlarged. Scratches and wires are filled piece by piece. The network's fill is smooth; `detail` gives it the texture
-    of what is around the hole, in the photograph's own resolution.
+    of what is around the hole, in the photograph's own resolution. Where it is smooth around the hole, as in a sky, the
+    surface of that goes on instead of the network's fill (see `cisi_runtime.inpainting.smooth_surface`).
 
     model: a graph, an engine, a checkpoint, or an open backend. None: what ships (see `open_model`).
     backend: "onnxruntime", "openvino", "tensorrt" or "torch"; "auto" chooses by the file.
     device: "cpu" or "cuda"; "auto" is the GPU for an engine and the CPU for all others.
     threads: of backends on the CPU, 0 for all cores.
     precision: "stored", or "bf16" for bfloat16 in OpenVINO or PyTorch, on a CPU that has it.
-    detail: whether the fill gets texture (see `cisi_runtime.inpainting.detail`). Parity speaks of the network alone,
-    which is what False gives.
+    detail: whether the fill gets texture (see `cisi_runtime.inpainting.detail`). False gives the network's fill,
+    blended, and smooth surfaces without grain.
 
     `model` is the file that runs, None for an open backend. `backend_reason` says what runs and why, `warning` why an
     INT8 graph could not be checked on this CPU. Calls from several threads are safe. As a context manager it closes the

@@ -30,31 +30,47 @@ def extrapolate(image: UInt8Array, hole_mask: BoolArray) -> UInt8Array:
     return result
 
 
-def pull_push(values: FloatArray, known: BoolArray, *, default: float) -> FloatArray:
-    """Values `[H, W, 3]` where `known` `[H, W]` is True, elsewhere a smooth continuation; `default` if none is known.
+def pull_push(values: FloatArray, known: BoolArray, *, default: float, relaxations: int = 0) -> FloatArray:
+    """Values `[H, W, C]` where `known` `[H, W]` is True, elsewhere a smooth continuation; `default` if none is known.
 
-    A pyramid of averages (Gortler et al., "The Lumigraph", 1996, section 3.4).
+    A pyramid of averages (Gortler et al., "The Lumigraph", 1996, section 3.4). Each of `relaxations` brings every level
+    nearer to a membrane, which holds each pixel at the mean of its four neighbours: Jacobi's method.
     """
     if not known.any():
         return np.full_like(values, default)
-    return _fill_from_pyramid(values * known[..., None], known.astype(np.float32))
+    return _fill_from_pyramid(values * known[..., None], known.astype(np.float32), relaxations)
 
 
-def _fill_from_pyramid(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """values `[H, W, 3]`, 0 where their weights `[H, W]`, in [0, 1], are 0."""
+def _fill_from_pyramid(values: FloatArray, weights: FloatArray, relaxations: int) -> FloatArray:
+    """values `[H, W, C]`, 0 where their weights `[H, W]`, in [0, 1], are 0."""
     if (weights == 1.0).all() or max(weights.shape) == 1:
         return values
     height, width = weights.shape
     sums, totals = _halved(values * weights[..., None]), _halved(weights[..., None])[..., 0]
     averages = np.divide(sums, totals[..., None], out=np.zeros_like(sums), where=totals[..., None] > 0)
-    coarse = _fill_from_pyramid(averages, np.minimum(totals, 1.0).astype(np.float32))
+    coarse = _fill_from_pyramid(averages, np.minimum(totals, 1.0).astype(np.float32), relaxations)
     bands = [
         np.asarray(Image.fromarray(coarse[..., band]).resize((width, height), Image.Resampling.BILINEAR))
-        for band in range(3)
+        for band in range(coarse.shape[2])
     ]
     weight = weights[..., None]
     filled: FloatArray = weight * values + (1.0 - weight) * np.stack(bands, axis=2)
-    return filled
+    return _relaxed(filled, weights < 1.0, relaxations) if relaxations else filled
+
+
+def _relaxed(values: FloatArray, free: BoolArray, times: int) -> FloatArray:
+    """`[H, W, C]`, nearer to a membrane where `free` `[H, W]` is True. Beyond the edge it is as at the edge."""
+    padded: FloatArray = np.pad(values, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    inner = padded[1:-1, 1:-1]
+    for _ in range(times):
+        means = padded[:-2, 1:-1] + padded[2:, 1:-1]
+        means += padded[1:-1, :-2]
+        means += padded[1:-1, 2:]
+        means *= np.float32(0.25)
+        np.copyto(inner, means, where=free[..., None])
+        padded[0], padded[-1] = padded[1], padded[-2]
+        padded[:, 0], padded[:, -1] = padded[:, 1], padded[:, -2]
+    return inner
 
 
 def _halved(array: FloatArray) -> FloatArray:

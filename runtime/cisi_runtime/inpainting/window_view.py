@@ -10,6 +10,7 @@ from cisi_runtime.inpainting.blending import blend_seam
 from cisi_runtime.inpainting.blocks import any_in_blocks, averaged
 from cisi_runtime.inpainting.detail import DetailOutcome, add_detail
 from cisi_runtime.inpainting.pull_push import extrapolate
+from cisi_runtime.inpainting.smooth_surface import SmoothSurface, smooth_surface
 from cisi_runtime.inpainting.windows import Window
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -34,6 +35,7 @@ class WindowView:
         self._window = window
         self._image, self._remaining, self._unknown = photograph[place], remaining[place], hole_mask[place]
         self._fill: UInt8Array | None = None
+        self._surface: SmoothSurface | None = None
         height, width = window.shape
         self._scale = max(1.0, max(height, width) / side)
         if self._scale == 1.0:
@@ -52,25 +54,32 @@ class WindowView:
 
     def finish(self, completed: UInt8Array) -> UInt8Array:
         """The network's result `[h, w, 3]`, or larger by padding: cropped, enlarged to the window's size, and blended
-        into what is around the hole."""
+        into what is around the hole. Where that is smooth, its surface goes on instead."""
         height, width = self.small_mask.shape
         # At the network's size first: once enlarged, the edge mixes both sides and shows no difference.
         pixels = blend_seam(completed[:height, :width], self.pixels, self.small_mask)
         if self._scale > 1.0:
             pixels = _resized(pixels, (self._remaining.shape[1], self._remaining.shape[0]))
             pixels = blend_seam(pixels, self._image, self._remaining)
+        self._surface = smooth_surface(self._image, pixels, self._remaining)
+        if self._surface is not None:
+            pixels = self._surface.over(pixels, self._image, self._remaining)
         return pixels
 
     def with_detail(self, fill: UInt8Array) -> tuple[UInt8Array, DetailOutcome]:
-        """The fill `[H, W, 3]` of `finish` with detail from the window's known pixels, blended in once more."""
+        """The fill `[H, W, 3]` of `finish` with detail from the window's known pixels, blended in once more. Where the
+        surface goes on, it gets the grain of the detail."""
         target = np.zeros_like(self._remaining)
         target[self._part] = self._remaining[self._part]
         # Of what earlier rounds filled, their result is the guide.
         guide = np.where(self._remaining[..., None], fill, self._image)
         detailed, outcome = add_detail(self._image, guide, self._unknown, target)
-        if outcome is DetailOutcome.ADDED:
-            detailed = blend_seam(detailed, self._image, self._remaining)
-        return detailed, outcome
+        if outcome is not DetailOutcome.ADDED:
+            return detailed, outcome
+        blended = blend_seam(detailed, self._image, self._remaining)
+        if self._surface is not None:
+            blended = self._surface.over(blended, self._image, self._remaining, detailed)
+        return blended, outcome
 
     def keep(self, fill: UInt8Array) -> None:
         """Take the window's part of a fill, for `paste`."""

@@ -17,8 +17,8 @@ BLOCK = 16
 # Window side / hole side. 2.0 matches the centre hole of training.
 _CONTEXT = 2.0
 # Hole area / area of its bounding square, in blocks. Below this it is a scratch or a wire, and is filled in pieces: one
-# window would reduce it too far. At 0.4 a balloon of 300x115 pixels in the corner of a sky was cut in two, and each half
-# showed. Over 15 strokes and rectangles in 640x640 pixels 0.4, 0.3 and 0.25 gave 22.27, 22.31 and 22.16 dB.
+# window would reduce it too far. At 0.4 a balloon of 300x115 pixels in the corner of a sky was cut in two, and both
+# halves showed. Over 15 strokes and rectangles in 640x640 pixels 0.4, 0.3 and 0.25 gave 22.27, 22.31 and 22.16 dB.
 _THIN = 0.3
 # A thin hole whose window is reduced by no more than this factor stays in one piece.
 _MAX_REDUCTION = 1.5
