@@ -84,6 +84,6 @@ def test_the_command_under_torchrun(photo_folder: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("best.pt: held-out") == 1
+    assert result.stdout.count("best.pt: step 3, held-out") == 1
     assert [json.loads(line)["step"] for line in (tmp_path / "stats.jsonl").read_text().splitlines()] == [1, 2, 3]
     assert (tmp_path / "best.pt").is_file()

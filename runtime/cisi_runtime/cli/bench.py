@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _PLOTS = (".png", ".svg", ".pdf")
 _NOTES = """\
-prepare: windows are cut out. copy in, run, copy out: the network. finish: its fill is blended. check:
-the result is decoded again, to say how much known pixels changed.
+prepare: windows are cut out. copy in, run, copy out: the network. finish: its fill is blended.
+check: the result is decoded again, to say how much known pixels changed.
 Results go to the system's cache and the photograph was read before: the disk is not measured. One
 photograph at a time; the network alone has no files, windows or blending. On a GPU "run" includes
 the copies between host and device. Compare only figures of one run."""

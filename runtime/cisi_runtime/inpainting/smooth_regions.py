@@ -66,7 +66,7 @@ def surface_weight(
     """
     share = pull_push(smooth[..., None], known, default=0.0, relaxations=RELAXATIONS)[..., 0]
     textured = known & (smooth < 0.5)
-    way = pull_push(picture, textured, default=127.5, relaxations=RELAXATIONS) - surface
+    way = pull_push(picture, textured, default=127.5) - surface
     shown = known_means(fill - surface, np.ones_like(smooth), 1)[0]
     going = (shown * way).sum(axis=2) / np.maximum(np.square(way).sum(axis=2), 3.0 * _DISTINCT**2)
     nothing = _between(smooth, known) * _falling(going, 0.0, _SHOWN)

@@ -118,30 +118,36 @@ def smooth_surface(picture: UInt8Array, fill: UInt8Array, hole_mask: BoolArray) 
         return None
     around = blocks[is_smooth]
     surface = np.clip(surface, around.min(axis=0) - np.float32(_SLACK), around.max(axis=0) + np.float32(_SLACK))
-    return _meeting(SmoothSurface(box, block, surface, weight), picture, hole, smooth)
+    return _meeting(SmoothSurface(box, block, surface, weight), picture, hole_mask, smooth)
 
 
-def _meeting(coarse: SmoothSurface, picture: UInt8Array, hole: BoolArray, smooth: FloatArray) -> SmoothSurface:
-    """The surface in smaller blocks, or pixels, where it meets what is known at the edge of the hole.
+def _meeting(coarse: SmoothSurface, picture: UInt8Array, hole_mask: BoolArray, smooth: FloatArray) -> SmoothSurface:
+    """The surface in smaller blocks, or pixels, where it meets what is known at the edge of the hole, and no farther.
 
-    hole: `[H, W]` of the box. smooth: `[h, w]` of the coarse blocks.
+    smooth: `[h, w]` of the coarse blocks.
     """
+    box = hole_box(hole_mask, 2 * _EDGE_RADIUS)
+    hole = hole_mask[box]
     block = max(1, max(hole.shape) // _MAX_SIDE)
-    known, ratio = ~any_in_blocks(hole, block), coarse.block / block
-    bands = (_enlarged(coarse.values[..., band], ratio, known.shape) for band in range(3))
-    surface: FloatArray = np.stack(list(bands), axis=2)
-    rest = averaged(picture[coarse.box], block) - surface
-    trust = _enlarged(smooth, ratio, known.shape) * known
-    trust = trust / np.square(1.0 + np.square(rest).mean(axis=2) / np.float32(_OUTLIER**2))
+    known = ~any_in_blocks(hole, block)
+    start = tuple((fine.start - edge.start) / coarse.block for fine, edge in zip(box, coarse.box, strict=True))
+    bands = (*np.moveaxis(coarse.values, 2, 0), coarse.weight, smooth)
+    *surface_bands, weight, trust = (_enlarged(band, coarse.block / block, known.shape, start) for band in bands)
+    surface: FloatArray = np.stack(surface_bands, axis=2)
+    rest = averaged(picture[box], block) - surface
+    trust = trust * known / np.square(1.0 + np.square(rest).mean(axis=2) / np.float32(_OUTLIER**2))
     means, totals = known_means(rest, trust, _EDGE_RADIUS)
     surface += pull_push(means, known & (totals > 1.0), default=0.0, relaxations=RELAXATIONS)
-    return SmoothSurface(coarse.box, block, surface, _enlarged(coarse.weight, ratio, known.shape))
+    return SmoothSurface(box, block, surface, weight)
 
 
-def _enlarged(band: FloatArray, ratio: float, shape: tuple[int, ...]) -> FloatArray:
-    """`[h, w]` to a shape that is `ratio` times as large, or less where the last blocks are not whole."""
-    if band.shape == shape:
+def _enlarged(
+    band: FloatArray, ratio: float, shape: tuple[int, ...], start: tuple[float, ...] = (0.0, 0.0)
+) -> FloatArray:
+    """The part of `[h, w]` from row and column `start` on, `ratio` times as large, to a shape."""
+    if band.shape == shape and ratio == 1.0:
         return band
-    (height, width), (rows, columns) = shape, band.shape
-    box = (0.0, 0.0, min(width / ratio, columns), min(height / ratio, rows))
-    return np.asarray(Image.fromarray(band).resize((width, height), Image.Resampling.BILINEAR, box))
+    (top, left), (height, width), (rows, columns) = start, shape, band.shape
+    box = (left, top, min(left + width / ratio, columns), min(top + height / ratio, rows))
+    large = Image.fromarray(np.ascontiguousarray(band)).resize((width, height), Image.Resampling.BILINEAR, box)
+    return np.asarray(large)

@@ -21,9 +21,15 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
     RunRecord(tmp_path, first).begin(has_results=False, overwrite=True)
     assert (tmp_path / RECORD).read_bytes() == written
     for changed, words in (
-        ({"--model": "b.onnx (34)", "--dilate": "0"}, "made with --model a.onnx (12), not b.onnx (34), expected"),
-        ({"--model": "b.onnx (34)", "--dilate": "2"}, "made with --dilate 0, not 2; --model a.onnx (12), not b.onnx"),
-        ({"--model": "a.onnx (12)"}, "made with --dilate 0, not None"),
+        (
+            {"--model": "b.onnx (34)", "--dilate": "0"},
+            "made otherwise: --model was a.onnx (12), now b.onnx (34), expected",
+        ),
+        (
+            {"--model": "b.onnx (34)", "--dilate": "2"},
+            "made otherwise: --dilate was 0, now 2; --model was a.onnx (12), now b.onnx",
+        ),
+        ({"--model": "a.onnx (12)"}, "made otherwise: --dilate was 0, now not given"),
     ):
         with pytest.raises(OutputError) as raised:
             RunRecord(tmp_path, changed).begin(has_results=True, overwrite=False)
@@ -38,7 +44,7 @@ def test_without_results_anything_may_follow(tmp_path: Path) -> None:
     second.begin(has_results=False, overwrite=False)
     second.finish()
     RunRecord(tmp_path, {"--backend": "auto"}).begin(has_results=True, overwrite=False)
-    with pytest.raises(OutputError, match="made with --backend auto, not openvino"):
+    with pytest.raises(OutputError, match="made otherwise: --backend was auto, now openvino"):
         RunRecord(tmp_path, {"--backend": "openvino"}).begin(has_results=True, overwrite=False)
 
 
@@ -76,9 +82,9 @@ def test_a_folder_run_with_other_options(tmp_path: Path, tiny_graph: Path) -> No
     assert json.loads((tmp_path / "out" / RECORD).read_text())["made_with"]["--dilate"] == "0"
     Image.fromarray(np.full((160, 200), 255, dtype=np.uint8)).save(tmp_path / "one.png")
     for more, mask, words in (
-        (("--dilate", 3), "masks", "--dilate 0, not 3"),
-        (("--no-detail",), "masks", "--no-detail False, not True"),
-        ((), "one.png", "--mask of each photograph, not one.png ("),
+        (("--dilate", 3), "masks", "--dilate was 0, now 3"),
+        (("--no-detail",), "masks", "--no-detail was not given, now given"),
+        ((), "one.png", "--mask was of each photograph, now one.png ("),
     ):
         refused = run(*more, mask=mask)
         assert refused.returncode == 1
