@@ -45,7 +45,7 @@ def write_sheets() -> None:
             row(inpaint, read_square(PHOTOS / f"{name}.jpg", 256), centre_hole(256, 256)) for name in FAILURES
         ]
     for path, pictures in rows.items():
-        sheet = picture_sheet(pictures, [["original", "hole", "network", "result"]] * len(pictures))
+        sheet = picture_sheet(pictures, [["original", "hole", "without detail", "result"]] * len(pictures))
         Image.fromarray(sheet).save(path, quality=85)
         print(f"{path.relative_to(ROOT)}: written")
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cisi_runtime.errors import DataError
 from cisi_runtime.pictures.masks import random_hole
-from cisi_runtime.pictures.reading import find_pictures
+from cisi_runtime.pictures.reading import find_pictures, left_out_masks
 from cisi_runtime.pictures.resizing import read_square
 from cisi_runtime.progress_on_stderr import counted
 
@@ -75,6 +75,8 @@ def choose_photographs(folder: Path, images: int, seed: int = 0) -> Photographs:
     drawn = list(usable)
     ranges = tuple(drawn[2 * apart :])
     warnings = _warnings(ranges, flat, np.stack(list(usable.values())))
+    if (masks := left_out_masks(folder)) is not None:
+        warnings.append(masks.removeprefix(f"{folder}: "))
     return Photographs(
         ranges, tuple(drawn[:apart]), tuple(drawn[apart : 2 * apart]), _sha256(folder, ranges), tuple(warnings)
     )

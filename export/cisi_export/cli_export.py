@@ -14,7 +14,7 @@ from cisi_calibration.defaults import BUDGET_DB
 from cisi_runtime.architecture import MIN_SIZE, SIZE_MULTIPLE
 from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.console import LOUDNESS, say, say_json, tell, warn
-from cisi_runtime.errors import ParityError, error_prefix
+from cisi_runtime.errors import CisiError, ParityError, error_prefix
 
 if TYPE_CHECKING:
     from cisi_calibration.quantisation import CalibrationOptions
@@ -86,8 +86,12 @@ def export(**values: Any) -> None:
     _print_parity(options, result)
     _write(options, result)
     if options.flavour is not None:
-        with error_prefix("--engine"):
-            _build_engine(options.out, options.flavour)
+        try:
+            with error_prefix("--engine"):
+                _build_engine(options.out, options.flavour)
+        except CisiError:
+            say_json(_as_json(options, result) | {"engine": None})
+            raise
     say_json(_as_json(options, result))
 
 

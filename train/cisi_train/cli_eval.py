@@ -11,8 +11,9 @@ import click
 
 from cisi_runtime.architecture import SIZE_MULTIPLE
 from cisi_runtime.cli.command import PATH, command, run_command
-from cisi_runtime.console import say, say_json
+from cisi_runtime.console import say, say_json, tell
 from cisi_runtime.errors import WeightsError, error_prefix
+from cisi_train.scene_categories import listed
 
 if TYPE_CHECKING:
     from cisi_train.evaluate import Evaluation, Method, Metrics
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 _BASELINES = ("mean", "telea", "ns")
 _SHEET_ROWS = 6
-# Added to the name of a graph that holds float16. Its time says nothing.
-_EMULATED = " (emulated)"
 # Added to the name of what is evaluated as cisi-run uses it, without detail and with it.
 _AS_RUN = (" (blended)", " (detail)")
 
@@ -48,7 +47,7 @@ class EvalOptions:
 @command(
     summary="Measure the quality of fills on photographs.",
     verbose="Also L1, PSNR and SSIM of each picture.",
-    as_json="One line of JSON for each method and folder, instead of the table.",
+    as_json="One line of JSON for each method, folder and set of holes, instead of the table.",
 )
 @click.option("--data", type=PATH, multiple=True, required=True, help="Folder of photographs.")
 @click.option("--ckpt", type=PATH, multiple=True, help="Checkpoint, run in PyTorch.")
@@ -65,7 +64,7 @@ class EvalOptions:
 @click.option("--size", type=click.IntRange(64), default=256, show_default=True, help="Side of the pictures.")
 @click.option("--lpips", help="LPIPS too: a file of its weights, or `fetch` for the published ones.")
 @click.option("--against", type=PATH, help="Also PSNR over the hole against this graph's result.")
-@click.option("--categories", help="Only these scene categories of Places365: butte,canyon,field")
+@click.option("--categories", callback=listed, help="Only these scene categories of Places365: butte,canyon,field")
 @click.option("--table1", is_flag=True, help="Instead: the paper's Table 1, with its published rows.")
 @click.option("--style", is_flag=True, help="Instead: how much the checkpoints' style codes vary.")
 @click.option("--sheet", type=PATH, help="Picture of original, input and results side by side.")
@@ -76,8 +75,7 @@ def evaluate(categories: str | None, **values: Any) -> None:
     --baseline can be given several times. --ckpt and --onnx measure the network alone. --run measures what cisi-run
     makes of it, without detail and with it. Sharpness is the mean gradient in the hole over that around it.
     """
-    names = tuple(name.strip() for name in categories.split(",")) if categories else ()
-    options = EvalOptions(categories=names, **values)
+    options = EvalOptions(categories=tuple(categories.split(",")) if categories else (), **values)
     _check_usage(options)
     if options.style:
         _report_style(options)
@@ -100,15 +98,15 @@ def evaluate(categories: str | None, **values: Any) -> None:
 def _check_usage(options: EvalOptions) -> None:
     """Raise UsageError for options that exclude each other, and our own errors for files that cannot be used."""
     from cisi_runtime.files import check_writable
+    from cisi_runtime.pictures.reading import left_out_masks
     from cisi_runtime.pictures.writing import format_of
 
     methods = options.ckpt or options.onnx or options.run or options.baseline
     if not methods:
         raise click.UsageError("nothing to evaluate, expected --ckpt, --onnx, --run or --baseline")
-    if options.table1 and (options.holes != "centre" or options.size != 256 or options.against or options.sheet):
-        raise click.UsageError(
-            "--table1 has the centre hole in 256x256 pixels, and goes with neither --against nor --sheet"
-        )
+    fixed = options.holes != "centre" or options.size != 256
+    if options.table1 and (fixed or options.lpips or options.against or options.sheet):
+        raise click.UsageError("--table1 has holes, size and measures of its own, expected none of those options")
     others = options.onnx or options.run or options.baseline or options.lpips or options.against or options.sheet
     if options.style and (others or options.table1 or options.holes != "centre" or not options.ckpt):
         raise click.UsageError(
@@ -125,6 +123,8 @@ def _check_usage(options: EvalOptions) -> None:
     with error_prefix("--data"):
         for folder in options.data:
             pictures_of(folder, options.categories)
+            if (masks := left_out_masks(folder)) is not None:
+                tell(masks)
 
 
 def _metrics(options: EvalOptions) -> Metrics:
@@ -159,7 +159,7 @@ def _methods(options: EvalOptions) -> list[tuple[str, Method]]:
             methods.append((path.name, evaluation.checkpoint_method(path)))
     for path in options.onnx:
         with error_prefix("--onnx"):
-            name = path.name + _EMULATED * evaluation.is_emulated(path)
+            name = path.name + evaluation.EMULATED * evaluation.is_emulated(path)
             methods.append((name, evaluation.graph_method(path)))
     for path in options.run:
         with error_prefix("--run"):
@@ -177,8 +177,6 @@ def _evaluate_all(options: EvalOptions, methods: list[tuple[str, Method]], metri
             for holes in evaluation.hole_sets(options.holes, options.size):
                 for name, method in methods:
                     result = evaluation.evaluate(name, method, folder, holes, metrics, options.categories)
-                    if name.endswith(_EMULATED):
-                        result = dataclasses.replace(result, milliseconds=None)
                     results.append(result)
                     say_json(dataclasses.asdict(result))
     return results

@@ -12,7 +12,7 @@ from cisi_runtime.console import say, say_json, tell, tell_always, tell_more
 from cisi_runtime.errors import DataError, PictureError, error_prefix
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.picture import Picture
-from cisi_runtime.pictures.reading import find_pictures, read_picture
+from cisi_runtime.pictures.reading import find_pictures, left_out_masks, read_picture
 from cisi_runtime.pictures.resizing import resize_short_side
 from cisi_runtime.pictures.writing import write_picture
 from cisi_runtime.progress_on_stderr import counted
@@ -47,6 +47,8 @@ def pack(data: Path, out: Path, short_side: int) -> None:
     say_json({"out": str(out), "pictures": packed, "existing": existing, "bytes": size, "left_out": unreadable})
     if existing:
         tell(f"{existing} of them existed already and were left unchanged, whatever their size")
+    if (masks := left_out_masks(data)) is not None:
+        tell(masks)
     for line in unreadable:
         tell_always(f"left out: {line}")
     if unreadable:

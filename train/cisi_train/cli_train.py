@@ -18,6 +18,7 @@ from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.masks import HOLES
 from cisi_train.recipe import RECIPE_OPTIONS, RECIPES, Judged, RateSchedule, Selection, resolve_recipe
 from cisi_train.resuming import changed_options, is_named, read_saved_options, refuse_changes
+from cisi_train.scene_categories import listed
 
 if TYPE_CHECKING:
     from cisi_train.processes import Processes
@@ -36,7 +37,9 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
 
 @command(summary="Train on a folder of photographs.", verbose="Also all losses at each checkpoint.")
 @click.option("--data", type=PATH, help="Folder of photographs, searched below too; needed without --resume.")
-@click.option("--categories", help="Only these scene categories, by the names of folders: butte,canyon,field")
+@click.option(
+    "--categories", callback=listed, help="Only these scene categories, by the names of folders: butte,canyon,field"
+)
 @click.option(
     "--out",
     type=PATH,
@@ -59,7 +62,7 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
     type=click.Choice(list(RECIPES)),
     default="ours",
     show_default=True,
-    help="ours: better on small budgets; paper: as published. It decides the options marked [recipe].",
+    help="ours: for small budgets; paper: as published. It decides the options marked [recipe].",
 )
 @click.option("--holes", type=click.Choice(HOLES), help="What is cut out. [recipe]")
 @click.option(
@@ -126,16 +129,18 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
 )
 @click.option("--dry-run", is_flag=True, help="One step, nothing written: options, sizes and losses as JSON.")
 def train(dry_run: bool, **values: Any) -> None:
-    """Train CISI-net on a folder of photographs, by default as the paper does.
+    """Train CISI-net on a folder of photographs.
 
-    Writes best.pt, last.pt, stats.jsonl, sheet.png and TensorBoard events into --out. Ctrl-C or SIGTERM ends the run
-    with a checkpoint; --resume continues it, with the options that it had, as if it had not been interrupted. With
-    torchrun, each process takes its own part of the batch.
+    Writes best.pt, averaged.pt, last.pt, stats.jsonl, sheet.png and TensorBoard events into --out. Ctrl-C or SIGTERM
+    ends the run with a checkpoint; --resume continues it, with the options that it had, as if it had not been
+    interrupted. With torchrun, each process takes its own part of the batch.
     """
     options = _resolve(**values)
     trainer, processes = _trainer(options)
     if dry_run:
-        click.echo(json.dumps(trainer.dry_run(), indent=2))
+        report = trainer.dry_run()
+        say(json.dumps(report, indent=2))
+        say_json(report)
         return
     with error_prefix("--out"):
         make_folder(options.out)
@@ -176,7 +181,7 @@ def _what_there_is(options: TrainOptions, step: int) -> str:
     return (
         f"stopped at step {step}: {last} is of this step; there is no {best.name} yet, it comes with the first regular "
         f"checkpoint, at step {options.save_every} (--save-every) or at the end; {resume}; to export what there is: "
-        f"cisi-export --ckpt {shlex.quote(str(last))}"
+        f"cisi-export --ckpt {shlex.quote(str(last.with_name('averaged.pt')))}"
     )
 
 
@@ -208,7 +213,7 @@ def _resolve(no_perceptual: bool, categories: str | None, **values: Any) -> Trai
         raise click.UsageError("--device cuda: PyTorch finds no CUDA device here, expected one or --device cpu")
     if not values["minutes"]:
         values["steps"] = values["steps"] or _PAPER_STEPS
-    names = tuple(name.strip() for name in categories.split(",")) if categories else ()
+    names = tuple(categories.split(",")) if categories else ()
     recipe_name = values.pop("recipe")
     recipe = resolve_recipe(recipe_name, {name: values.pop(name) for name in RECIPE_OPTIONS})
     if values["lpips"] is not None and recipe.select != "lpips":

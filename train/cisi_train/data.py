@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from cisi_runtime.errors import DataError, PictureError
 from cisi_runtime.pictures.masks import hole_pair
 from cisi_runtime.pictures.picture import SUFFIXES
-from cisi_runtime.pictures.reading import check_picture, find_pictures, read_picture
+from cisi_runtime.pictures.reading import check_picture, find_pictures, left_out_masks, read_picture
 from cisi_runtime.pictures.resizing import read_square, resize_short_side
 from cisi_runtime.progress_on_stderr import counted
 from cisi_train.scene_categories import of_categories
@@ -48,7 +48,8 @@ class PhotoFolder:
         summary = f"{self.folder}: {len(self.training)} pictures to train on, {len(self.held_out)} held out"
         if self.unreadable:
             summary += f", {len(self.unreadable)} left out"
-        return [summary] + [f"left out: {reason}" for reason in self.unreadable]
+        masks = left_out_masks(self.folder)
+        return [summary] + [f"left out: {reason}" for reason in self.unreadable] + ([masks] if masks else [])
 
 
 def open_folder(folder: Path, categories: Sequence[str] = ()) -> PhotoFolder:

@@ -1,4 +1,4 @@
-"""Two ways to train: the paper's, and the one that was measured to be better on small budgets."""
+"""Two ways to train: the paper's, and ours for small budgets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Selection = Literal["psnr", "lpips", "last"]
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What differs between the two ways. docs/training.md has the reason and the measured effect of each.
+    """What differs between the two ways. docs/recipes.md has the reason of each, and what of it was measured.
 
     holes: kind of holes, one of `HOLES`.
     rate_schedule: "annealed" rises over 50 steps and falls to zero over the last 30 % of the run.

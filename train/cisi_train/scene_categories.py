@@ -8,6 +8,11 @@ from pathlib import Path
 from cisi_runtime.errors import DataError
 
 
+def listed(_context: object, _parameter: object, value: str | None) -> str | None:
+    """For click: names between commas, without the spaces around them."""
+    return ",".join(name.strip() for name in value.split(",")) if value else None
+
+
 def of_categories(folder: Path, paths: Sequence[Path], categories: Sequence[str]) -> list[Path]:
     """The pictures of some scene categories, in any layout of Places365-Standard.
 

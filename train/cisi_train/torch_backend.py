@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,7 @@ class TorchBackend(Backend):
                 "precision bf16: this CPU has no bfloat16 instructions, expected one with them, or float32"
             )
         checkpoint = load_checkpoint(path)
-        self._threads = threads or _DEFAULT_THREADS
+        self._threads, self._lock = threads or _DEFAULT_THREADS, threading.Lock()
         self._device = torch.device(device)
         self._generator = checkpoint.generator().to(self._device).eval().requires_grad_(False)
         contract = dataclasses.replace(checkpoint.contract, face="uint8")
@@ -48,13 +51,21 @@ class TorchBackend(Backend):
     def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
         hole = torch.from_numpy((hole_mask >= self.contract.mask_threshold)[:, None].astype(np.float32))
         torch.set_num_threads(self._threads)
-        # Otherwise cuDNN rounds the factors of float32 convolutions to 10 bits of mantissa.
-        no_tf32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         as_bf16 = torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16")
-        with torch.inference_mode(), no_tf32, as_bf16:
+        with torch.inference_mode(), self._exact(), as_bf16:
             pixels = torch.from_numpy(decode_pixels(image)).to(self._device)
             completed = self._generator.inpaint(pixels, hole.to(self._device))
         return encode_pixels(completed.float().cpu().numpy())
+
+    @contextlib.contextmanager
+    def _exact(self) -> Iterator[None]:
+        """Without it cuDNN rounds the factors of float32 convolutions to 10 bits of mantissa. Its flags are those of
+        the process, so one run at a time."""
+        if self._device.type == "cpu":
+            yield
+            return
+        with self._lock, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
 
     def _close(self) -> None:
         del self._generator

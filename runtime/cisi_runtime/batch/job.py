@@ -27,6 +27,7 @@ from cisi_runtime.storage.addresses import Address
 PIPE = Path("-")
 # A larger fraction of hole is said to be one: the mask may be the wrong way round.
 LARGE_HOLE = 0.75
+LARGE_HOLE_WARNING = "more than three quarters of the picture is hole; is the mask the wrong way round (--invert-mask)?"
 
 
 @dataclasses.dataclass(frozen=True)

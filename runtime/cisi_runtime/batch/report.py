@@ -27,7 +27,7 @@ class RunReport:
     output: folder of the results.
     existing: results that were there before.
     written: number of results written.
-    without_hole: number of photographs without a hole. with_large_hole: number of those that are nearly all hole.
+    without_hole: number of photographs without a hole. with_large_hole: number of those that are mostly hole.
     failed: number of photographs that failed, each once. One that is done later has not failed.
     largest_change: largest change of a known pixel, in grey levels, and the name of the result that has it.
     """
@@ -98,11 +98,6 @@ class RunReport:
         lines = [f"{self.output}: {self.written} written, {self.existing} there already, {self.failed} failed"]
         if self.without_hole:
             lines.append(f"{self.without_hole} of them without a hole: copied, or converted")
-        if self.with_large_hole:
-            lines.append(
-                f"{self.with_large_hole} of them are more than {LARGE_HOLE:.0%} hole; where black is the hole, use "
-                "--invert-mask"
-            )
         change, name = self.largest_change
         if change:
             lines.append(f"known pixels changed by at most {change} of 255, by a lossy format ({name})")

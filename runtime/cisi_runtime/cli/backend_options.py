@@ -29,7 +29,7 @@ _DECORATORS = (
         type=click.Choice(PRECISIONS),
         default="stored",
         show_default=True,
-        help="bf16: bfloat16 in OpenVINO or PyTorch, on a CPU that has it.",
+        help="bf16: bfloat16 in OpenVINO or PyTorch, where the processor has it.",
     ),
 )
 

@@ -152,7 +152,9 @@ def _settings(options: BenchOptions) -> list[Setting]:
             for backend, device, precision, threads in itertools.product(
                 backends, options.devices or ("auto",), precisions, options.threads
             )
-            if device_accepts(device, backend, artifact) and _runs_in(precision, backend, artifact)
+            if device_accepts(device, backend, artifact)
+            and _runs_in(precision, backend, artifact)
+            and (options.artifacts or device != "cuda" or artifact != SHIPPED_INT8_GRAPH)  # made for CPUs
         ]
     if not settings and options.devices:
         raise GraphError(f"--device {', '.join(options.devices)}: nothing of ARTIFACTS and --backend runs there")

@@ -48,8 +48,10 @@ _NO_MASK = "expected a hole mask: --mask FILE, or --mask-from-alpha"
 @click.option(
     "--max-megapixels", type=click.FloatRange(0, min_open=True), help="Refuse larger pictures.  [default: 80]"
 )
-@click.option("--no-detail", is_flag=True, help="The network's smooth fill, without texture from around the hole.")
-@click.option("--sheet", type=PATH, help="Also write original, hole, network's fill (unless --no-detail) and result.")
+@click.option("--no-detail", is_flag=True, help="The smooth fill, without texture from around the hole.")
+@click.option(
+    "--sheet", type=PATH, help="Also write original, hole, fill without detail (unless --no-detail) and result."
+)
 def run(**values: Any) -> None:
     """Inpaint IMAGE where the mask is white (128 and above).
 
@@ -147,8 +149,10 @@ def _refuse_expanded_masks(options: RunOptions) -> None:
     mask = options.mask
     if not isinstance(mask, Path):
         return
-    beside = [image for image in options.images if isinstance(image, Path) and image.parent == mask.parent]
-    if beside and len(beside) < len(options.images):
+    images = [image for image in options.images if isinstance(image, Path)]
+    beside = [image for image in images if image.parent.absolute() == mask.parent.absolute()]
+    # A shell puts them last.
+    if beside and len(beside) < len(images) and beside == images[-len(beside) :]:
         raise click.UsageError(
             f"IMAGE: {beside[0]} lies beside the mask {mask}, and others do not: expected a folder as --mask (a shell "
             "makes --mask masks/*.png one mask and several photographs)"
@@ -158,7 +162,7 @@ def _refuse_expanded_masks(options: RunOptions) -> None:
 def _run_photograph(options: RunOptions) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from cisi_runtime.batch.job import LARGE_HOLE, PIPE, Job, run_job
+    from cisi_runtime.batch.job import LARGE_HOLE, LARGE_HOLE_WARNING, PIPE, Job, run_job
     from cisi_runtime.storage.access import is_folder
 
     assert options.image is not None  # `_check_usage`
@@ -183,7 +187,7 @@ def _run_photograph(options: RunOptions) -> None:
         tell_more(f"{job.image}: {note}")
     hole = float(result.hole_mask.mean())
     if hole > LARGE_HOLE:
-        warn(f"{job.image}: the hole is {hole:.1%} of the picture; where black is the hole, use --invert-mask")
+        warn(f"{job.image}: {LARGE_HOLE_WARNING}")
     line = f"{job.output}: {width}x{height}, hole {hole:.1%}{took}, {result.report}"
     (tell if job.output == PIPE else say)(line)
     say_json(
@@ -225,7 +229,7 @@ def _write_sheet(options: RunOptions, result: CompletedPhotograph, inpainter: In
         row, captions = [before, show_hole(before, result.hole_mask), after], ["original", "hole", "result"]
         if not options.no_detail:
             row.insert(2, Inpainter(inpainter.backend, detail=False)(before, result.hole_mask))
-            captions.insert(2, "network")
+            captions.insert(2, "without detail")
         sheet = picture_sheet([row], [captions])
         write_picture(options.sheet, Picture(sheet))
 

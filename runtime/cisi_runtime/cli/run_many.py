@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from cisi_runtime.backends.cores import available_cores
-from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
 from cisi_runtime.batch.folder import plan_files, plan_folder
-from cisi_runtime.batch.job import Job, JobSummary
+from cisi_runtime.batch.job import LARGE_HOLE_WARNING, Job, JobSummary
 from cisi_runtime.batch.manifest import plan_manifest
 from cisi_runtime.batch.plan import Plan
 from cisi_runtime.batch.report import FAILURES, RunReport, check_failures
@@ -25,9 +24,10 @@ from cisi_runtime.batch.result_folders import ResultFolders
 from cisi_runtime.batch.run_record import RunRecord
 from cisi_runtime.batch.workers import WorkerOptions, run_jobs, start_workers
 from cisi_runtime.cli.run_options import RunOptions, model_errors, tell_backend
-from cisi_runtime.console import LOUDNESS, say, say_json, tell, tell_always, tell_more
+from cisi_runtime.console import LOUDNESS, say, say_json, tell, tell_always, tell_more, warn
 from cisi_runtime.errors import CisiError, DataError, OutputError, error_prefix
 from cisi_runtime.files import remove_left_over
+from cisi_runtime.inpainting.model import shipped_graph
 from cisi_runtime.storage.access import is_folder, is_present, read_address
 from cisi_runtime.storage.addresses import identity
 
@@ -77,7 +77,7 @@ def _run_many(options: RunOptions) -> None:
 
 def _record(options: RunOptions) -> RunRecord:
     """What the results are made with. Of masks in a folder, or beside the photographs, nothing is kept."""
-    model = options.model or SHIPPED_INT8_GRAPH
+    model = options.model or shipped_graph(options.backend)
     with error_prefix("--model"):
         try:
             network = hashlib.sha256(model.read_bytes()).hexdigest()[:12]
@@ -257,7 +257,8 @@ def _listed(report: RunReport, options: RunOptions) -> Iterator[None]:
         yield
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
-            tell_always(f"{report.output}: {report.written} written; the same command goes on with the rest")
+            rest = "" if options.overwrite else "; the same command goes on with the rest"
+            tell_always(f"{report.output}: {report.written} written{rest}")
         if report.failed:
             with contextlib.suppress(CisiError):  # what ended it is what is told
                 report.write_failures()
@@ -265,6 +266,8 @@ def _listed(report: RunReport, options: RunOptions) -> Iterator[None]:
     with error_prefix("--output"):
         report.write_failures()
     say("\n".join(report.lines()))
+    if report.with_large_hole:
+        warn(f"{report.with_large_hole} of them: {LARGE_HOLE_WARNING}")
     say_json(report.as_json())
     if report.failed:
         where = f"{report.output / FAILURES}"

@@ -28,9 +28,9 @@ def blend_seam(fill: UInt8Array, picture: UInt8Array, hole_mask: BoolArray) -> U
 
     Each of the hole's outermost pixels should equal the mean of its known neighbours. The difference, continued into
     the hole, is added to the fill: the membrane of Poisson blending (Perez, Gangnet and Blake, "Poisson Image Editing",
-    2003, section 2). Measured on `open/val` by `cisi-eval --onnx small.onnx --run small.onnx`: 15.86 dB without it,
-    16.13 dB with it. Averages over more than the eight neighbours were worse (by up to 0.2 dB on 52 photographs, with
-    earlier weights). Solving for the membrane exactly instead of by pull-push was 0.02 dB better.
+    2003, section 2). Measured on `open/val`, before smooth surfaces: 15.86 dB without it, 16.13 dB with it. Averages
+    over more than the eight neighbours were worse (by up to 0.2 dB on 52 photographs, with earlier weights). Solving
+    for the membrane exactly instead of by pull-push was 0.02 dB better.
     """
     if not hole_mask.any():
         return fill

@@ -50,7 +50,7 @@ class Inpainter:
     backend: "onnxruntime", "openvino", "tensorrt" or "torch"; "auto" chooses by the file.
     device: "cpu" or "cuda"; "auto" is the GPU for an engine and the CPU for all others.
     threads: of backends on the CPU, 0 for all cores.
-    precision: "stored", or "bf16" for bfloat16 in OpenVINO or PyTorch, on a CPU that has it.
+    precision: "stored", or "bf16" for bfloat16 in OpenVINO or PyTorch, where the processor has it.
     detail: whether the fill gets texture (see `cisi_runtime.inpainting.detail`). False gives the network's fill,
     blended, and smooth surfaces without grain.
 

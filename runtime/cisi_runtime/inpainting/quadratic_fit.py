@@ -27,7 +27,7 @@ def fitted_quadratic(values: FloatArray, weights: FloatArray) -> FloatArray:
     order, so every CPU gives the same.
     """
     basis, known = _basis(*weights.shape), weights > 0.0
-    step = max(1, int(known.sum()) // _MAX_VALUES)
+    step = max(1, -(-int(known.sum()) // _MAX_VALUES))
     terms: Float64Array = basis[:, known][:, ::step]
     wanted = values[known][::step].T.astype(np.float64)
     prior = weights[known][::step].astype(np.float64)

@@ -82,8 +82,8 @@ class WindowView:
         return blended, outcome
 
     def keep(self, fill: UInt8Array) -> None:
-        """Take the window's part of a fill, for `paste`."""
-        self._fill = fill[self._part].copy()
+        """Take the window's part of a fill, for `paste`. The surface is not needed after that."""
+        self._fill, self._surface = fill[self._part].copy(), None
 
     def paste(self) -> None:
         """Write what was kept into the photograph; it is no longer remaining then."""

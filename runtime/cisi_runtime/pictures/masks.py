@@ -100,7 +100,8 @@ def random_hole(height: int, width: int, rng: np.random.Generator, kind: str = "
     """A hole of a kind in `HOLES`, never empty.
 
     "mixed" is for training: two in five are one large rectangle (the centre hole's size, anywhere), two in five several
-    rectangles, one in five strokes. "paper" is the centre hole, or several rectangles, by halves.
+    rectangles, one in five strokes. "paper" is the centre hole, or several rectangles, by halves;
+    of a pair at most one is the centre hole.
     """
     if kind == "centre" or (kind == "paper" and rng.random() < 0.5):
         return centre_hole(height, width)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import io
 import re
 import struct
@@ -16,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, TiffTags, UnidentifiedImageError
 
-from cisi_runtime.console import tell
 from cisi_runtime.contract import MASK_THRESHOLD
 from cisi_runtime.errors import DataError, MaskError, PictureError, TooManyPixelsError
 from cisi_runtime.pictures.metadata import (
@@ -93,8 +91,17 @@ def picture_of(image: Image.Image, origin: Origin | None = None) -> Picture:
 
 def find_pictures(folder: Path) -> list[Path]:
     """Files with a picture's suffix in a folder and below, sorted, hidden ones left out. So are masks that lie beside
-    their photograph, as `a.mask.png` beside `a.jpg`; their number is told. Raises DataError for a folder that does not
-    exist."""
+    their photograph, as `a.mask.png` beside `a.jpg`. Raises DataError for a folder that does not exist."""
+    return sorted(_photographs_and_masks(folder)[0])
+
+
+def left_out_masks(folder: Path) -> str | None:
+    """For people: that `find_pictures` leaves masks out; None where there are none."""
+    masks = len(_photographs_and_masks(folder)[1])
+    return f"{folder}: masks beside their photographs are left out, {masks}" if masks else None
+
+
+def _photographs_and_masks(folder: Path) -> tuple[list[Path], list[Path]]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     paths = [
@@ -105,20 +112,13 @@ def find_pictures(folder: Path) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     photographs = {path.with_suffix("") for path in paths if not path.stem.endswith(".mask")}
-    found = sorted(p for p in paths if not p.stem.endswith(".mask") or _unmarked(p) not in photographs)
-    if len(found) < len(paths):
-        _tell_masks(folder, len(paths) - len(found))
-    return found
+    masks = [path for path in paths if path.stem.endswith(".mask") and _unmarked(path) in photographs]
+    return [path for path in paths if path not in set(masks)], masks
 
 
 def _unmarked(mask: Path) -> Path:
     """The name of the photograph, without its suffix."""
     return mask.with_name(mask.stem.removesuffix(".mask"))
-
-
-@functools.cache  # a command may look into a folder several times
-def _tell_masks(folder: Path, masks: int) -> None:
-    tell(f"{folder}: {masks} masks beside their photographs are left out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,6 +255,8 @@ def _orientation(image: Image.Image) -> int:
 def told_orientation(data: bytes) -> int:
     """The orientation in which whoever reads this file will show it, 1 to 8. `data` has been written by Pillow."""
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        if image.format == "PNG" and not {"exif", "XML:com.adobe.xmp", "Raw profile type exif"} & set(image.info):
+            return 1  # without looking behind the pixels, where Pillow writes nothing
         if image.format != "TIFF":
             return _orientation(image)
         orientation = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)

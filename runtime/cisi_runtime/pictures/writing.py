@@ -97,7 +97,9 @@ def encode_picture(picture: Picture, file_format: str, name: str) -> bytes:
     origin = picture.origin
     orientation = origin.orientation if origin is not None and origin.format == file_format else 1
     data = _encoded(picture, file_format, name, orientation)
-    if origin is None or (told := told_orientation(data)) == orientation:
+    if origin is None or not (origin.exif or origin.xmp or origin.parts):
+        return data
+    if (told := told_orientation(data)) == orientation:
         return data
     # Its metadata are damaged, and tell something else than those of the file did. The pixels follow what they tell.
     return _encoded(picture, file_format, name, told)

