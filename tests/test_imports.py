@@ -167,7 +167,11 @@ def without(libraries: Sequence[str], module: str, *arguments: object) -> subpro
             ["--data", PHOTOS, "--baseline", "mean", "--lpips", "fetch"],
             "--lpips: needs torch: pip install 'cisi-net[train]', or no --lpips",
         ),
-        ("cisi_train.cli_eval", ["--data", PHOTOS, "--ckpt", "x.pt"], "needs torch: pip install 'cisi-net[train]'"),
+        (
+            "cisi_train.cli_eval",
+            ["--data", PHOTOS, "--ckpt", "x.pt"],
+            "--ckpt: torch is not installed: pip install 'cisi-net[train]'",
+        ),
     ],
 )
 def test_a_missing_library_is_named_with_the_smallest_extra_that_brings_it(

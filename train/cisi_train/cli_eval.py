@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cisi_runtime.architecture import SIZE_MULTIPLE
+from cisi_runtime.backends.registry import DEVICES
 from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.console import say, say_json, tell
 from cisi_runtime.errors import WeightsError, error_prefix
@@ -38,6 +39,7 @@ class EvalOptions:
     size: int
     lpips: str | None
     against: Path | None
+    device: str
     categories: tuple[str, ...]
     table1: bool
     style: bool
@@ -63,6 +65,13 @@ class EvalOptions:
 )
 @click.option("--size", type=click.IntRange(64), default=256, show_default=True, help="Side of the pictures.")
 @click.option("--lpips", help="LPIPS too: a file of its weights, or `fetch` for the published ones.")
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="Of --ckpt, --onnx and --run. auto: cuda for an engine, else cpu.",
+)
 @click.option("--against", type=PATH, help="Also PSNR over the hole against this graph's result.")
 @click.option("--categories", callback=listed, help="Only these scene categories of Places365: butte,canyon,field")
 @click.option("--table1", is_flag=True, help="Instead: the paper's Table 1, with its published rows.")
@@ -156,15 +165,16 @@ def _methods(options: EvalOptions) -> list[tuple[str, Method]]:
     methods: list[tuple[str, Method]] = [(name, evaluation.baseline_method(name)) for name in options.baseline]
     for path in options.ckpt:
         with error_prefix("--ckpt"):
-            methods.append((path.name, evaluation.checkpoint_method(path)))
+            methods.append((path.name, evaluation.checkpoint_method(path, options.device)))
     for path in options.onnx:
         with error_prefix("--onnx"):
-            name = path.name + evaluation.EMULATED * evaluation.is_emulated(path)
-            methods.append((name, evaluation.graph_method(path)))
+            emulated = options.device != "cuda" and evaluation.is_emulated(path)
+            name = path.name + evaluation.EMULATED * emulated
+            methods.append((name, evaluation.graph_method(path, options.device)))
     for path in options.run:
         with error_prefix("--run"):
             names = (path.name + suffix for suffix in _AS_RUN)
-            methods += zip(names, evaluation.run_methods(path), strict=True)
+            methods += zip(names, evaluation.run_methods(path, options.device), strict=True)
     return methods
 
 

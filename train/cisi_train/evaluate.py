@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cisi_runtime.backends.graph import read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
-from cisi_runtime.backends.registry import is_engine, open_backend
+from cisi_runtime.backends.registry import BackendOptions, is_engine, open_backend
 from cisi_runtime.console import tell_more, warn
 from cisi_runtime.errors import DataError
 from cisi_runtime.inpainting.inpainter import Inpainter
@@ -182,42 +182,36 @@ def sheet_rows(
     return sheet
 
 
-def checkpoint_method(path: Path) -> Method:
-    """The network of a checkpoint in PyTorch, float32."""
-    import torch
-
-    from cisi_train.checkpoint import load_checkpoint
-    from cisi_train.inpaint import inpaint_pixels
-
-    generator = load_checkpoint(path).generator()
-    return lambda image, hole_mask: inpaint_pixels(generator, image, hole_mask, torch.device("cpu"))
+def checkpoint_method(path: Path, device: str = "auto") -> Method:
+    """The network of a checkpoint in PyTorch, float32. Raises what `open_backend` raises."""
+    return SinglePassInpainter(open_backend(path, BackendOptions(device=device))[0])
 
 
 def is_emulated(path: Path) -> bool:
-    """Whether `graph_method` can only emulate a graph, because it holds float16. False for an engine."""
+    """Whether `graph_method` can only emulate a graph on a CPU, because it holds float16. False for an engine."""
     return not is_engine(path) and read_graph(path).contract.holds_float16
 
 
-def graph_method(path: Path) -> Method:
+def graph_method(path: Path, device: str = "auto") -> Method:
     """A graph in ONNX Runtime, or an engine on its GPU. A graph that holds float16 is emulated, as it is written.
 
     Raises GraphError for an INT8 graph that this CPU does not run correctly, and what `TensorRtBackend` raises.
     """
     if is_engine(path):
-        return SinglePassInpainter(open_backend(path)[0])
+        return SinglePassInpainter(open_backend(path, BackendOptions(device=device))[0])
     info = read_graph(path)
-    if info.contract.holds_float16:
+    if info.contract.holds_float16 and device != "cuda":
         return SinglePassInpainter(OnnxRuntimeBackend(cpu_runnable(info), optimise=False))
-    opened = open_model(path)
+    opened = open_model(path, BackendOptions(device=device))
     if opened.warning is not None:
         warn(opened.warning)
     return SinglePassInpainter(opened.backend)
 
 
-def run_methods(path: Path) -> tuple[Method, Method]:
+def run_methods(path: Path, device: str = "auto") -> tuple[Method, Method]:
     """A graph, engine or checkpoint as `cisi-run --no-detail` uses it, and as `cisi-run` does. Raises as
     `graph_method`."""
-    inpainter = Inpainter(path)
+    inpainter = Inpainter(path, device=device)
     if inpainter.warning is not None:
         warn(inpainter.warning)
     return Inpainter(inpainter.backend, detail=False), inpainter
