@@ -30,7 +30,7 @@ demo: $(INSTALLED)
 	@tail -n 5 demo/small.fp16.txt | head -n 4
 	@$(BIN)/cisi-run $(PHOTO).jpg --mask $(PHOTO).mask.png --model demo/small.onnx \
 		-o demo/balloon.png --sheet demo/balloon.sheet.png
-	@echo "All comparisons: demo/small.txt, demo/small.fp16.txt. Original, hole, network, result: demo/balloon.sheet.png"
+	@echo "All comparisons: demo/small.txt, demo/small.fp16.txt. Original, hole, fill without detail, result: demo/balloon.sheet.png"
 
 demo/small.fp16.txt: FORCE
 	OMP_NUM_THREADS=1 $(BIN)/cisi-export --ckpt $(CKPT) --fp16 --verbose --out demo/small.fp16.onnx > $@ || (cat $@; exit 1)
