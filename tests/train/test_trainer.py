@@ -418,7 +418,7 @@ def test_an_interruption_says_what_there_is(interrupted_run: tuple[Path, str]) -
     assert errors.splitlines()[-1] == (
         f"stopped at step 2: {out / 'last.pt'} is of this step; there is no best.pt yet, it comes with the first "
         f"regular checkpoint, at step 500 (--save-every) or at the end; to go on: cisi-train --out {out} --resume; to "
-        f"export what there is: cisi-export --ckpt {out / 'last.pt'}"
+        f"export what there is: cisi-export --ckpt {out / 'averaged.pt'}"
     )
     assert load_checkpoint(out / "last.pt").generator()
 
