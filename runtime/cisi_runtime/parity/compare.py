@@ -171,8 +171,7 @@ class WeightComparison:
 class ParityReport:
     """Everything that an artifact was compared with.
 
-    comparisons: its results on golden cases.
-    weights: its stored weights; None where there was no checkpoint to compare them with.
+    comparisons: its results on golden cases. weights: its stored weights; None where there was no checkpoint.
     """
 
     comparisons: list[Comparison]
@@ -186,8 +185,7 @@ class ParityReport:
     @property
     def failures(self) -> int:
         """Number of comparisons that failed."""
-        weights = self.weights or []
-        return sum(not item.passed for item in self.comparisons) + sum(not item.passed for item in weights)
+        return sum(not item.passed for item in (*self.comparisons, *(self.weights or ())))
 
     @property
     def passed(self) -> bool:
@@ -207,7 +205,7 @@ class ParityReport:
         return parity_table(self.comparisons)
 
     def summary(self) -> str:
-        """Three lines: how many comparisons passed, the worst of them, the weights."""
+        """How many comparisons passed, the worst of them, the weights."""
         return f"{_summary(self.comparisons)}\n{_weights_line(self.weights)}"
 
 
