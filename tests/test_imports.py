@@ -37,7 +37,7 @@ LAYERS = (
         "cuda",
         "progress_on_stderr",
     },
-    {"contract"},
+    {"contract", "export_record"},
     {"pictures", "engines"},
     {"backends", "storage"},
     {"parity"},

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from cisi_calibration.quality import Metric
     from cisi_calibration.quantisation import Calibration
     from cisi_calibration.table import RangeTable
-    from cisi_runtime.parity.compare import ParityReport
+    from cisi_runtime.export_record import ExportRecord
     from cisi_runtime.parity.golden import Golden
+    from cisi_runtime.parity.verdict import ParityReport
 
 # Engines are compared for this one. Kernels are the same for the others that TensorRT-RTX knows.
 _CAPABILITY = "8.9"
@@ -59,6 +60,7 @@ class _Inputs:
 
     model: the float32 graph.
     golden: its golden file.
+    record: how it was exported.
     fp16_graph: for TensorRT; None for CPUs.
     metric: LPIPS, None when it was not asked for.
     photographs: the three sets.
@@ -66,6 +68,7 @@ class _Inputs:
 
     model: ModelProto
     golden: Golden
+    record: ExportRecord
     fp16_graph: ModelProto | None
     metric: Metric | None
     photographs: Photographs
@@ -171,10 +174,11 @@ def _check_outputs(options: CalibrateOptions) -> None:
 
 
 def _read_inputs(options: CalibrateOptions) -> _Inputs:
-    from cisi_calibration.model_contract import contract_of
+    from cisi_calibration.model_contract import contract_of, exporter_versions, record_of
     from cisi_calibration.model_file import read_model
     from cisi_calibration.photographs import choose_photographs
     from cisi_calibration.quantisation import check_float_graph, check_fp16_graph
+    from cisi_runtime.export_record import ExportRecord
     from cisi_runtime.parity.golden import golden_path, load_golden
 
     graph = options.graph
@@ -194,7 +198,8 @@ def _read_inputs(options: CalibrateOptions) -> _Inputs:
         photographs = choose_photographs(options.data, options.images, options.seed)
     for warning in photographs.warnings:
         warn(f"{options.data}: {warning}")
-    return _Inputs(model, golden, fp16_graph, metric, photographs)
+    record = record_of(model) or ExportRecord(exporter_versions(), golden.sha256)
+    return _Inputs(model, golden, record, fp16_graph, metric, photographs)
 
 
 def _load_metric(lpips: str | None) -> Metric | None:
@@ -272,14 +277,18 @@ def _ranges_from_file(options: CalibrateOptions, inputs: _Inputs) -> RangeTable 
 
 def _verified(options: CalibrateOptions, inputs: _Inputs, result: Calibration) -> tuple[bytes, ParityReport]:
     """The INT8 graph's bytes and the comparisons, after parity and, for TensorRT, the comparison of the engines."""
-    from cisi_calibration.model_file import checked_bytes
+    from cisi_calibration.model_file import check_valid
+    from cisi_runtime.backends.graph import read_graph
     from cisi_runtime.parity.checks import check_graph_parity
-    from cisi_runtime.parity.compare import ParityReport
+    from cisi_runtime.parity.structure import check_plan
+    from cisi_runtime.parity.verdict import ParityReport
     from cisi_runtime.progress_on_stderr import phases_on_stderr
 
-    serialised = checked_bytes(result.model)
+    check_valid(result.model)
+    serialised = result.sealed_bytes(inputs.record)
     with phases_on_stderr() as progress:
-        report = ParityReport(check_graph_parity(serialised, inputs.golden, progress))
+        comparisons = check_graph_parity(serialised, inputs.golden, progress)
+    report = ParityReport(comparisons, structure=check_plan(read_graph(serialised)))
     if LOUDNESS.verbose or report.failures:
         say(report.table())
     say(report.summary())
@@ -311,8 +320,7 @@ def _write(options: CalibrateOptions, inputs: _Inputs, serialised: bytes) -> Non
 
     out = options.out
     with error_prefix("--out"):
-        if not golden_path(out).exists():
-            save_golden(golden_path(out), inputs.golden)
+        save_golden(golden_path(out), inputs.golden)
         with atomic_file(out) as temporary:
             temporary.write_bytes(serialised)
     say(f"{out}: int8, {options.target}, {out.stat().st_size / 1e6:.1f} MB")

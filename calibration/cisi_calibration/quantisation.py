@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from cisi_calibration.convolutions import candidates, convolutions
 from cisi_calibration.defaults import BUDGET_DB, METHOD
-from cisi_calibration.model_contract import contract_of, set_contract
+from cisi_calibration.model_contract import contract_of, quantiser_versions, sealed_bytes, set_contract
 from cisi_calibration.photographs import Photographs
 from cisi_calibration.qdq import float_weights, insert_qdq_cpu, insert_qdq_tensorrt
 from cisi_calibration.quality import Loss, Metric, QualityJudge
@@ -20,6 +20,7 @@ from cisi_calibration.table import RangeTable, observe
 from cisi_runtime.console import tell
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError, ParityError
+from cisi_runtime.export_record import ExportRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +51,21 @@ class Calibration:
     table: the ranges that it was made with.
     placement: which convolutions are INT8, and what each of them costs.
     unseen: its loss on photographs that neither ranges nor search saw.
+    reduce_range: its weights have 7 bits.
     """
 
     model: ModelProto
     table: RangeTable
     placement: Placement
     unseen: Loss
+    reduce_range: bool = False
+
+    def sealed_bytes(self, record: ExportRecord) -> bytes:
+        """The file of the graph. record: of the float graph that it was made from."""
+        kept_float = tuple(sorted(self.placement.kept_float))
+        versions = record.versions | quantiser_versions()
+        record = dataclasses.replace(record, versions=versions, kept_float=kept_float, reduce_range=self.reduce_range)
+        return sealed_bytes(self.model, record, self.table.to_json())
 
     def per_layer(self) -> str:
         """For people: what each convolution costs in INT8, and what was decided."""
@@ -122,7 +132,7 @@ def calibrate(
     result = quantised(placement.kept_float)
     tell(f"verdict: {len(photographs.unseen)} photographs that neither ranges nor search saw")
     unseen = QualityJudge(model, photographs.unseen, options.metric).loss(result)
-    calibration = Calibration(result, table, placement, unseen)
+    calibration = Calibration(result, table, placement, unseen, options.reduce_range)
     if not unseen.within(options.budget_db):
         raise ParityError(
             f"the budget of {options.budget_db:g} dB was kept on the photographs of the search, but not on others: "

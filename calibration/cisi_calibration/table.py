@@ -82,14 +82,20 @@ def load_table(path: Path) -> RangeTable:
     """Read and check a table. Raises GraphError for a file that is missing, damaged or of a newer revision."""
     what = f"{path}: not a table of calibration ranges, or damaged"
     try:
-        values = parse_json(path.read_text(), what, GraphError)
+        text = path.read_text()
     except FileNotFoundError as error:
         raise GraphError(f"{path}: no such file, expected a table that cisi-calibrate wrote") from error
     except (OSError, UnicodeDecodeError) as error:
         raise GraphError(f"{what}: {error}") from error
+    return parse_table(text, what)
+
+
+def parse_table(text: str, what: str) -> RangeTable:
+    """A table from JSON; `what` begins messages. Raises GraphError."""
+    values = parse_json(text, what, GraphError)
     if values.pop("format", None) != _FORMAT:
         raise GraphError(f"{what}: expected format {_FORMAT!r}")
-    check_revision(values, _REVISION, str(path), GraphError)
+    check_revision(values, _REVISION, what, GraphError)
     del values["revision"]
     return convert(values, RangeTable, what, GraphError)
 

@@ -87,5 +87,5 @@ def _activations(model: ModelProto, inputs: Arrays) -> Arrays:
     copy = ModelProto()
     copy.CopyFrom(model)
     copy.graph.output.extend(floats[name] for name in names)
-    session: onnxruntime.InferenceSession = open_session(copy.SerializeToString(), threads=0, optimise=False)
+    session: onnxruntime.InferenceSession = open_session(copy.SerializeToString())
     return dict(zip(names, session.run(names, inputs), strict=True))

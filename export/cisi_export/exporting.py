@@ -7,6 +7,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
+from cisi_calibration.model_contract import exporter_versions, sealed_bytes
 from cisi_calibration.quantisation import Calibration, CalibrationOptions, calibrate, quantise
 from cisi_export.emulate import float32_twin
 from cisi_export.golden_cases import make_golden
@@ -15,9 +16,10 @@ from cisi_export.onnx_graph import onnx_graph
 from cisi_export.verification import verify_export
 from cisi_export.weight_check import weights_in_graph
 from cisi_runtime.errors import ParityError
+from cisi_runtime.export_record import ExportRecord
 from cisi_runtime.files import atomic_file
-from cisi_runtime.parity.compare import ParityReport
 from cisi_runtime.parity.golden import Golden, golden_path, save_golden, within_size_limit
+from cisi_runtime.parity.verdict import ParityReport
 from cisi_runtime.progress_on_stderr import ShowProgress, show_nothing
 from cisi_train.checkpoint import Checkpoint, load_checkpoint
 
@@ -65,11 +67,15 @@ class Export:
             raise ParityError(
                 f"{self.parity.failures} of {self.parity.checks} comparisons failed: {path} was not written"
             )
-        save_golden(golden_path(path), within_size_limit(self.golden))
-        if self.calibration is not None:
+        golden = save_golden(golden_path(path), within_size_limit(self.golden))
+        record = ExportRecord(exporter_versions(), golden.sha256)
+        if self.calibration is None:
+            serialised = sealed_bytes(self.model, record)
+        else:
             self.calibration.table.save(ranges_path(path))
+            serialised = self.calibration.sealed_bytes(record)
         with atomic_file(path) as temporary:
-            temporary.write_bytes(self.model.SerializeToString(deterministic=True))
+            temporary.write_bytes(serialised)
 
 
 def ranges_path(graph: Path) -> Path:

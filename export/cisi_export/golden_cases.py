@@ -19,8 +19,10 @@ UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
 _SEED = 20_260_801
-# On smaller maps the dilations of 8 and 16 see nothing but padding.
-_SIZES = ((192, 192), (128, 160), (160, 128))
+# On maps of the smaller ones the dilations of 8 and 16 see little but padding.
+_SQUARE, _WIDE, _TALL, _SMALL = (192, 192), (128, 160), (160, 128), (96, 64)
+# What people run. A fault may show at some sizes alone.
+_USUAL, _LARGE, _LONG = (256, 256), (528, 512), (64, 528)
 MakePicture = Callable[[int, int, np.random.Generator], UInt8Array]
 MakeHole = Callable[[int, int, np.random.Generator], BoolArray]
 
@@ -33,40 +35,50 @@ def make_golden(
 ) -> Golden:
     """Golden cases with the reference: the trained network's own forward and composite in float64, not rewritten.
 
-    size (height, width), batch: of a graph that takes no others. None: three sizes, batches of one and two.
+    size (height, width), batch: of a graph that takes no others. None: seven sizes, batches of one to three.
     """
-    generator = checkpoint.generator().double()
+    in_float32, in_float64 = checkpoint.generator(), checkpoint.generator().double()
     inputs = list(_inputs(size, batch))
     cases = []
     for number, (name, kind, image, hole_mask) in enumerate(inputs):
         progress("reference: the trained network in float64", number, len(inputs))
-        cases.append(GoldenCase(name, kind, image, hole_mask, _reference(generator, image, hole_mask)))
+        completed = _completed(in_float64, image, hole_mask)
+        error = float(np.abs(_completed(in_float32, image, hole_mask) - completed).max())
+        cases.append(GoldenCase(name, kind, image, hole_mask, completed.astype(np.float32), error))
     progress("reference: the trained network in float64", len(inputs), len(inputs))
     return Golden(checkpoint.contract.weights_sha256, tuple(cases))
 
 
-def _reference(generator: Generator, image: UInt8Array, hole_mask: BoolArray) -> npt.NDArray[np.float32]:
+def _completed(generator: Generator, image: UInt8Array, hole_mask: BoolArray) -> npt.NDArray[np.floating]:
+    """The trained network's own forward and composite, in the precision of its weights."""
+    dtype = next(generator.parameters()).dtype
     with torch.no_grad():
         completed = generator.inpaint(
-            torch.from_numpy(decode_pixels(image)).double(), torch.from_numpy(hole_mask[:, None]).double()
+            torch.from_numpy(decode_pixels(image)).to(dtype), torch.from_numpy(hole_mask[:, None]).to(dtype)
         )
-    return completed.numpy().astype(np.float32)
+    return np.asarray(completed.numpy())
 
 
 def _inputs(size: tuple[int, int] | None, batch: int | None) -> Iterator[tuple[str, str, UInt8Array, BoolArray]]:
     """Name, kind, pictures `[N, H, W, 3]` and masks `[N, H, W]` of each case."""
-    large, wide, tall = _SIZES
     # The most telling cases come first: a file over its size limit drops the last ones.
     cases: list[tuple[str, str, MakePicture, MakeHole, tuple[int, int], int]] = [
-        ("centre", "natural", natural_picture, _centre, large, 1),
-        ("two, strokes", "natural", natural_picture, strokes, tall, 2),
-        ("white, border", "flat", _flat(255), _border, wide, 1),
-        ("all hole", "flat", natural_picture, _all, wide, 1),
-        ("saturated noise, strokes", "noise", _saturated, strokes, wide, 1),
-        ("black, centre", "flat", _flat(0), _centre, wide, 1),
-        ("one pixel", "noise", natural_picture, _one_pixel, wide, 1),
-        ("noise, rectangles", "noise", _noise, rectangles, wide, 1),
+        ("centre", "natural", natural_picture, _centre, _SQUARE, 1),
+        ("two, strokes", "natural", natural_picture, strokes, _TALL, 2),
+        ("white, border", "flat", _flat(255), _border, _WIDE, 1),
+        ("all hole", "flat", natural_picture, _all, _WIDE, 1),
+        ("saturated noise, strokes", "noise", _saturated, strokes, _SMALL, 1),
+        ("black, centre", "flat", _flat(0), _centre, _WIDE, 1),
+        ("one pixel", "noise", natural_picture, _one_pixel, _WIDE, 1),
+        ("noise, rectangles", "noise", _noise, rectangles, _SMALL, 1),
+        ("no hole", "natural", natural_picture, _none, _SMALL, 1),
+        ("usual size", "natural", natural_picture, _centre, _USUAL, 1),
+        ("three, long, rectangles", "natural", natural_picture, rectangles, _LONG, 3),
+        ("large", "natural", _enlarged, _square, _LARGE, 1),
     ]
+    if size is not None:
+        # Nothing but their sizes tells these from the first ones.
+        cases = [case for case in cases if case[4] not in (_USUAL, _LONG, _LARGE)]
     rng = np.random.default_rng(_SEED)
     for name, kind, picture, hole, case_size, count in cases:
         height, width = size or case_size
@@ -81,6 +93,16 @@ def _centre(height: int, width: int, _rng: np.random.Generator) -> BoolArray:
 
 def _all(height: int, width: int, _rng: np.random.Generator) -> BoolArray:
     return np.ones((height, width), dtype=np.bool_)
+
+
+def _none(height: int, width: int, _rng: np.random.Generator) -> BoolArray:
+    return np.zeros((height, width), dtype=np.bool_)
+
+
+def _square(height: int, width: int, _rng: np.random.Generator) -> BoolArray:
+    hole = np.zeros((height, width), dtype=np.bool_)
+    hole[height // 2 - 50 : height // 2 + 46, width // 2 - 60 : width // 2 + 36] = True
+    return hole
 
 
 def _border(height: int, width: int, _rng: np.random.Generator) -> BoolArray:
@@ -105,6 +127,12 @@ def _noise(height: int, width: int, rng: np.random.Generator) -> UInt8Array:
 
 def _saturated(height: int, width: int, rng: np.random.Generator) -> UInt8Array:
     return rng.integers(0, 2, (height, width, 3), dtype=np.uint8) * np.uint8(255)
+
+
+def _enlarged(height: int, width: int, rng: np.random.Generator) -> UInt8Array:
+    """A natural picture with every pixel doubled, which takes a quarter of the room in a file."""
+    picture: UInt8Array = natural_picture(height // 2, width // 2, rng).repeat(2, axis=0).repeat(2, axis=1)
+    return picture
 
 
 def natural_picture(height: int, width: int, rng: np.random.Generator) -> UInt8Array:

@@ -16,50 +16,11 @@ from torch.export import Dim
 
 from cisi_calibration.convolutions import convolutions
 from cisi_calibration.model_contract import set_contract
+from cisi_runtime.backends.graph_file import OPERATORS
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError
 
 OPSET = 20
-# The operators that the lowerings consist of. BatchNormalization is not among them: an exporter that writes one has
-# turned AdaIN into inference batch norm, which computes something else.
-_OPERATORS = frozenset(
-    (
-        "Add",
-        "AveragePool",
-        "Cast",
-        "Clip",
-        "Concat",
-        "Conv",
-        "DepthToSpace",
-        "DequantizeLinear",
-        "Div",
-        "Expand",
-        "Gather",
-        "Gemm",
-        "Greater",
-        "GreaterOrEqual",
-        "InstanceNormalization",
-        "LessOrEqual",
-        "Mul",
-        "QuantizeLinear",
-        "Reciprocal",
-        "ReduceMean",
-        "ReduceSum",
-        "Relu",
-        "Reshape",
-        "Round",
-        "Shape",
-        "Slice",
-        "Split",
-        "Sqrt",
-        "Squeeze",
-        "Sub",
-        "Tanh",
-        "Transpose",
-        "Unsqueeze",
-        "Where",
-    )
-)
 
 
 def onnx_graph(
@@ -129,7 +90,7 @@ def check_model(model: ModelProto) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise GraphError(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
-    unknown = {node.op_type for node in model.graph.node} - _OPERATORS
+    unknown = {node.op_type for node in model.graph.node} - OPERATORS
     if unknown or model.functions or [entry.version for entry in model.opset_import] != [OPSET]:
         raise GraphError(f"the exported graph holds unexpected operators {sorted(unknown)} or opsets")
 

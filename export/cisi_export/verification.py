@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from onnx import ModelProto
 
+from cisi_calibration.precision_plan import plan_faults
 from cisi_export.emulate import float32_twin
 from cisi_export.inference_graph import inference_module
 from cisi_export.onnx_graph import check_model
@@ -17,8 +18,10 @@ from cisi_runtime.backends.graph import read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.codec import decode_pixels
 from cisi_runtime.parity.checks import check_graph_parity
-from cisi_runtime.parity.compare import ParityReport, Run, compare_all, compare_backend
+from cisi_runtime.parity.compare import Run, compare_all, compare_backend
 from cisi_runtime.parity.golden import Golden
+from cisi_runtime.parity.structure import PLAN
+from cisi_runtime.parity.verdict import ParityReport, StructureCheck
 from cisi_runtime.progress_on_stderr import ShowProgress, show_nothing
 from cisi_train.checkpoint import Checkpoint
 from cisi_train.network import Generator
@@ -37,7 +40,8 @@ def verify_export(
     2. of a float16 graph its float32 twin (see `float32_twin`); of an INT8 graph `float_model`, the float graph that it
        was made from, or that one's twin;
     3. the graph itself, as written and optimised (see `graph_variants`);
-    4. its stored weights, one by one.
+    4. its stored weights, one by one;
+    5. the types of its tensors, and its Q/DQ pairs.
 
     Raises GraphError for a graph that `check_model` refuses.
     """
@@ -53,7 +57,8 @@ def verify_export(
             comparisons += compare_backend("ONNX float32 twin, as written", backend, golden, "float32", progress)
     comparisons += check_graph_parity(info, golden, progress)
     progress("comparing: stored weights", 0, 1)
-    return ParityReport(comparisons, compare_weights(model, weights))
+    faults = plan_faults(model)
+    return ParityReport(comparisons, compare_weights(model, weights), (StructureCheck(PLAN, tuple(faults)),))
 
 
 def _rewritten_network(generator: Generator, target: str) -> Run:

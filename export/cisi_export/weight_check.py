@@ -11,7 +11,7 @@ from onnx import ModelProto, numpy_helper
 
 from cisi_calibration.convolutions import PIXEL_READERS
 from cisi_calibration.model_contract import contract_of
-from cisi_runtime.parity.compare import WeightComparison
+from cisi_runtime.parity.verdict import WeightComparison
 
 Array = npt.NDArray[np.float64]
 

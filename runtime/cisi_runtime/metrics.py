@@ -23,8 +23,9 @@ class Quality:
 
 
 def psnr_db(difference: npt.NDArray[np.floating], peak: float) -> float:
-    """PSNR of differences against a fixed peak: 255 for grey levels, 2 for [-1, 1]. inf when all are 0."""
-    mean_square = float(np.mean(np.square(difference, dtype=np.float64)))
+    """PSNR of differences against a fixed peak: 255 for grey levels, 2 for [-1, 1]. inf when all are 0, or there is
+    none."""
+    mean_square = float(np.mean(np.square(difference, dtype=np.float64))) if difference.size else 0.0
     return float("inf") if mean_square == 0.0 else float(10.0 * np.log10(peak**2 / mean_square))
 
 

@@ -97,7 +97,7 @@ def test_a_checkpoint(
     ("name", "message"),
     [
         ("missing.onnx", "GRAPH: missing.onnx: no such file"),
-        ("text.onnx", "cannot load it"),
+        ("text.onnx", "is not an ONNX file"),
         ("missing.pt", "GRAPH: missing.pt: no such file"),
     ],
 )

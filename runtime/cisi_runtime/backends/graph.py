@@ -10,6 +10,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from cisi_runtime.backends.base import FixedShape
 from cisi_runtime.backends.cores import cores_are_shared
+from cisi_runtime.backends.graph_file import GraphContents, check_attributes, read_contents
 from cisi_runtime.contract import METADATA_KEY, Contract
 from cisi_runtime.errors import ContractError, GraphError
 
@@ -37,12 +38,14 @@ class GraphInfo:
     label: how messages name it.
     contract: from its metadata.
     fixed: the batch, height and width that it was exported for.
+    metadata: the model's, by key.
     """
 
     source: Path | bytes
     label: str
     contract: Contract
     fixed: FixedShape
+    metadata: dict[str, str]
 
     def serialised(self) -> bytes:
         """The bytes of the model."""
@@ -52,24 +55,41 @@ class GraphInfo:
 def read_graph(graph: Path | bytes | GraphInfo) -> GraphInfo:
     """Open a graph of any precision once and read what it says. What has been read already is returned.
 
-    Raises GraphError for what is not an ONNX graph, ContractError for one without our contract, or whose inputs are
-    not what its contract says.
+    Raises GraphError for what is not an ONNX graph or not safe to load (see `read_contents`), ContractError for one
+    without our contract, or which is not what its contract says.
     """
-    if isinstance(graph, GraphInfo):
-        return graph
-    return info_of(open_session(graph, threads=1, optimise=False), graph)
+    return graph if isinstance(graph, GraphInfo) else open_graph(graph, threads=1, optimise=False)[1]
 
 
-def info_of(session: onnxruntime.InferenceSession, source: Path | bytes) -> GraphInfo:
-    """What the graph of an open session says. Raises as `read_graph`."""
-    label = _label(source)
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+def open_graph(graph: Path | bytes, *, threads: int, optimise: bool) -> tuple[onnxruntime.InferenceSession, GraphInfo]:
+    """A session on the CPU provider alone, and what its graph says.
+
+    threads: 0 leaves the number to ONNX Runtime. optimise: False for no graph optimisations. Raises as `read_graph`.
+    """
+    data, label = _bytes_of(graph), _label(graph)
+    # Before ONNX Runtime sees the file.
+    contents = read_contents(data, label)
+    contract = _contract(contents, label)
+    session = _session(data, label, threads=threads, optimise=optimise)
+    return session, GraphInfo(graph, label, contract, _fixed_shape(session, contract, label), contents.metadata)
+
+
+def _contract(contents: GraphContents, label: str) -> Contract:
+    text = contents.metadata.get(METADATA_KEY)
     if text is None:
         raise ContractError(f"{label}: has no CISI-net contract, expected a graph written by cisi-export")
     try:
         contract = Contract.from_json(text)
     except ContractError as error:
         raise ContractError(f"{label}: {error}") from error
+    check_attributes(contents, contract.architecture, label)
+    faults = contents.faults(contract)
+    if faults:
+        raise ContractError(f"{label}: {'; '.join(faults)}")
+    return contract
+
+
+def _fixed_shape(session: onnxruntime.InferenceSession, contract: Contract, label: str) -> FixedShape:
     expected = dict.fromkeys((*contract.inputs, contract.output), contract.io.onnx_type)
     actual = {node.name: node.type for node in (*session.get_inputs(), *session.get_outputs())}
     if actual != expected:
@@ -77,11 +97,17 @@ def info_of(session: onnxruntime.InferenceSession, source: Path | bytes) -> Grap
     shape = next(node.shape for node in session.get_inputs() if node.name == contract.inputs[0])
     # Free dimensions have names instead of numbers.
     sides = (shape[axis] if isinstance(shape[axis], int) else None for axis in contract.io.axes)
-    return GraphInfo(source, label, contract, FixedShape(*sides))
+    return FixedShape(*sides)
 
 
-def open_session(graph: Path | bytes, *, threads: int, optimise: bool) -> onnxruntime.InferenceSession:
-    """A session on the CPU provider alone. Raises GraphError."""
+def open_session(model: bytes) -> onnxruntime.InferenceSession:
+    """A session for any model of known operators, on the CPU provider alone, without optimisations. Raises
+    GraphError."""
+    read_contents(model, "the graph")
+    return _session(model, "the graph", threads=0, optimise=False)
+
+
+def _session(data: bytes, label: str, *, threads: int, optimise: bool) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = LOG_ERRORS_ONLY
@@ -91,18 +117,26 @@ def open_session(graph: Path | bytes, *, threads: int, optimise: bool) -> onnxru
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if isinstance(graph, Path) and not graph.is_file():
-        raise GraphError(f"{graph}: no such file")
-    source = graph if isinstance(graph, bytes) else str(graph)
     try:
-        session = onnxruntime.InferenceSession(source, options, providers=[CPU_PROVIDER])
+        session = onnxruntime.InferenceSession(data, options, providers=[CPU_PROVIDER])
     except ORT_ERRORS as error:
         raise GraphError(
-            f"{_label(graph)}: ONNX Runtime cannot load it, expected an ONNX graph: {first_line(error)}"
+            f"{label}: ONNX Runtime cannot load it, expected an ONNX graph: {first_line(error)}"
         ) from error
     if session.get_providers() != [CPU_PROVIDER]:
-        raise GraphError(f"{_label(graph)}: asked for {CPU_PROVIDER}, got {session.get_providers()}")
+        raise GraphError(f"{label}: asked for {CPU_PROVIDER}, got {session.get_providers()}")
     return session
+
+
+def _bytes_of(graph: Path | bytes) -> bytes:
+    if isinstance(graph, bytes):
+        return graph
+    try:
+        if not graph.is_file():
+            raise GraphError(f"{graph}: no such file")
+        return graph.read_bytes()
+    except OSError as error:
+        raise GraphError(f"{graph}: cannot be read: {error.strerror or error}") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cisi_runtime.backends.base import Backend
-from cisi_runtime.backends.graph import ORT_ERRORS, GraphInfo, first_line, info_of, open_session
+from cisi_runtime.backends.graph import ORT_ERRORS, GraphInfo, first_line, open_graph
 from cisi_runtime.errors import GraphError
 
 
@@ -26,8 +26,7 @@ class OnnxRuntimeBackend(Backend):
 
     def __init__(self, graph: Path | bytes | GraphInfo, *, threads: int = 0, optimise: bool = True) -> None:
         source = graph.source if isinstance(graph, GraphInfo) else graph
-        self._session = open_session(source, threads=threads, optimise=optimise)
-        info = graph if isinstance(graph, GraphInfo) else info_of(self._session, source)
+        self._session, info = open_graph(source, threads=threads, optimise=optimise)
         if info.contract.holds_float16:
             raise GraphError(
                 f"{info.label}: holds float16, which ONNX Runtime's CPU kernels would silently run in float32, "

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from cisi_runtime.parity.compare import ParityReport
     from cisi_runtime.parity.golden import Golden
+    from cisi_runtime.parity.verdict import ParityReport
 
 # How many times the difference of one grey level is shown on the sheet.
 _GAIN = 16
@@ -35,6 +35,7 @@ class ParityOptions:
     backend: str | None
     device: str
     precision: str
+    structure: str
     sheet: Path | None
     url: str | None
     model_name: str
@@ -67,6 +68,13 @@ class _Checked:
     show_default=True,
     help="bf16: bfloat16, with --backend openvino or torch.",
 )
+@click.option(
+    "--structure",
+    type=click.Choice(["auto", "require", "report"]),
+    default="auto",
+    show_default=True,
+    help="Whether a graph must be node by node what was exported. auto: unless other versions exported it.",
+)
 @click.option("--sheet", type=PATH, help="Picture: input, reference, result, difference times 16.")
 @click.option("--url", help="Instead: a model that Triton or cisi-serve serves there.")
 @click.option("--model-name", default="cisi", show_default=True, help="Its name there.")
@@ -75,10 +83,13 @@ def parity(artifact: Path | None, **values: Any) -> None:
     """Compare the graph or engine ARTIFACT with the reference network, and exit with 1 when a comparison fails.
     Without ARTIFACT the float32 graph that ships is checked.
 
-    With its golden file alone this needs neither PyTorch nor the checkpoint. With --ckpt the golden cases are made
-    afresh, every stored weight is compared too, and after a failure the first layer that differs is named. With
-    --backend ARTIFACT runs as `cisi-run` would run it; a checkpoint too. With --url the golden cases go over the wire
-    to a service; the default golden file is then that of the graph that ships.
+    With its golden file alone this needs neither PyTorch nor the checkpoint; the file must be the one that was
+    exported. With --ckpt the golden cases are made afresh, every stored weight and every node is compared with a fresh
+    export too, and after a failure the first layer that differs is named. --structure report lets the numbers decide
+    about a graph that another tool has rewritten.
+
+    With --backend ARTIFACT runs as `cisi-run` would run it; a checkpoint too. With --url the golden cases go over the
+    wire to a service; the default golden file is then that of the graph that ships.
     """
     from cisi_runtime.backends.registry import SHIPPED_GRAPH, is_engine
 
@@ -154,7 +165,7 @@ def _check_file(options: ParityOptions) -> _Checked:
         golden = load_golden(golden_file)
     with error_prefix("ARTIFACT"):
         if options.backend is None:
-            return _Checked(golden, check_file_parity(options.artifact, golden))
+            return _Checked(golden, check_file_parity(options.artifact, golden, options.structure != "report"))
         backend = BackendOptions(options.backend, options.device, options.precision)
         return _Checked(golden, check_backend_parity(options.artifact, golden, backend))
 
@@ -167,7 +178,7 @@ def _check_against_checkpoint(options: ParityOptions, ckpt: Path) -> _Checked:
         info = read_graph(options.artifact)
     (point,) = entry_points(group="cisi.parity", name="checkpoint")
     with error_prefix("--ckpt"):
-        return _Checked(*point.load()(info, ckpt))
+        return _Checked(*point.load()(info, ckpt, options.structure))
 
 
 def _print(options: ParityOptions, checked: _Checked) -> None:

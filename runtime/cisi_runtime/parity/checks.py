@@ -14,25 +14,30 @@ from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.backends.registry import SHIPPED_GRAPH, BackendOptions, is_engine, open_backend
 from cisi_runtime.engines.sidecar import load_sidecar
 from cisi_runtime.errors import GraphError, ParityError
-from cisi_runtime.parity.compare import Comparison, ParityReport, compare_backend
+from cisi_runtime.parity.compare import Comparison, compare_backend
 from cisi_runtime.parity.golden import Golden, golden_path, load_golden
+from cisi_runtime.parity.structure import check_structure
+from cisi_runtime.parity.verdict import ParityReport
 from cisi_runtime.progress_on_stderr import ShowProgress, show_nothing
 
 
-def check_parity(artifact: Path | str = SHIPPED_GRAPH, golden: Path | str | None = None) -> ParityReport:
+def check_parity(
+    artifact: Path | str = SHIPPED_GRAPH, golden: Path | str | None = None, *, structure_required: bool = True
+) -> ParityReport:
     """Whether a graph or an engine is still the trained network, by its golden file:
     `check_parity("best.onnx").passed`.
 
     artifact: default, the graph that ships.
     golden: default, the golden file beside the graph, or beside the engine's graph.
+    structure_required: False lets the numbers decide about a graph that has been changed since its export.
 
     Raises GraphError, ContractError and EngineError for files that are missing, damaged or not ours, ParityError for a
-    golden file of other weights.
+    golden file of other weights or of another export.
     """
     path = Path(artifact)
     if not path.is_file():
         raise GraphError(f"{path}: no such file")
-    return check_file_parity(path, load_golden(Path(golden or golden_path_of(path))))
+    return check_file_parity(path, load_golden(Path(golden or golden_path_of(path))), structure_required)
 
 
 def golden_path_of(artifact: Path) -> Path:
@@ -43,10 +48,13 @@ def golden_path_of(artifact: Path) -> Path:
     )
 
 
-def check_file_parity(artifact: Path, golden: Golden) -> ParityReport:
+def check_file_parity(artifact: Path, golden: Golden, structure_required: bool = True) -> ParityReport:
     """A graph or an engine on golden cases. Raises as `check_parity`."""
-    check = check_engine_file_parity if is_engine(artifact) else check_graph_parity
-    return ParityReport(check(artifact, golden))
+    if is_engine(artifact):
+        return ParityReport(check_engine_file_parity(artifact, golden))
+    info = read_graph(artifact)
+    structure = check_structure(info, golden, is_required=structure_required)
+    return ParityReport(check_graph_parity(info, golden), structure=structure)
 
 
 def check_backend_parity(artifact: Path, golden: Golden, options: BackendOptions) -> ParityReport:
@@ -54,8 +62,10 @@ def check_backend_parity(artifact: Path, golden: Golden, options: BackendOptions
 
     Raises what the backends raise, ParityError for a golden file of other weights or other sizes.
     """
+    structure = check_structure(read_graph(artifact), golden) if artifact.suffix == ".onnx" else ()
     with open_backend(artifact, options)[0] as opened:
-        return ParityReport(compare_backend(f"{opened.name}, {opened.precision}", opened, golden, opened.precision))
+        name = f"{opened.name}, {opened.precision}"
+        return ParityReport(compare_backend(name, opened, golden, opened.precision), structure=structure)
 
 
 def check_served_parity(model: Backend, golden: Golden) -> ParityReport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,8 @@ class Tolerance:
 
 
 TOLERANCES = {
-    # Measured beyond rounding: 4e-7 on the shipped weights, 4e-5 on random ones of preset paper. Margin 2.5.
+    # The largest that `_FLOAT32_FACTORS` may allow. Measured beyond rounding: 4e-7 on the shipped weights, 4e-5 on
+    # random ones of preset paper. Margin 2.5.
     "float32": Tolerance(max_abs=1e-4),
     # Emulated. Measured: 70 dB on the shipped weights, 56 dB on random ones of preset paper. Margin 6 dB.
     "float16": Tolerance(hole_psnr_db=50.0),
@@ -63,6 +64,16 @@ _TOLERANCES_BY_KIND = {
     ("int8", "flat"): Tolerance(hole_psnr_db=15.5),
     ("int8", "noise"): Tolerance(hole_psnr_db=25.0),
 }
+
+
+# Float32 results may be this many times as far from the reference as PyTorch's own float32 is (`float32_error`), by
+# kind of case. ONNX Runtime's norms sum one by one, PyTorch's in parts: measured 11 times its error where much of the
+# picture is even, 170 where all of it is, 2 elsewhere (shipped and random weights, 4 graphs each, AVX-512). Margins
+# 3.6, 3.5 and 5.
+_FLOAT32_FACTORS = {"natural": 40.0, "flat": 600.0, "noise": 10.0}
+# Some units in the last place of 1, for cases whose error is 0 by chance. Half of it is PyTorch's smallest on large
+# holes.
+_FLOAT32_FLOOR = 2e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,72 +154,6 @@ class Comparison:
         return {name: None if isinstance(v, float) and not np.isfinite(v) else v for name, v in values.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class WeightComparison:
-    """One weight of the checkpoint in a graph.
-
-    name: as in the checkpoint.
-    stored_as: "float32", "float16", "int8", or "missing".
-    worst: its largest difference, as a multiple of what rounding or quantising explains.
-    """
-
-    name: str
-    stored_as: str
-    worst: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether rounding explains the whole difference."""
-        return self.worst <= 1.0
-
-    def as_json(self) -> dict[str, Any]:
-        """By name, with the verdict. An infinite `worst` is None."""
-        worst = self.worst if np.isfinite(self.worst) else None
-        return {"name": self.name, "stored_as": self.stored_as, "worst": worst, "passed": self.passed}
-
-
-@dataclasses.dataclass(frozen=True)
-class ParityReport:
-    """Everything that an artifact was compared with.
-
-    comparisons: its results on golden cases. weights: its stored weights; None where there was no checkpoint.
-    """
-
-    comparisons: list[Comparison]
-    weights: list[WeightComparison] | None = None
-
-    @property
-    def checks(self) -> int:
-        """Number of comparisons."""
-        return len(self.comparisons) + len(self.weights or [])
-
-    @property
-    def failures(self) -> int:
-        """Number of comparisons that failed."""
-        return sum(not item.passed for item in (*self.comparisons, *(self.weights or ())))
-
-    @property
-    def passed(self) -> bool:
-        """Whether something was compared, and all of it passed."""
-        return bool(self.comparisons) and self.failures == 0
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything that was compared, and the verdict."""
-        return {
-            "comparisons": [item.as_json() for item in self.comparisons],
-            "weights": None if self.weights is None else [item.as_json() for item in self.weights],
-            "passed": self.passed,
-        }
-
-    def table(self) -> str:
-        """Every comparison on a line of its own."""
-        return parity_table(self.comparisons)
-
-    def summary(self) -> str:
-        """How many comparisons passed, the worst of them, the weights."""
-        return f"{_summary(self.comparisons)}\n{_weights_line(self.weights)}"
-
-
 def compare(variant: str, case: GoldenCase, result: npt.NDArray[Any], required: Tolerance) -> Comparison:
     """Compare a result with the reference of its case. result: uint8 `[N, H, W, 3]`, or float `[N, 3, H, W]` in
     [-1, 1]. Raises ParityError for another shape."""
@@ -229,6 +174,7 @@ def compare(variant: str, case: GoldenCase, result: npt.NDArray[Any], required: 
         difference = deviation = np.abs(result.astype(np.float64) - case.completed)
         known_identical = np.array_equal(result[~hole], decode_pixels(case.image)[~hole])
     hole_ssim, image_ssim = _similarity(pixels, reference_pixels, case.hole_mask)
+    changed = (pixels != reference_pixels)[case.hole_mask]
     return Comparison(
         variant=variant,
         case=case.name,
@@ -241,7 +187,7 @@ def compare(variant: str, case: GoldenCase, result: npt.NDArray[Any], required: 
         image_psnr_db=psnr_db(deviation, 2.0),
         hole_ssim=hole_ssim,
         image_ssim=image_ssim,
-        levels_changed=float((pixels != reference_pixels)[case.hole_mask].mean()),
+        levels_changed=float(changed.mean()) if changed.size else 0.0,
         tolerance=required,
     )
 
@@ -257,7 +203,12 @@ def _similarity(
 
 def tolerance(precision: str, case: GoldenCase) -> Tolerance:
     """What a case must keep at a precision."""
-    return _TOLERANCES_BY_KIND.get((precision, case.kind), TOLERANCES[precision])
+    largest = _TOLERANCES_BY_KIND.get((precision, case.kind), TOLERANCES[precision])
+    if precision != "float32":
+        return largest
+    assert largest.max_abs is not None
+    measured = max(_FLOAT32_FLOOR, _FLOAT32_FACTORS[case.kind] * case.float32_error)
+    return Tolerance(max_abs=min(largest.max_abs, measured))
 
 
 def compare_all(
@@ -301,50 +252,11 @@ def case_inputs(
     """A golden case as a graph's inputs, by name.
 
     A uint8 mask gets all grey levels on both sides of the threshold: black and white alone would not show where the
-    threshold lies.
+    threshold lies. One without a hole is black: that is how people say that there is none.
     """
     inputs = contract.io.inputs(image, hole_mask)
-    if contract.io.takes_pixels:
+    if contract.io.takes_pixels and hole_mask.any():
         spread, threshold = np.arange(hole_mask.size).reshape(hole_mask.shape), contract.mask_threshold
         grey = np.where(hole_mask, threshold + spread % (256 - threshold), spread % threshold)
         inputs[contract.inputs[1]] = grey.astype(np.uint8)
     return inputs
-
-
-def parity_table(comparisons: Iterable[Comparison]) -> str:
-    """A line for each comparison, within 100 columns; PSNR and SSIM over the hole. What failed is explained below
-    it."""
-    lines = [f"{'variant':<33} {'case':<24} {'max':>6} {'PSNR':>8} {'SSIM':>6} {'required':<10} verdict"]
-    for item in comparisons:
-        lines.append(
-            f"{item.variant:<33} {item.case:<24} {item.max_abs:6.0e} {item.hole_psnr_db:5.1f} dB {item.hole_ssim:6.4f} "
-            f"{item.tolerance!s:<10} {'pass' if item.passed else 'FAIL'}"
-        )
-        if not item.passed:
-            lines.append(f"  {item.faults}; p99 {item.p99_abs:.0e}, mean {item.mean_abs:.0e}")
-    return "\n".join(lines)
-
-
-def _summary(comparisons: Sequence[Comparison]) -> str:
-    if not comparisons:
-        return "parity: nothing was compared"
-    failures = sum(not item.passed for item in comparisons)
-    worst = min(comparisons, key=lambda item: (item.passed, item.margin_db))
-    figure = f"{worst.max_abs:.0e}" if worst.tolerance.max_abs is not None else f"{worst.hole_psnr_db:.1f} dB"
-    verdict = f"{failures} FAIL" if failures else "all pass"
-    return (
-        f"parity: {len(comparisons)} comparisons, {verdict}\n"
-        f"worst: {worst.variant}, {worst.case}: {figure}, required {worst.tolerance}"
-        f"{'; ' + worst.faults if worst.faults else ''}"
-    )
-
-
-def _weights_line(weights: Sequence[WeightComparison] | None) -> str:
-    if weights is None:
-        return "weights: not compared one by one (that takes --ckpt)"
-    bad = [weight for weight in weights if not weight.passed]
-    if not bad:
-        worst = max(weight.worst for weight in weights)
-        return f"weights: {len(weights)} as in the checkpoint (largest deviation {worst:.2f} of the rounding)  pass"
-    first = f"{bad[0].name}, stored as {bad[0].stored_as}, {bad[0].worst:.1f} times the rounding"
-    return f"weights: {len(bad)} of {len(weights)} are not the checkpoint's, the first: {first}  FAIL"

@@ -307,7 +307,7 @@ def foreign_graph(path: Path) -> Path:
         ("alpha to JPEG", ("--output: ", "JPEG cannot hold the picture's alpha channel")),
         ("no model", ("--model: ", "no.onnx: no such file")),
         ("foreign model", ("--model: ", "has no CISI-net contract, expected a graph written by cisi-export")),
-        ("text model", ("--model: ", "ONNX Runtime cannot load it, expected an ONNX graph")),
+        ("text model", ("--model: ", "is not an ONNX file")),
         ("bad sheet", ("--sheet: ", "unknown picture format")),
         ("long name", ("--output: ", "cannot be written")),
     ],

@@ -6,8 +6,9 @@ import pytest
 
 from cisi_runtime.codec import decode_pixels, encode_pixels
 from cisi_runtime.errors import ParityError
-from cisi_runtime.parity.compare import TOLERANCES, Tolerance, compare, parity_table, tolerance
-from cisi_runtime.parity.golden import GoldenCase
+from cisi_runtime.parity.compare import TOLERANCES, Tolerance, compare, tolerance
+from cisi_runtime.parity.golden import KINDS, GoldenCase
+from cisi_runtime.parity.verdict import parity_table
 
 RNG = np.random.default_rng(8)
 IMAGE = RNG.integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
@@ -15,7 +16,7 @@ HOLE = RNG.random((2, 16, 16)) < 0.4
 COMPLETED = np.where(HOLE[:, None], RNG.uniform(-1, 1, (2, 3, 16, 16)).astype(np.float32), decode_pixels(IMAGE)).astype(
     np.float32
 )
-CASE = GoldenCase("case", "natural", IMAGE, HOLE, COMPLETED)
+CASE = GoldenCase("case", "natural", IMAGE, HOLE, COMPLETED, 1e-3)
 FLOAT32, FLOAT16 = TOLERANCES["float32"], TOLERANCES["float16"]
 
 
@@ -85,6 +86,11 @@ def test_cases_beyond_photographs_have_tolerances_of_their_own() -> None:
     assert (tolerance("int8", noise).hole_psnr_db, tolerance("int8", flat).hole_psnr_db) == (25.0, 15.5)
     assert tolerance("float32", flat).max_abs == 2e-3
     assert tolerance("float32", noise) == TOLERANCES["float32"]
+    precise = dataclasses.replace(CASE, float32_error=1e-7)
+    kinds = {kind: tolerance("float32", dataclasses.replace(precise, kind=kind)) for kind in KINDS}
+    assert {kind: item.max_abs for kind, item in kinds.items()} == pytest.approx(
+        {"natural": 4e-6, "flat": 6e-5, "noise": 2e-6}
+    )
     assert tolerance("float16", noise).hole_psnr_db == 45.0
 
 

@@ -1,0 +1,81 @@
+"""Faults planted into exported files are seen by the checks that are there for them."""
+
+from pathlib import Path
+
+import pytest
+from onnx import ModelProto
+
+from cisi_calibration.precision_plan import serialised_plan_faults
+from cisi_export.compare_structure import structure_differences
+from cisi_runtime.export_record import is_sealed
+from cisi_train.checkpoint import load_checkpoint
+from tests.support.graph_faults import (
+    FLOAT32,
+    GRAPH_FAULTS,
+    GRAPHS,
+    NODES,
+    NUMBERS,
+    PLAN,
+    SEAL,
+    GraphFault,
+    Graphs,
+    resealed,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def graphs(tiny_checkpoint_path: Path) -> Graphs:
+    return Graphs(load_checkpoint(tiny_checkpoint_path))
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_structure_shows_every_fault(graphs: Graphs, name: str) -> None:
+    faults = [fault for fault in GRAPH_FAULTS if name in fault.graphs]
+    missed = {}
+    for fault in faults:
+        seen = fault.seen_by(graphs, name, frozenset((SEAL, PLAN, NODES)))
+        must = fault.must - {NUMBERS}
+        must |= set() if "refused" in must else {SEAL}
+        if not must <= seen:
+            missed[fault.name] = must - seen
+    assert missed == {}
+    assert len(faults) >= 20
+
+
+@pytest.mark.parametrize(
+    "fault", [fault for fault in GRAPH_FAULTS if NUMBERS in fault.must], ids=lambda fault: fault.name.replace(" ", "-")
+)
+def test_numbers_alone_show_it(graphs: Graphs, fault: GraphFault) -> None:
+    assert fault.seen_by(graphs, FLOAT32, frozenset((NUMBERS,))) == {NUMBERS}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_nothing_is_seen_where_nothing_is_wrong(graphs: Graphs, name: str) -> None:
+    data = graphs.sealed(name)
+    assert is_sealed(data)
+    assert serialised_plan_faults(data) == []
+    assert structure_differences(graphs[name], ModelProto.FromString(data)) == []
+
+
+def test_a_new_seal_does_not_hide_a_changed_node(graphs: Graphs) -> None:
+    model = ModelProto.FromString(graphs.sealed(FLOAT32))
+    GRAPH_FAULTS[0].plant(model)
+    data = resealed(model)
+    assert is_sealed(data)
+    assert structure_differences(graphs[FLOAT32], ModelProto.FromString(data))
+
+
+def test_other_names_and_another_order_are_no_difference(graphs: Graphs) -> None:
+    model = ModelProto.FromString(graphs.sealed(FLOAT32))
+    for node in model.graph.node:
+        node.name = f"other {node.name}"
+        node.input[:] = [name if name in ("", "image", "hole_mask") else f"t_{name}" for name in node.input]
+        node.output[:] = [name if name == "completed" else f"t_{name}" for name in node.output]
+    for item in model.graph.initializer:
+        item.name = f"t_{item.name}"
+    nodes = sorted(model.graph.node, key=lambda node: node.op_type)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    assert structure_differences(graphs[FLOAT32], model) == []

@@ -1,0 +1,156 @@
+"""Graphs as an attacker or a broken disk would make them: refused before ONNX Runtime sees them, memory bounded."""
+
+import json
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from cisi_runtime.backends.graph import read_graph
+from cisi_runtime.backends.graph_file import OPERATORS, read_contents
+from cisi_runtime.backends.registry import SHIPPED_GRAPH
+from cisi_runtime.errors import CisiError, ContractError, GraphError
+
+CONTRACT = next(item.value for item in onnx.load(SHIPPED_GRAPH).metadata_props if item.key == "cisi_contract")
+
+
+def tiny_model() -> ModelProto:
+    """One Relu, with the contract of the graph that ships."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    helper.set_model_props(model, {"cisi_contract": CONTRACT})
+    return model
+
+
+def external(model: ModelProto) -> None:
+    item = model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[3])
+    item.data_location = TensorProto.EXTERNAL
+    item.external_data.add(key="location", value="../../etc/passwd")
+
+
+def huge(model: ModelProto) -> None:
+    model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[1 << 20, 1 << 20])
+
+
+def huge_by_overflow(model: ModelProto) -> None:
+    model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[1 << 32, 1 << 32, 0])
+
+
+def cut_short(model: ModelProto) -> None:
+    model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[4], raw_data=bytes(15))
+
+
+def loop(model: ModelProto) -> None:
+    body = helper.make_graph([], "body", [], [])
+    model.graph.node.append(helper.make_node("Loop", ["", "", "x"], ["z"], body=body))
+
+
+def subgraph_of_a_known_operator(model: ModelProto) -> None:
+    model.graph.node[0].attribute.append(helper.make_attribute("body", helper.make_graph([], "body", [], [])))
+
+
+def foreign_domain(model: ModelProto) -> None:
+    model.graph.node[0].domain = "com.example"
+
+
+def function(model: ModelProto) -> None:
+    model.functions.append(
+        helper.make_function("d", "f", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], model.opset_import)
+    )
+
+
+def sparse(model: ModelProto) -> None:
+    model.graph.sparse_initializer.add().dims.append(1 << 40)
+
+
+def wide_padding(model: ModelProto) -> None:
+    weight = numpy_helper.from_array(np.zeros((1, 1, 1, 1), dtype=np.float32), "w")
+    model.graph.initializer.append(weight)
+    model.graph.node.append(helper.make_node("Conv", ["x", "w"], ["z"], pads=[1_000_000] * 4))
+
+
+def text_tensor(model: ModelProto) -> None:
+    model.graph.initializer.append(helper.make_tensor("t", TensorProto.STRING, [1], [b"hello"]))
+
+
+def many_nodes(model: ModelProto) -> None:
+    model.graph.node.extend([model.graph.node[0]] * 20_000)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (external, "keeps tensors outside the file"),
+        (huge, r"declares a tensor of 1e\+06 numbers or more"),
+        (huge_by_overflow, "declares a tensor of 4e"),
+        (cut_short, "of 15 bytes where its shape takes 16"),
+        (loop, "a node with a subgraph"),
+        (subgraph_of_a_known_operator, "a node with a subgraph"),
+        (foreign_domain, "holds the operator com.example.Relu"),
+        (function, "holds functions"),
+        (sparse, "holds sparse tensors"),
+        (wide_padding, "an attribute of 1000000, expected at most 64"),
+        (text_tensor, "a tensor of ONNX's type 8"),
+        (many_nodes, "more than 20000 nodes"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_could_do_harm_is_refused(change: Callable[[ModelProto], None], message: str) -> None:
+    model = tiny_model()
+    change(model)
+    tracemalloc.start()
+    try:
+        with pytest.raises(GraphError, match=message):
+            read_graph(model.SerializeToString())
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_every_cut_of_a_graph_is_refused() -> None:
+    data = tiny_model().SerializeToString()
+    for length in range(len(data)):
+        with pytest.raises(CisiError):
+            read_graph(data[:length])
+
+
+def test_flipped_bits_never_end_in_another_exception() -> None:
+    data, rng = tiny_model().SerializeToString(), np.random.default_rng(3)
+    refused = 0
+    for _ in range(2000):
+        changed = bytearray(data)
+        changed[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+        try:
+            read_contents(bytes(changed), "x")
+        except GraphError:
+            refused += 1
+    assert 0 < refused < 2000
+
+
+def test_contents_are_those_that_onnx_reads() -> None:
+    contents, model = read_contents(SHIPPED_GRAPH.read_bytes(), "x"), onnx.load(SHIPPED_GRAPH)
+    operators = [node.op_type for node in model.graph.node]
+    assert {name: operators.count(name) for name in set(operators)} == dict(contents.operators)
+    assert set(operators) <= OPERATORS
+    assert contents.metadata == {item.key: item.value for item in model.metadata_props}
+    assert contents.weight_types[TensorProto.FLOAT] == operators.count("Conv")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("precision", "int8", "says precision int8, but the graph holds no Q/DQ node"),
+        ("precision", "float16", "says precision float16, but the graph holds no float16 weight"),
+        ("target", "tensorrt", "says target tensorrt, but the graph has InstanceNormalization nodes"),
+    ],
+)
+def test_a_contract_that_the_graph_contradicts_is_refused(field: str, value: str, message: str) -> None:
+    model = onnx.load(SHIPPED_GRAPH)
+    contract = json.loads(CONTRACT) | {field: value}
+    helper.set_model_props(model, {"cisi_contract": json.dumps(contract)})
+    with pytest.raises(ContractError, match=message):
+        read_graph(model.SerializeToString())
