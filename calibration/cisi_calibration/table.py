@@ -19,7 +19,7 @@ from cisi_calibration.observation import observe_histograms, observed_tensors
 from cisi_calibration.photographs import Photographs
 from cisi_runtime.errors import GraphError
 from cisi_runtime.files import atomic_file
-from cisi_runtime.strict_json import check_revision, convert, parse_json
+from cisi_runtime.strict_json import check_revision, convert, read_json
 
 _FORMAT = "cisi-net calibration ranges"
 _REVISION = 1
@@ -82,11 +82,9 @@ def load_table(path: Path) -> RangeTable:
     """Read and check a table. Raises GraphError for a file that is missing, damaged or of a newer revision."""
     what = f"{path}: not a table of calibration ranges, or damaged"
     try:
-        values = parse_json(path.read_text(), what, GraphError)
+        values = read_json(path, what, GraphError)
     except FileNotFoundError as error:
         raise GraphError(f"{path}: no such file, expected a table that cisi-calibrate wrote") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise GraphError(f"{what}: {error}") from error
     if values.pop("format", None) != _FORMAT:
         raise GraphError(f"{what}: expected format {_FORMAT!r}")
     check_revision(values, _REVISION, str(path), GraphError)
