@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
+import zipfile
+import zlib
 
-DAMAGE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+DAMAGE = (
+    *(pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError),
+    *(AssertionError, ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error),
+)
 
 # What PyTorch writes for terminals.
 _ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*m")
@@ -19,5 +25,7 @@ def damage_reason(error: BaseException) -> str:
     text = _ESCAPE_CODES.sub("", str(error)).strip()
     if isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in text:
         return "it holds other things than tensors, numbers and text, or is damaged; nothing in it was run"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
     first = _PLACE.sub("", text.splitlines()[0]) if text else ""
     return " ".join(first.split()) or type(error).__name__
