@@ -8,11 +8,15 @@ import struct
 import zipfile
 import zlib
 
+from cisi_runtime.errors import NO_MEMORY
+
 DAMAGE = (
     *(pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError),
     *(AssertionError, ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 
+# Characters of a reason.
+_LONGEST = 300
 # What PyTorch writes for terminals.
 _ESCAPE_CODES = re.compile(r"\x1b\[[0-9;]*m")
 # Where its C++ code found the fault.
@@ -26,6 +30,6 @@ def damage_reason(error: BaseException) -> str:
     if isinstance(error, pickle.UnpicklingError) and "Weights only load failed" in text:
         return "it holds other things than tensors, numbers and text, or is damaged; nothing in it was run"
     if isinstance(error, MemoryError):
-        return "there is not enough memory for it"
+        return NO_MEMORY
     first = _PLACE.sub("", text.splitlines()[0]) if text else ""
-    return " ".join(first.split()) or type(error).__name__
+    return " ".join(first.split())[:_LONGEST] or type(error).__name__
