@@ -27,6 +27,8 @@ LIMIT_S = 10.0
 # machine stays usable; what an allocation beyond it becomes is counted as well.
 LIMIT_BYTES = 1 << 30
 _START_S = 300.0
+# Results are synced. On a disk that would take most of the time.
+_SHARED_MEMORY = "/dev/shm"
 OUTCOMES = ("done", "refused", "crashed", "hung", "memory")
 
 
@@ -133,7 +135,7 @@ def _serve(connection: Connection, reader: Reader, seeds: dict[str, bytes], log:
 
 
 def _attempt(reader: Reader, name: str, data: bytes) -> Outcome:
-    folder = Path(tempfile.mkdtemp(prefix="cisi-fuzz-"))
+    folder = Path(tempfile.mkdtemp(prefix="cisi-fuzz-", dir=_SHARED_MEMORY))
     try:
         path = folder / name
         path.write_bytes(data)
