@@ -1,7 +1,7 @@
 # make demo   environment, exports with parity, a photograph inpainted on the CPU
 # make test   environment, lint, types, all tests
 # make check  the same with the quick tests alone
-# make fuzz   property tests with new random examples for MINUTES (10)
+# make fuzz   property tests with new random examples for MINUTES (10), and INPUTS (10000) damaged files
 # make docs   the documentation as a site, in site/
 # make triton NVIDIA's Triton in .venv/triton, for the tests that need a real one
 # make parity every parity check at full size
@@ -53,8 +53,9 @@ check: $(INSTALLED) lint
 	$(BIN)/pytest -n auto --dist worksteal -m "not slow"
 
 MINUTES ?= 10
+INPUTS ?= 10000
 fuzz: $(INSTALLED)
-	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --inputs $(INPUTS)
 
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

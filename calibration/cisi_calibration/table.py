@@ -19,7 +19,7 @@ from cisi_calibration.observation import observe_histograms, observed_tensors
 from cisi_calibration.photographs import Photographs
 from cisi_runtime.errors import GraphError
 from cisi_runtime.files import atomic_file
-from cisi_runtime.strict_json import check_revision, convert, parse_json
+from cisi_runtime.strict_json import check_revision, convert, read_json
 
 _FORMAT = "cisi-net calibration ranges"
 _REVISION = 1
@@ -82,17 +82,18 @@ def load_table(path: Path) -> RangeTable:
     """Read and check a table. Raises GraphError for a file that is missing, damaged or of a newer revision."""
     what = f"{path}: not a table of calibration ranges, or damaged"
     try:
-        text = path.read_text()
+        values = read_json(path, what, GraphError)
     except FileNotFoundError as error:
         raise GraphError(f"{path}: no such file, expected a table that cisi-calibrate wrote") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise GraphError(f"{what}: {error}") from error
-    return parse_table(text, what)
+    return _table(values, what)
 
 
 def parse_table(text: str, what: str) -> RangeTable:
     """A table from JSON; `what` begins messages. Raises GraphError."""
-    values = parse_json(text, what, GraphError)
+    return _table(parse_json(text, what, GraphError), what)
+
+
+def _table(values: dict[str, Any], what: str) -> RangeTable:
     if values.pop("format", None) != _FORMAT:
         raise GraphError(f"{what}: expected format {_FORMAT!r}")
     check_revision(values, _REVISION, what, GraphError)

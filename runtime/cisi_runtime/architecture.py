@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 
 from cisi_runtime.errors import ContractError
 
@@ -12,6 +13,18 @@ SIZE_MULTIPLE = 16
 MIN_SIZE = 64
 # Numbers of a style code that are held to be the picture's colour.
 COLOUR_NUMBERS = 4
+# The largest of each number. An architecture comes out of files too, and is built before the weights are compared with
+# it: 34,000 million parameters at most, built without data in half a second, and no overflow in their count. The
+# largest preset, `paper`, has 15 million.
+_MAX_VALUES = {
+    "dim": 1024,
+    "style_dim": 1024,
+    "mlp_dim": 8192,
+    "decoder_blocks": 32,
+    "dilations": 1024,
+    "discriminator_scales": 8,
+}
+_MAX_DILATIONS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +38,8 @@ class Architecture:
     decoder_blocks: residual blocks of the decoder, each with two AdaIN layers.
     dilations: one residual block of ICE for each entry. SCE has as many, undilated.
     discriminator_scales: copies of the patch discriminator, each at half the size of the one before.
+
+    Raises ContractError for numbers that are not positive or larger than `_MAX_VALUES`, and for more than 32 dilations.
     """
 
     dim: int = 64
@@ -36,15 +51,19 @@ class Architecture:
 
     def __post_init__(self) -> None:
         faults = [
-            f"{field.name} must be a positive whole number, got {value!r}"
+            f"{field.name} must be a positive whole number of at most {_MAX_VALUES[field.name]}, got {_shown(value)}"
             for field in dataclasses.fields(self)
-            if field.name != "dilations"
-            and (not isinstance(value := getattr(self, field.name), int) or isinstance(value, bool) or value < 1)
+            if field.name != "dilations" and not _is_number(value := getattr(self, field.name), field.name)
         ]
-        if isinstance(self.style_dim, int) and 0 < self.style_dim < COLOUR_NUMBERS:
+        if type(self.style_dim) is int and 0 < self.style_dim < COLOUR_NUMBERS:
             faults.append(f"style_dim must be at least {COLOUR_NUMBERS}, the numbers that tell a colour")
-        if not self.dilations or any(not isinstance(d, int) or d < 1 for d in self.dilations):
-            faults.append(f"dilations must be positive whole numbers, got {self.dilations!r}")
+        if not 1 <= len(self.dilations) <= _MAX_DILATIONS or not all(
+            _is_number(d, "dilations") for d in self.dilations
+        ):
+            faults.append(
+                f"dilations must be 1 to {_MAX_DILATIONS} positive whole numbers of at most "
+                f"{_MAX_VALUES['dilations']}, got {_shown(self.dilations)}"
+            )
         if faults:
             raise ContractError("architecture: " + "; ".join(faults))
 
@@ -57,6 +76,15 @@ class Architecture:
     def adain_layers(self) -> int:
         """Number of AdaIN layers: two in each residual block of the decoder."""
         return 2 * self.decoder_blocks
+
+
+def _is_number(value: object, name: str) -> bool:
+    return type(value) is int and 1 <= value <= _MAX_VALUES[name]
+
+
+def _shown(value: object) -> str:
+    """A number may have thousands of digits."""
+    return reprlib.repr(value)
 
 
 PRESETS: dict[str, Architecture] = {

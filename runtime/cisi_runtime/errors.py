@@ -5,9 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+# What a MemoryError is called. Those of libraries have no text, or speak of arrays.
+NO_MEMORY = "there is not enough memory for it"
+
 
 class CisiError(Exception):
     """Base class. A command reports it in one line and exits with status 1."""
+
+    def __str__(self) -> str:
+        """The message in one line of printable characters. It may quote names and values of a file, which may be made
+        to clear a terminal or to forge lines of a log."""
+        return "".join(_printable(character) for character in super().__str__())
 
 
 class PictureError(CisiError):
@@ -89,3 +97,9 @@ def error_prefix(name: str) -> Iterator[None]:
         yield
     except CisiError as error:
         raise type(error)(f"{name}: {error}") from error
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else ascii(character)[1:-1]

@@ -1,14 +1,17 @@
 """JSON from outside, read into dataclasses: every key known, every value of the declared type and range.
 
-msgspec checks types and ranges (`typing.Annotated[int, msgspec.Meta(ge=0)]`). It ignores unknown keys of a dataclass
-and fills in missing ones from defaults, so both are checked here.
+msgspec checks types and ranges (`typing.Annotated[int, msgspec.Meta(ge=0)]`). It ignores unknown keys of a dataclass,
+fills in missing ones from defaults and takes the last of equal keys, so these are checked here.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -16,16 +19,50 @@ from cisi_runtime.errors import CisiError
 
 T = TypeVar("T")
 
+# The largest file of ours has some 10 kB: a line for each of a hundred tensors.
+MAX_JSON_BYTES = 1 << 20
 
-def parse_json(text: str, what: str, error_type: type[CisiError]) -> dict[str, Any]:
-    """A JSON object as a dictionary. Raises `error_type` for anything else; `what` begins its message."""
+
+def read_json(path: Path, what: str, error_type: type[CisiError]) -> dict[str, Any]:
+    """As `parse_json`, from a file of at most `MAX_JSON_BYTES`; of a larger one no more than that is read.
+
+    Raises FileNotFoundError too.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise error_type(f"{what}: cannot be read: {error.strerror or error}") from error
+    return parse_json(data, what, error_type)
+
+
+def parse_json(text: str | bytes, what: str, error_type: type[CisiError]) -> dict[str, Any]:
+    """A JSON object as a dictionary; bytes are UTF-8. Raises `error_type` for anything else, for two equal keys in one
+    object and for more than `MAX_JSON_BYTES`; `what` begins its message."""
+    if len(text) > MAX_JSON_BYTES:
+        raise error_type(f"{what}: has more than {MAX_JSON_BYTES} bytes, expected a small file of JSON")
     try:
         values = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise error_type(f"{what}: not JSON: {error}") from error
+        repeated: list[str] = []
+        json.loads(text, object_pairs_hook=lambda pairs: _note_repeated(pairs, repeated))
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise error_type(f"{what}: not JSON in UTF-8: {error}") from error
+    if repeated:
+        raise error_type(f"{what}: the key {repeated[0]!r} is there twice, expected it once")
     if not isinstance(values, dict):
         raise error_type(f"{what}: expected a JSON object, got {type(values).__name__}")
     return values
+
+
+def _note_repeated(pairs: list[tuple[str, Any]], repeated: list[str]) -> None:
+    """Of an object's keys, note those that have been there before."""
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            repeated.append(key)
+        seen.add(key)
 
 
 def check_revision(values: Mapping[str, Any], newest: int, what: str, error_type: type[CisiError]) -> None:
@@ -79,6 +116,8 @@ def _nested_faults(value: object, hint: Any, path: str) -> list[str]:
         items = [(item, arguments[0], f"{path}[{number}]") for number, item in enumerate(value)]
     elif get_origin(hint) is dict and isinstance(value, dict):
         items = [(item, arguments[1], f"{path}[{key!r}]") for key, item in value.items()]
+    elif get_origin(hint) in (Union, UnionType) and isinstance(value, dict):
+        items = [(value, argument, path) for argument in arguments if dataclasses.is_dataclass(argument)]
     else:
         return []
     return [fault for item in items for fault in _nested_faults(*item)]

@@ -98,7 +98,8 @@ def test_tables_of_other_graphs_and_damaged_ones(
         wrong.append(json.dumps(values))
         first.update(before)
     no_int8, no_format = text.replace('"int8"', '"int9"'), text.replace("cisi-net", "other")
-    for bad in ("", "{}", text[:-20], no_int8, no_format, "[]", *wrong):
+    twice, long = text.replace('"images"', '"method": "mse",\n "images"'), text + " " * (1 << 20)
+    for bad in ("", "{}", text[:-20], no_int8, no_format, "[]", *wrong, twice, long, "\ufeff" + text):
         path.write_text(bad)
         with pytest.raises(GraphError, match="not a table of calibration ranges, or damaged"):
             load_table(path)

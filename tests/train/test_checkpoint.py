@@ -80,7 +80,7 @@ def test_foreign_files(tmp_path: Path, tiny_checkpoint_path: Path) -> None:
     messages = dict.fromkeys(("other.pt", "text.pt", "numbers.pt", "training.pt"), FOREIGN)
     unreadable = {
         "zip.pt": "cannot be read as a checkpoint: file in archive is not in a subdirectory: a",
-        "fraction.pt": "cannot be read as a checkpoint: it holds other things than tensors, .* nothing in it was run",
+        "fraction.pt": "cannot be read as a checkpoint: it holds 'fractions Fraction', expected tensors of .*",
     }
     for name, message in (messages | unreadable).items():
         with pytest.raises(CheckpointError, match=f"{name}: {message}$") as caught:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cisi_runtime.architecture import Architecture
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import CheckpointError, ContractError, OutputError
 from cisi_runtime.files import atomic_file
-from cisi_train.damage import DAMAGE, damage_reason
+from cisi_train.checkpoint_archive import is_plain, load_archive, tensor_fault
 from cisi_train.network import Generator
 
 _FORMAT = "cisi-net checkpoint"
@@ -26,8 +27,8 @@ class Checkpoint:
 
     contract: with architecture and provenance.
     weights: float32, by the names of `Generator.state_dict()`.
-    configuration: settings of the run that made it.
-    training: what resuming needs; None in a checkpoint of weights alone.
+    configuration: settings of the run that made it: numbers, text, and lists of them.
+    training: what resuming needs, unchecked; None in a checkpoint of weights alone.
     """
 
     contract: Contract
@@ -95,39 +96,43 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read and check a checkpoint. Nothing in the file is executed (`weights_only`).
 
     Raises CheckpointError for a file that is missing, damaged, foreign, of a newer revision, or whose weights do not
-    fit its architecture or its hash.
+    fit its architecture or its hash, are not finite, or are not plain tensors of float32 or float16.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: not a checkpoint of cisi-net, expected a file written by cisi-train")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGE as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {damage_reason(error)}") from error
+    content = load_archive(path)
     kinds = {"format": str, "contract": str, "configuration": dict, "weights": dict, "training": dict | None}
     is_ours = isinstance(content, dict) and all(isinstance(content.get(key), kind) for key, kind in kinds.items())
-    if not is_ours or content["format"] != _FORMAT or not _are_tensors(content["weights"]):
+    if not is_ours or content["format"] != _FORMAT or not _are_ours(content):
         raise CheckpointError(f"{path}: not a checkpoint of cisi-net, expected a file written by cisi-train")
     try:
         contract = Contract.from_json(content["contract"])
     except ContractError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    _check_weights(path, contract.architecture, content["weights"])
     weights = {name: tensor.float() for name, tensor in content["weights"].items()}
-    _check_weights(path, contract, weights)
+    if weights_sha256(weights) != contract.weights_sha256:
+        raise CheckpointError(f"{path}: the weights are not those that were saved (hash differs): damaged file")
     return Checkpoint(contract, weights, content["configuration"], content["training"])
 
 
-def _are_tensors(weights: dict[Any, Any]) -> bool:
-    return all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items())
+def _are_ours(content: dict[str, Any]) -> bool:
+    are_tensors = all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content["weights"].items())
+    return are_tensors and is_plain(content["configuration"])
 
 
-def _check_weights(path: Path, contract: Contract, weights: dict[str, Tensor]) -> None:
+def _check_weights(path: Path, architecture: Architecture, weights: dict[str, Tensor]) -> None:
     with torch.device("meta"):
-        expected = {name: value.shape for name, value in Generator(contract.architecture).state_dict().items()}
-    actual = {name: value.shape for name, value in weights.items()}
-    wrong = sorted(name for name in expected | actual if expected.get(name) != actual.get(name))
-    if wrong:
-        raise CheckpointError(f"{path}: {len(wrong)} weights do not fit the architecture, the first is {wrong[0]}")
-    if weights_sha256(weights) != contract.weights_sha256:
-        raise CheckpointError(f"{path}: the weights are not those that were saved (hash differs): damaged file")
+        shapes = {name: tuple(value.shape) for name, value in Generator(architecture).state_dict().items()}
+    faults = [f"{name}, which is missing" for name in shapes if name not in weights]
+    faults += [f"{name!r:.80}, which it does not have" for name in weights if name not in shapes]
+    for name, shape in shapes.items():
+        if name in weights and (fault := tensor_fault(weights[name], shape)) is not None:
+            faults.append(f"{name}, which {fault}")
+    if faults:
+        raise CheckpointError(f"{path}: {len(faults)} weights do not fit the architecture, the first is {faults[0]}")
+    # As float32, each with numbers of its own, they would need more memory than the file has.
+    if len({tensor.untyped_storage().data_ptr() for tensor in weights.values()}) < len(weights):
+        raise CheckpointError(f"{path}: several weights share their numbers, expected tensors of their own")

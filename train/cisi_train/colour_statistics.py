@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -31,11 +31,6 @@ class ColourStatistics:
         colours = colour_of(image)
         std = colours.std(dim=0, correction=0).clamp(min=_SMALLEST_STD)
         return cls(tuple(colours.mean(dim=0).tolist()), tuple(std.tolist()))
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """What `dataclasses.asdict` gave, from a checkpoint."""
-        return cls(tuple(values["mean"]), tuple(values["std"]))
 
     def scaled(self, image: Tensor) -> Tensor:
         """`colour_of` the images, each measure scaled to mean 0 and standard deviation 1; `[N, 4]`."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +25,7 @@ def read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
         raise WeightsError(f"{path}: no such file")
     try:
         tensors = _read_npz(path, shapes) if path.suffix == ".npz" else _read_torch(path)
-    except (*DAMAGE, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise WeightsError(f"{path}: cannot be read as weights: {damage_reason(error)}") from error
     for name, shape in shapes.items():
         if name not in tensors or tuple(tensors[name].shape) != shape:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cisi_runtime.errors import CheckpointError
-from cisi_runtime.strict_json import parse_json
+from cisi_runtime.strict_json import read_json
 from cisi_train.recipe import RECIPE_OPTIONS
 
 # What the run began with and keeps, by click's names. `TrainingState.resume` compares these with the checkpoint too,
@@ -29,16 +29,23 @@ def saved_options(out: Path) -> dict[str, Any]:
     file; then they must be named again. Raises CheckpointError for a damaged file."""
     path = out / "options.json"
     try:
-        text = path.read_text()
+        saved = read_json(path, str(path), CheckpointError)
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    saved = parse_json(text, str(path), CheckpointError)
+    wrong = [name for name, value in saved.items() if not _is_option(value)]
+    if wrong:
+        raise CheckpointError(f"{path}: {wrong[0]!r} is no value of an option, expected the file that cisi-train wrote")
     values = {name: value for name, value in saved.items() if value is not None and name not in _OF_THE_START}
     values["no_perceptual"] = not values.pop("perceptual", True)
-    values["categories"] = ",".join(map(str, values.get("categories") or ())) or None
-    return values
+    categories = values.get("categories") or []
+    values["categories"] = ",".join(map(str, categories)) if isinstance(categories, list) else categories
+    return values | {"categories": values["categories"] or None}
+
+
+def _is_option(value: object) -> bool:
+    """Whether click can take it as the value of an option: no object, no list of lists, no text that no path has."""
+    items = value if isinstance(value, list) else [value]
+    return all(not isinstance(item, dict | list) and "\0" not in str(item) for item in items)
 
 
 def read_saved_options(context: click.Context, parameter: click.Parameter, value: Any) -> Any:

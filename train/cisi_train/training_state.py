@@ -16,6 +16,7 @@ from cisi_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.data import PhotoFolder
 from cisi_train.network import Discriminator, Generator
+from cisi_train.saved_training import SavedCounters, check_network, check_optimiser, saved_counters
 from cisi_train.selection import Candidate
 from cisi_train.train_options import TrainOptions
 
@@ -79,17 +80,18 @@ class TrainingState:
         training = checkpoint.training
         if training is None:
             raise CheckpointError(f"{path}: holds weights only, expected a last.pt; start from it with --init")
-        notes = self._check_resumable(path, checkpoint.configuration, training, settings)
+        counters = saved_counters(path, training)
+        notes = self._check_resumable(path, checkpoint.configuration, counters, settings)
         self._check_architecture(path, checkpoint)
+        parts = {name: getattr(self, name) for name in _TRAINING_PARTS}
+        for name, part in parts.items():
+            check = check_optimiser if isinstance(part, torch.optim.Optimizer) else check_network
+            check(path, name, part, training.get(name))
         self.generator.load_state_dict(checkpoint.weights)
-        for name in _TRAINING_PARTS:
-            getattr(self, name).load_state_dict(training[name])
-        self.minutes_before = training["minutes"]
-        self.step = training["step"]
-        best, colours, before = (training[name] for name in ("best", "colours", "before"))
-        self.best = None if best is None else Candidate(**best)
-        self.colours = None if colours is None else ColourStatistics.from_dict(colours)
-        self.provenance_before = None if before is None else Provenance.from_dict(before)
+        for name, part in parts.items():
+            part.load_state_dict(training[name])
+        self.minutes_before, self.step = counters.minutes, counters.step
+        self.best, self.colours, self.provenance_before = counters.best, counters.colours, counters.before
         return notes
 
     def save(self, folder: PhotoFolder, settings: dict[str, Any], *, minutes_used: float, is_best: bool) -> None:
@@ -127,7 +129,7 @@ class TrainingState:
         return Contract(PRESETS[options.preset], before.then(provenance) if before is not None else provenance)
 
     def _check_resumable(
-        self, path: Path, configuration: dict[str, Any], training: dict[str, Any], settings: dict[str, Any]
+        self, path: Path, configuration: dict[str, Any], counters: SavedCounters, settings: dict[str, Any]
     ) -> list[str]:
         options = self.options
         changed = [name for name, value in settings.items() if configuration.get(name) != value]
@@ -137,15 +139,15 @@ class TrainingState:
                 f"{path}: is of a run that began otherwise: {'; '.join(differences)}; another run can start from its "
                 f"weights: --init {path}"
             )
-        if options.steps is not None and training["step"] >= options.steps:
-            raise CheckpointError(f"{path}: is at step {training['step']} already, expected a larger --steps")
-        if options.minutes is not None and training["minutes"] >= options.minutes:
-            raise CheckpointError(f"{path}: has used {training['minutes']:.1f} minutes, expected more --minutes")
+        if options.steps is not None and counters.step >= options.steps:
+            raise CheckpointError(f"{path}: is at step {counters.step} already, expected a larger --steps")
+        if options.minutes is not None and counters.minutes >= options.minutes:
+            raise CheckpointError(f"{path}: has used {counters.minutes:.1f} minutes, expected more --minutes")
         return [
-            f"--{name} was {_shown(configuration[name])}, now {_shown(getattr(options, name))}: what follows is not "
-            "what a run with it from the start would have done"
+            f"--{name} was {_shown(before)}, now {_shown(now)}: what follows is not what a run with it from the start "
+            "would have done"
             for name in ("steps", "minutes", "lr")
-            if configuration[name] != getattr(options, name)
+            if (before := configuration.get(name)) != (now := getattr(options, name))
         ]
 
     def _check_architecture(self, path: Path, checkpoint: Checkpoint) -> None:
@@ -167,7 +169,7 @@ def _difference(setting: str, before: Any, now: Any) -> str:
     return f"--{setting.replace('_', '-')} was {before}, now {now}"
 
 
-def _shown(value: float | None) -> str:
+def _shown(value: object) -> str:
     return "not given" if value is None else str(value)
 
 

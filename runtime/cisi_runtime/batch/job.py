@@ -15,7 +15,7 @@ from cisi_runtime.batch.photograph import (
     PhotographOptions,
     complete_photograph,
 )
-from cisi_runtime.errors import CisiError, DataError, OutputError, PictureError, error_prefix
+from cisi_runtime.errors import NO_MEMORY, CisiError, DataError, OutputError, PictureError, error_prefix
 from cisi_runtime.files import check_writable
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.timing import StageTimer
@@ -104,7 +104,7 @@ def attempt(job: Job, run: Callable[[Job], JobSummary]) -> JobSummary | CisiErro
     except CisiError as error:
         return error
     except MemoryError:
-        return DataError(f"{job.image}: there is not enough memory for it")
+        return DataError(f"{job.image}: {NO_MEMORY}")
     except Exception as error:
         return DataError(f"{job.image}: {type(error).__name__}: {error}")
 

@@ -71,8 +71,8 @@ def _absolute(row: dict[str, str], base: Address, output: Address, manifest: Add
             raise OutputError(f"{manifest}: output {name} does not lie in {output}")
         name = below
     # A hidden result would not be found by the next run.
-    if any(not part or part.startswith(".") for part in name.split("/")):
-        raise OutputError(f"{manifest}: output {name}, expected a name below {output}, without hidden parts")
+    if "\0" in name or any(not part or part.startswith(".") for part in name.split("/")):
+        raise OutputError(f"{manifest}: output {name!r}, expected a name below {output}, without hidden parts")
     with error_prefix(str(manifest)):
         format_of(name)
     names = Names(str(originals[0]), str(originals[1]) if len(originals) > 1 else None, name)
@@ -108,7 +108,11 @@ def _rows(manifest: Address, *, needs_mask: bool) -> Iterator[dict[str, str]]:
 def _csv_rows(data: bytes, manifest: Address) -> Iterator[dict[str, str]]:
     try:
         # With or without a byte order mark, as spreadsheets write it.
-        yield from csv.DictReader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""), strict=True)
+        rows = csv.DictReader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""), strict=True)
+        columns = list(rows.fieldnames or ())
+        if repeated := [column for column in _COLUMNS if columns.count(column) > 1]:
+            raise DataError(f"{manifest}: has the column {repeated[0]} twice, expected it once")
+        yield from rows
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{manifest}: is not a CSV table in UTF-8: {error}") from error
 
@@ -123,5 +127,5 @@ def _parquet_rows(data: bytes, manifest: Address) -> Iterator[dict[str, str]]:
         for batch in table.iter_batches(_PAGE, columns=columns):
             for row in batch.to_pylist():
                 yield {column: value if isinstance(value, str) else "" for column, value in row.items()}
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:  # OSError: its pages are damaged
         raise DataError(f"{manifest}: is not a Parquet table: {' '.join(str(error).split())}") from error

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 from cisi_runtime.errors import OutputError, PictureError
 from cisi_runtime.storage.access import read_address, write_address
 from cisi_runtime.storage.addresses import Address
-from cisi_runtime.strict_json import check_revision, convert, parse_json
+from cisi_runtime.strict_json import check_revision, convert, parse_json, read_json
 
 RECORD = ".cisi-run.json"
 _REVISION = 1
@@ -59,13 +60,16 @@ class RunRecord:
             self._write(self._entry)
 
     def _read(self) -> _Entry | None:
+        name = str(self._address)
         try:
-            data = read_address(self._address)
-        except PictureError:  # it is not there
+            if isinstance(self._address, Path):
+                values = read_json(self._address, name, OutputError)
+            else:
+                values = parse_json(read_address(self._address), name, OutputError)
+        except (FileNotFoundError, PictureError):  # it is not there
             return None
-        values = parse_json(data.decode(errors="replace"), str(self._address), OutputError)
-        check_revision(values, _REVISION, str(self._address), OutputError)
-        return convert(values, _Entry, str(self._address), OutputError)
+        check_revision(values, _REVISION, name, OutputError)
+        return convert(values, _Entry, name, OutputError)
 
     def _difference(self, before: _Entry) -> str:
         if before.is_mixed:

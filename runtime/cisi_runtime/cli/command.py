@@ -34,6 +34,9 @@ _EXTRAS = {
     "pyarrow": "parquet",
 }
 
+# What Python says where the system refuses a thread.
+_NO_THREAD = "can't start new thread"
+
 # -h is --help. Summaries of commands fit into the lines of the group.
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 USAGE, FAILURE, INTERRUPTED = 2, 1, 130
@@ -137,9 +140,20 @@ def run_command(command: click.Command, program: str) -> None:
     except OSError as error:
         _fail(program, f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILURE)
     except MemoryError as error:
-        _fail(program, f"not enough memory: {error}", FAILURE)
+        _fail(program, f"not enough memory: {error}" if str(error) else "not enough memory", FAILURE)
+    except ImportError as error:  # such as of a library that memory is too short for
+        _fail(program, f"{error.name or 'a library'} cannot be loaded: {error}", FAILURE)
+    except RuntimeError as error:
+        if not _is_for_want_of_a_thread(error):
+            raise
+        _fail(program, f"not enough memory, or too many processes: {_NO_THREAD}", FAILURE)
     except (click.Abort, KeyboardInterrupt):
         _fail(program, "interrupted", INTERRUPTED)
+
+
+def _is_for_want_of_a_thread(error: BaseException) -> bool:
+    """Itself, or what it came from: a pool that has not started raises another error when it is shut down."""
+    return str(error) == _NO_THREAD or (error.__context__ is not None and _is_for_want_of_a_thread(error.__context__))
 
 
 def _fail(program: str, message: str, status: int) -> None:

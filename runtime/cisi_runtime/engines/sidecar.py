@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -16,7 +16,7 @@ from cisi_runtime.engines.audit import Audit
 from cisi_runtime.engines.options import BuildOptions, FixedSides
 from cisi_runtime.errors import CisiError, EngineError
 from cisi_runtime.files import atomic_file
-from cisi_runtime.strict_json import check_revision, convert, parse_json
+from cisi_runtime.strict_json import check_revision, convert, parse_json, read_json
 
 # 2: the optimisation profile is min, opt, max (1: least, usual, most).
 REVISION = 2
@@ -68,7 +68,11 @@ class Sidecar:
     def from_json(cls, text: str) -> Sidecar:
         """Read and check. Raises EngineError for what is not a sidecar of this revision, ContractError for its
         contract."""
-        values = parse_json(text, "sidecar", EngineError)
+        return cls.from_dict(parse_json(text, "sidecar", EngineError))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Sidecar:
+        """As `from_json`, for JSON that has been parsed."""
         check_revision(values, REVISION, "sidecar", EngineError)
         if values["revision"] < REVISION:
             raise EngineError(f"sidecar: revision {values['revision']} is no longer read; build the engine again")
@@ -100,8 +104,8 @@ def load_sidecar(engine: Path) -> Sidecar:
             "cisi-build made: cisi-build GRAPH.onnx"
         )
     try:
-        return Sidecar.from_json(path.read_text())
-    except (CisiError, UnicodeDecodeError) as error:
+        return Sidecar.from_dict(read_json(path, "sidecar", EngineError))
+    except CisiError as error:
         raise EngineError(f"{path}: {error}") from error
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, JpegImagePlugin, TiffTags, UnidentifiedImageError
 
 from cisi_runtime.contract import MASK_THRESHOLD
-from cisi_runtime.errors import DataError, MaskError, PictureError, TooManyPixelsError
+from cisi_runtime.errors import NO_MEMORY, DataError, MaskError, PictureError, TooManyPixelsError
 from cisi_runtime.pictures.metadata import (
     bytes_behind_jpeg,
     clean_exif,
@@ -67,6 +67,8 @@ def read_file(path: Path) -> bytes:
         raise PictureError(f"{path}: no such file") from error
     except OSError as error:
         raise PictureError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise PictureError(f"{path}: {NO_MEMORY}") from error
 
 
 def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -219,6 +221,8 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
             yield image
     except UnidentifiedImageError as error:
         raise PictureError(f"{name}: not a picture that can be read, expected {', '.join(_FORMATS)}") from error
+    except MemoryError as error:
+        raise PictureError(f"{name}: {NO_MEMORY}") from error
     except PILLOW_ERRORS as error:
         raise PictureError(f"{name}: cannot be read: {str(error) or type(error).__name__}") from error
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import AvifImagePlugin, Image, TiffTags
 from PIL.PngImagePlugin import PngInfo
 
-from cisi_runtime.errors import OutputError
+from cisi_runtime.errors import NO_MEMORY, OutputError
 from cisi_runtime.files import atomic_file
 from cisi_runtime.pictures.metadata import with_jpeg_segments, with_png_chunks
 from cisi_runtime.pictures.picture import PILLOW_ERRORS, STRIP, SUFFIXES, UPRIGHT, Origin, Picture, image_of
@@ -119,6 +119,8 @@ def _encoded(picture: Picture, file_format: str, name: str, orientation: int) ->
         size = 4 * picture.rgb.shape[0] * picture.rgb.shape[1] if options.get("progressive") else 0
         with save_buffer(size):
             image.save(target, format=file_format, **options)
+    except MemoryError as error:
+        raise OutputError(f"{name}: {NO_MEMORY}") from error
     except PILLOW_ERRORS as error:
         reason = str(error) or type(error).__name__
         raise OutputError(f"{name}: cannot be written in this format: {reason}") from error

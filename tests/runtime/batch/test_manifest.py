@@ -81,7 +81,9 @@ def test_parquet_says_the_same(tmp_path: Path) -> None:
         ),
         (f"{HEAD}a.jpg,a.png,a.jpg\nb.jpg,,b.jpg\n", DataError, "row 2 has no mask"),
         (f"{HEAD}a.jpg,a.png,x.jpg\nb.jpg,b.png,x.jpg\n", DataError, "the output x.jpg is there twice"),
-        (f"{HEAD}a.jpg,a.png,../a.jpg\n", OutputError, "output ../a.jpg, expected a name below"),
+        (f"{HEAD}a.jpg,a.png,../a.jpg\n", OutputError, "output '../a.jpg', expected a name below"),
+        (f"{HEAD}a.jpg,a.png,a\0.jpg\n", OutputError, r"output 'a\\x00.jpg', expected a name below"),
+        (f"image,{HEAD}a.jpg,b.jpg,b.png,b.jpg\n", DataError, "has the column image twice, expected it once"),
         (f"{HEAD}a.jpg,a.png,.d/a.jpg\n", OutputError, "without hidden parts"),
         (f"{HEAD}a.jpg,a.png,/elsewhere/a.jpg\n", OutputError, "output /elsewhere/a.jpg does not lie in"),
         (f"{HEAD}a.jpg,a.png,a.xyz\n", OutputError, "unknown picture format '.xyz'"),
@@ -109,6 +111,12 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         plan_manifest(tmp_path / "a.csv", None, tmp_path / "out")
     with pytest.raises(DataError, match="is not a Parquet table"):
         plan_manifest(tmp_path / "a.parquet", None, tmp_path / "out")
+    # Its directory is whole, its pages are not.
+    write_parquet(tmp_path / "b.parquet", [{"image": "a.jpg", "mask": "a.png", "output": "a.jpg"}])
+    data = (tmp_path / "b.parquet").read_bytes()
+    (tmp_path / "b.parquet").write_bytes(data[:4] + b"\xff" * 60 + data[64:])
+    with pytest.raises(DataError, match="is not a Parquet table: "):
+        plan_manifest(tmp_path / "b.parquet", None, tmp_path / "out")
 
 
 def test_a_run_by_a_table(tmp_path: Path, tiny_graph: Path) -> None:

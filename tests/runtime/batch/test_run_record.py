@@ -37,6 +37,27 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
         assert "expected --overwrite, or another folder" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"made_with": {"--dilate": "\xff"}, "is_mixed": false, "revision": 1}', "not JSON in UTF-8"),
+        (b'{"made_with": {}, "made_with": {}, "is_mixed": false, "revision": 1}', "the key 'made_with' is there twice"),
+        (b" " * (1 << 20) + b"{}", "has more than 1048576 bytes"),
+    ],
+)
+def test_a_record_that_no_run_wrote_stays(tmp_path: Path, text: bytes, message: str) -> None:
+    (tmp_path / RECORD).write_bytes(text)
+    with pytest.raises(OutputError, match=f"{RECORD}: {message}"):
+        RunRecord(tmp_path, {}).begin(has_results=False, overwrite=True)
+    assert (tmp_path / RECORD).read_bytes() == text
+
+
+def test_a_record_that_cannot_be_read_is_not_a_missing_one(tmp_path: Path) -> None:
+    (tmp_path / RECORD).mkdir()
+    with pytest.raises(OutputError, match=f"{RECORD}: cannot be read: Is a directory"):
+        RunRecord(tmp_path, {}).begin(has_results=False, overwrite=False)
+
+
 def test_without_results_anything_may_follow(tmp_path: Path) -> None:
     RunRecord(tmp_path, {"--backend": "openvino"}).begin(has_results=False, overwrite=False)
     # That run could not begin, for example.

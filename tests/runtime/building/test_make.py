@@ -239,6 +239,9 @@ def test_a_sidecar_is_checked(made: tuple[bytes, Sidecar], tmp_path: Path) -> No
     sidecar_path(path).write_bytes(b"\xff\xfe")
     with pytest.raises(EngineError, match=r"tiny.engine.json: "):
         load_engine(path)
+    sidecar_path(path).write_text(" " * (1 << 20) + sidecar.to_json())
+    with pytest.raises(EngineError, match=r"tiny.engine.json: sidecar: has more than 1048576 bytes"):
+        load_engine(path)
     sidecar_path(path).unlink()
     with pytest.raises(EngineError, match="or has lost tiny.engine.json, .* expected an engine that cisi-build made"):
         load_engine(path)
