@@ -200,11 +200,14 @@ def _operators(variants: list[tuple[str, tuple[str, ...], _Step]], image: Tensor
 
 
 def _timed(run: Callable[[], object], device: str) -> float:
-    start = time.perf_counter()
+    """Seconds. On the CPU with one thread (OMP_NUM_THREADS=1) those that the process had a core: on a machine that does
+    other work rows can still be compared."""
+    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     run()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 if __name__ == "__main__":

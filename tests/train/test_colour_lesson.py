@@ -51,7 +51,7 @@ def right_hues(data: Path, out: Path, *options: object) -> dict[str, float]:
     for name, pixels in SCENES.items():
         write_picture(data / f"{name}.png", Picture(pixels))
     arguments = ["--data", data, "--out", out, "--preset", "tiny", "--size", SIZE, "--batch", 4, "--workers", 0]
-    arguments += ["--no-perceptual", "--steps", 40, "--lr", 5e-3, "--seed", 1, "--threads", 1, *options]
+    arguments += ["--no-perceptual", "--no-bf16", "--steps", 40, "--lr", 5e-3, "--seed", 1, "--threads", 1, *options]
     result = CliRunner().invoke(train, [str(word) for word in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     generator, hole = load_checkpoint(out / "averaged.pt").generator(), centre_hole(SIZE, SIZE)

@@ -376,7 +376,8 @@ def interrupted_run(
     monkeypatch.setattr(FolderTrainer, "train_step", interrupting(FolderTrainer.train_step, 2))
     out = tmp_path / "run"
     arguments = ["--data", photo_folder, "--out", out, "--preset", "tiny", "--steps", 4, "--size", 64, "--batch", 2]
-    status, _, errors = run_main(main, *arguments, "--no-perceptual", "--workers", 0, "--permute-colours")
+    arguments += ["--no-bf16", "--workers", 0]
+    status, _, errors = run_main(main, *arguments, "--no-perceptual", "--permute-colours")
     monkeypatch.undo()
     assert status == 130
     return out, errors
@@ -477,7 +478,7 @@ def test_resume_where_photographs_or_options_are_gone(
     status, _, errors = run_main(main, "--out", out)
     assert (status, "Missing option '--data'" in errors) == (2, True)
     arguments = ["--data", photo_folder, "--out", out, "--preset", "tiny", "--steps", 3, "--size", 64, "--batch", 2]
-    arguments += ["--no-perceptual", "--workers", 0, "--resume"]
+    arguments += ["--no-perceptual", "--no-bf16", "--workers", 0, "--resume"]
     status, _, errors = run_main(main, *arguments)
     assert status == 1
     assert "began otherwise: --permute-colours was True, now False" in errors
