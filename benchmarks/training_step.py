@@ -81,6 +81,9 @@ class _Step:
         self.objective = Objective(*networks, EXPERIMENTS["full"], RECIPES["ours"], colours)
         self.device, self.bf16, self.l1_only = device, bf16, l1_only
         if compiled:
+            # Each variant compiles the same functions anew; beyond the limit PyTorch would run them uncompiled.
+            torch._dynamo.config.recompile_limit = 64
+            torch._dynamo.config.fail_on_recompile_limit_hit = True
             for part in self.generator.children():
                 part.compile(dynamic=False)
 
