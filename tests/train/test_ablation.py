@@ -6,9 +6,11 @@ from pathlib import Path
 
 import benchmarks.ablation as ablation
 import pytest
+import torch
 from benchmarks.ablation_table import comparison_table, paired_difference, quality_table
 
 from cisi_runtime.metrics import Quality
+from cisi_train.network.layers import Normalise
 from cisi_train.objective import EXPERIMENTS
 from cisi_train.trainer import Trainer
 from tests.conftest import RunMain
@@ -110,3 +112,17 @@ def test_an_interrupted_ablation_goes_on_where_it_was(
 def test_every_arm_is_compared_and_exists() -> None:
     assert {name for pair in ablation._COMPARED for name in pair} == set(ablation.ARMS)
     assert {arm.experiment for arm in ablation.ARMS.values()} == set(EXPERIMENTS)
+
+
+def test_norms_of_one_group_leave_channels_their_proportions() -> None:
+    x = (
+        torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        + torch.tensor([0.0, 4.0, 8.0])[:, None, None]
+    )
+    with ablation.norms_of(ablation.ARMS["1-one-group"]):
+        together = Normalise()(x)
+    with ablation.norms_of(ablation.ARMS["1"]):
+        alone = Normalise()(x)
+    assert torch.allclose(alone.mean(dim=(2, 3)), torch.zeros(2, 3), atol=1e-5)
+    assert torch.allclose(together.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5)
+    assert (together.mean(dim=(2, 3)).diff(dim=1) > 1.0).all()
