@@ -116,7 +116,11 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
 )
 @click.option("--data-name", help="Name of the data for the provenance; default: the folder's name.")
 @click.option("--data-licence", help="Licence of the data, for the provenance; default: not stated.")
-@click.option("--bf16", is_flag=True, help="Convolutions and linear layers in bfloat16.")
+@click.option(
+    "--bf16/--no-bf16",
+    default=None,
+    help="Convolutions and linear layers in bfloat16.  [default: where CPU or GPU computes it]",
+)
 @click.option("--compile", is_flag=True, help="torch.compile: minutes at the start, quicker steps.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--init", type=PATH, help="Start from the weights of this checkpoint.")
@@ -207,12 +211,15 @@ def _resolve(no_perceptual: bool, categories: str | None, **values: Any) -> Trai
         raise click.UsageError("--vgg and --no-perceptual exclude each other")
     import torch
 
+    from cisi_train.precision import computes_bf16
     from cisi_train.train_options import TrainOptions
 
     if values["device"] == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("--device cuda: PyTorch finds no CUDA device here, expected one or --device cpu")
     if not values["minutes"]:
         values["steps"] = values["steps"] or _PAPER_STEPS
+    if values["bf16"] is None:
+        values["bf16"] = computes_bf16(values["device"])
     names = tuple(categories.split(",")) if categories else ()
     recipe_name = values.pop("recipe")
     recipe = resolve_recipe(recipe_name, {name: values.pop(name) for name in RECIPE_OPTIONS})
@@ -261,6 +268,9 @@ def _trainer(options: TrainOptions) -> tuple[Trainer, Processes]:
         trainer = Trainer(options, folder, vgg, processes, lpips)
     if processes.is_first:
         tell(f"recipe {options.recipe_name}: {options.recipe}")
+        if context.params["bf16"] is None:
+            default, other = ("bfloat16", "--no-bf16") if options.bf16 else ("float32", "--bf16")
+            tell(f"precision {default}, by what the device computes; {other} for the other one")
         for note in (*changed_options(context), *trainer.notes):
             tell(note)
     return trainer, processes

@@ -17,6 +17,7 @@ from cisi_runtime.backends.base import Backend, FixedShape
 from cisi_runtime.codec import decode_pixels, encode_pixels
 from cisi_runtime.errors import CudaError, GraphError
 from cisi_train.checkpoint import load_checkpoint
+from cisi_train.precision import computes_bf16
 
 # PyTorch's own choice, read before anybody changes it.
 _DEFAULT_THREADS = torch.get_num_threads()
@@ -37,7 +38,7 @@ class TorchBackend(Backend):
     def __init__(self, path: Path, *, threads: int = 0, precision: str = "stored", device: str = "cpu") -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise CudaError(f"device cuda: PyTorch {torch.__version__} finds no CUDA device here, expected one")
-        if precision == "bf16" and device == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+        if precision == "bf16" and device == "cpu" and not computes_bf16(device):
             raise GraphError(
                 "precision bf16: this CPU has no bfloat16 instructions, expected one with them, or float32"
             )

@@ -60,6 +60,10 @@ class Trainer:
         if options.recipe.style_losses and self.state.colours is None:
             self.state.colours = ColourStatistics.of_samples(self._samples())
         networks = self.state.generator, self.state.discriminator, vgg
+        if not EXPERIMENTS[options.experiment].separation:
+            # Nothing trains the style encoder there, and the fills would have styles that the decoder has never seen.
+            for network in (self.state.generator, self.state.averaged):
+                network.use_one_style()
         self.objective = Objective(*networks, EXPERIMENTS[options.experiment], options.recipe, self.state.colours)
         self.schedule = Schedule(options.steps, options.minutes, self.state.minutes_before)
         if options.compile:

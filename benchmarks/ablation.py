@@ -1,0 +1,266 @@
+"""`python -m benchmarks.ablation`: the paper's internal analysis on a small budget, with seeds and a verdict.
+
+Every arm and seed is a run of its own in a folder of its own, from fresh weights. A run that was interrupted goes on
+where its last checkpoint left it, and a finished one is not repeated. Several processes share the work: each takes the
+next run that nobody holds. The length is in steps, so that the load of the machine does not change the result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import click
+import torch
+import torch.nn.functional as F
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from benchmarks.ablation_table import MAX_SEEDS, comparison_table, quality_table
+from cisi_runtime.architecture import PRESETS
+from cisi_runtime.cli.command import INTERRUPTED, PATH, run_command
+from cisi_runtime.errors import CheckpointError
+from cisi_runtime.files import atomic_file, make_folder
+from cisi_runtime.metrics import Quality
+from cisi_runtime.strict_json import convert, parse_json
+from cisi_train.checkpoint import load_checkpoint
+from cisi_train.data import PhotoFolder, open_folder
+from cisi_train.evaluate import Method, Metrics, baseline_method, evaluate, hole_sets
+from cisi_train.inpaint import inpaint_pixels
+from cisi_train.network.layers import EPS, Normalise, promoted
+from cisi_train.processes import Processes
+from cisi_train.recipe import resolve_recipe
+from cisi_train.train_options import TrainOptions
+from cisi_train.trainer import Trainer
+
+# What is measured: the paper's centre hole, and several rectangles, the same for every arm.
+_HOLES = ("centre", "rectangles")
+_BASELINES = {"mean": "mean colour of the known pixels", "telea": "OpenCV Telea, radius 5"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One way to train.
+
+    title: for the table.
+    experiment: row of the paper's internal analysis.
+    style_losses: spread, alignment and colour of the style codes, which the paper does not have.
+    one_group: every norm over all channels of a picture together, not over each alone. A network without a style code
+        keeps the picture's colour better so.
+    """
+
+    title: str
+    experiment: str
+    style_losses: bool = False
+    one_group: bool = False
+
+
+ARMS = {
+    "1": Arm("1, plain network", "1"),
+    "1-one-group": Arm("1 with norms of one group", "1", one_group=True),
+    "2": Arm("2, separation", "2"),
+    "3": Arm("3, latent guidance too", "3"),
+    "full": Arm("full, weighted losses too", "full"),
+    "ours": Arm("full with our style losses", "full", style_losses=True),
+}
+_COMPARED = (
+    *(("2", "1"), ("3", "2"), ("full", "3"), ("full", "1")),
+    *(("1-one-group", "1"), ("full", "1-one-group"), ("ours", "full"), ("ours", "1-one-group")),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What all runs of a folder have in common, by the command's options.
+
+    data_sha256: over names and sizes of the photographs to train on.
+    """
+
+    preset: str
+    steps: int
+    size: int
+    batch: int
+    lr: float
+    l1_first: float
+    data_sha256: str
+
+
+@contextlib.contextmanager
+def norms_of(arm: Arm) -> Iterator[None]:
+    """The norms of an arm in every network that runs meanwhile. Checkpoints do not know of them."""
+
+    def one_group(_self: Normalise, x: Tensor) -> Tensor:
+        return F.group_norm(promoted(x), 1, eps=EPS)
+
+    with mock.patch.object(Normalise, "forward", one_group) if arm.one_group else contextlib.nullcontext():
+        yield
+
+
+def train_arm(arm: Arm, seed: int, budget: Budget, folder: PhotoFolder, out: Path) -> bool:
+    """Train one run in a folder of its own, or go on with it; `averaged.pt` holds its weights. False when Ctrl-C or
+    SIGTERM ended it early. Call it, and what its weights are put to, within `norms_of`."""
+    averaged = out / "averaged.pt"
+    if averaged.exists() and load_checkpoint(averaged).contract.provenance.steps == budget.steps:
+        return True  # it was killed between its last step and its result
+    recipe = {"holes": "mixed", "style_losses": arm.style_losses, "select": "last"}
+    options = TrainOptions(
+        data=folder.folder,
+        out=out,
+        preset=budget.preset,
+        steps=budget.steps,
+        minutes=None,
+        batch=budget.batch,
+        size=budget.size,
+        lr=budget.lr,
+        seed=seed,
+        permute_colours=False,
+        categories=(),
+        experiment=arm.experiment,
+        l1_first=budget.l1_first,
+        recipe_name="ours",
+        recipe=resolve_recipe("ours", recipe),
+        # VGG-16 would be most of a step. Every arm is without it.
+        perceptual=False,
+        vgg=None,
+        lpips=None,
+        save_every=max(1, budget.steps // 6),
+        workers=0,
+        threads=1,
+        data_name=None,
+        data_licence=None,
+        bf16=False,
+        compile=False,
+        device="cpu",
+        resume=(out / "last.pt").exists(),
+        init=None,
+    )
+    return Trainer(options, folder, None, Processes("cpu")).run()
+
+
+def checkpoint_method(path: Path) -> Method:
+    """The network of a checkpoint, without what `cisi-run` does to its fills."""
+    generator = load_checkpoint(path).generator()
+    return lambda picture, hole_mask: inpaint_pixels(generator, picture, hole_mask, torch.device("cpu"))
+
+
+def quality(name: str, method: Method, val: Path, size: int) -> dict[str, Quality]:
+    """Means over the pictures of a folder for each of `_HOLES`."""
+    found = {}
+    for holes in _HOLES:
+        measured = evaluate(name, method, val, hole_sets(holes, size)[0], Metrics())
+        found[holes] = Quality(measured.l1_percent, measured.psnr_db, measured.ssim)
+    return found
+
+
+def write_result(path: Path, found: dict[str, Quality]) -> None:
+    """Write the quality of a run for each kind of holes."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps({holes: dataclasses.asdict(each) for holes, each in found.items()}) + "\n")
+
+
+def read_result(path: Path) -> dict[str, Quality]:
+    """What `write_result` wrote. Raises CheckpointError for a damaged file."""
+    values = parse_json(path.read_text(), str(path), CheckpointError)
+    return {holes: convert(values.get(holes), Quality, f"{path}: {holes}", CheckpointError) for holes in _HOLES}
+
+
+def check_budget(path: Path, budget: Budget) -> None:
+    """Write the budget, or compare it with the one that is there: runs of two budgets make no table. Raises
+    CheckpointError where they differ."""
+    now = dataclasses.asdict(budget)
+    if not path.exists():
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(now, indent=2) + "\n")
+        return
+    before = parse_json(path.read_text(), str(path), CheckpointError)
+    changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
+    if changed:
+        raise CheckpointError(f"{path}: the runs here began otherwise: {', '.join(changed)}; choose another --out")
+
+
+def unfinished_runs(out: Path, seeds: int) -> Iterator[tuple[str, int, Path]]:
+    """Each run that has no result and that no other process works on, held while it is the caller's turn. Seed after
+    seed, so that early results compare all arms."""
+    for seed, name in itertools.product(range(seeds), ARMS):
+        folder, lock = out / f"{name}-{seed}", FileLock(out / f"{name}-{seed}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        try:
+            if not (folder / "result.json").exists():
+                yield name, seed, folder
+        finally:
+            lock.release()
+
+
+def finished_results(out: Path, seeds: int) -> dict[str, dict[int, dict[str, Quality]]]:
+    """By arm, seed and kind of holes."""
+    paths = {name: {seed: out / f"{name}-{seed}" / "result.json" for seed in range(seeds)} for name in ARMS}
+    return {
+        name: {seed: read_result(path) for seed, path in of_arm.items() if path.exists()}
+        for name, of_arm in paths.items()
+    }
+
+
+def report(out: Path, val: Path, budget: Budget, seeds: int) -> list[str]:
+    """The tables, one for each kind of holes, of what is finished."""
+    baselines = {name: quality(name, baseline_method(name), val, budget.size) for name in _BASELINES}
+    results = finished_results(out, seeds)
+    lines = [
+        ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(budget).items() if name != "data_sha256")
+    ]
+    for holes in _HOLES:
+        arms = {name: {seed: found[holes] for seed, found in by_seed.items()} for name, by_seed in results.items()}
+        titled = {ARMS[name].title: by_seed for name, by_seed in arms.items()}
+        scale = {_BASELINES[name]: found[holes] for name, found in baselines.items()}
+        lines += ["", f"Holes: {holes}", "", *quality_table(titled, scale), "", *comparison_table(arms, _COMPARED)]
+    return lines
+
+
+@click.command()
+@click.option("--data", type=PATH, required=True, help="Photographs to train on.")
+@click.option("--val", type=PATH, required=True, help="Others to measure on. Nothing is selected by them.")
+@click.option("--out", type=PATH, default="runs/ablation", show_default=True, help="Folder of the runs.")
+@click.option("--seeds", type=click.IntRange(1, MAX_SEEDS), default=3, show_default=True)
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--size", type=click.IntRange(64), default=96, show_default=True, help="Side of the crops.")
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
+@click.option("--l1-first", type=click.FloatRange(0, 1), default=0.6, show_default=True)
+@click.option("--table", "table_only", is_flag=True, help="Train nothing: the table of what is finished.")
+def ablate(data: Path, val: Path, out: Path, seeds: int, table_only: bool, **values: Any) -> None:
+    """Train every arm with every seed that is not finished, and print the table.
+
+    Start it in as many processes as there are cores; each takes the next run that nobody works on.
+    """
+    torch.set_num_threads(1)
+    folder = open_folder(data)
+    budget = Budget(**values, data_sha256=folder.sha256)
+    make_folder(out)
+    check_budget(out / "budget.json", budget)
+    for name, seed, run in unfinished_runs(out, 0 if table_only else seeds):
+        click.echo(f"arm {name}, seed {seed}: {run}", err=True)
+        with norms_of(ARMS[name]):
+            if not train_arm(ARMS[name], seed, budget, folder, run):
+                sys.exit(INTERRUPTED)
+            found = quality(name, checkpoint_method(run / "averaged.pt"), val, budget.size)
+        write_result(run / "result.json", found)
+    click.echo("\n".join(report(out, val, budget, seeds)))
+
+
+def main() -> None:
+    """Entry point of `python -m benchmarks.ablation`."""
+    run_command(ablate, "python -m benchmarks.ablation")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The ablation: its verdicts on made figures, and a run of it from end to end."""
+
+import json
+import math
+from pathlib import Path
+
+import benchmarks.ablation as ablation
+import pytest
+import torch
+from benchmarks.ablation_table import comparison_table, paired_difference, quality_table
+
+from cisi_runtime.metrics import Quality
+from cisi_train.network.layers import Normalise
+from cisi_train.objective import EXPERIMENTS
+from cisi_train.trainer import Trainer
+from tests.conftest import RunMain
+from tests.train.test_trainer import interrupting, stats
+
+
+@pytest.mark.parametrize(
+    ("differences", "mean", "margin", "verdict"),
+    [
+        # By hand: the standard deviation is 0.1, its third 4.303 * 0.1 / sqrt(3).
+        ((0.2, 0.3, 0.4), 0.3, 0.2484, "more"),
+        ((-0.2, -0.3, -0.4), -0.3, 0.2484, "less"),
+        ((0.1, 0.2, 0.3), 0.2, 0.2484, "within the spread"),
+        ((0.0, 0.0, 0.0), 0.0, 0.0, "within the spread"),
+        # Two seeds: 12.706 * 0.0707 / sqrt(2).
+        ((0.2, 0.3), 0.25, 0.6353, "within the spread"),
+        ((5.0,), 5.0, math.inf, "within the spread"),
+    ],
+)
+def test_a_verdict(differences: tuple[float, ...], mean: float, margin: float, verdict: str) -> None:
+    # What both arms of a seed have in common cancels, however large it is.
+    common = (15.0, 11.0, 19.0)
+    found = paired_difference(
+        {seed: common[seed] + difference for seed, difference in enumerate(differences)}, dict(enumerate(common))
+    )
+    assert found is not None
+    assert (found.mean, found.margin) == (pytest.approx(mean), pytest.approx(margin, abs=1e-4))
+    assert found.verdict == verdict
+
+
+def test_only_seeds_that_both_arms_have_are_compared() -> None:
+    found = paired_difference({0: 3.0, 1: 3.1, 7: 99.0}, {0: 1.0, 1: 1.1, 2: -99.0})
+    assert found is not None
+    assert (found.mean, found.verdict) == (pytest.approx(2.0), "more")
+    assert paired_difference({0: 1.0}, {1: 1.0}) is None
+    many = dict.fromkeys(range(11), 1.0)
+    with pytest.raises(ValueError, match="expected at most 10 seeds, got 11"):
+        paired_difference(many, many)
+
+
+def test_tables_of_what_is_finished() -> None:
+    arms = {
+        "a": {0: Quality(10.0, 15.0, 0.2), 1: Quality(11.0, 15.2, 0.3)},
+        "b": {0: Quality(9.0, 16.0, 0.2), 1: Quality(9.0, 16.2, 0.2)},
+        "c": {0: Quality(9.0, 16.5, 0.25)},
+        "d": {},
+    }
+    assert quality_table(arms, {"mean": Quality(19.0, 13.0, 0.26)})[2:] == [
+        "| mean | | 13.00 dB | 19.00 % | 0.260 |",
+        "| a | 2 | 15.10 ± 0.14 dB | 10.50 ± 0.71 % | 0.250 ± 0.071 |",
+        "| b | 2 | 16.10 ± 0.14 dB | 9.00 ± 0.00 % | 0.200 ± 0.000 |",
+        "| c | 1 | 16.50 dB | 9.00 % | 0.250 |",
+        "| d | 0 | not finished | not finished | not finished |",
+    ]
+    assert comparison_table(arms, [("b", "a"), ("c", "b"), ("d", "c")])[2:] == [
+        "| b over a | +1.00 ± 0.00 dB | more | -0.050 ± 0.635 | within the spread |",
+        "| c over b | +0.50 dB | one seed has no spread | +0.050 | one seed has no spread |",
+        "| d over c | not finished | | not finished | |",
+    ]
+
+
+@pytest.mark.slow
+def test_an_interrupted_ablation_goes_on_where_it_was(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: RunMain
+) -> None:
+    names = ("1-one-group", "2")
+    monkeypatch.setattr(ablation, "ARMS", {name: ablation.ARMS[name] for name in names})
+    monkeypatch.setattr(ablation, "_COMPARED", (names,))
+    val, out = tmp_path / "val", tmp_path / "runs"
+    val.mkdir()
+    (val / "00.png").write_bytes((photo_folder / "01.png").read_bytes())
+    command = ["--data", photo_folder, "--val", val, "--out", out, "--seeds", 1, "--size", 64, "--batch", 2]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", interrupting(Trainer.train_step, 1))
+        assert run_main(ablation.main, *command, "--steps", 2)[0] == 130
+    assert len(stats(out / "1-one-group-0")) == 1
+    status, tables, errors = run_main(ablation.main, *command, "--steps", 2)
+    assert status == 0, errors
+    assert [line["step"] for name in names for line in stats(out / f"{name}-0")] == [1, 2, 1, 2]
+    assert "| 1 with norms of one group | 1 |" in tables
+    assert "| 2, separation | 1 |" in tables
+    assert tables.count("| 1-one-group over 2 | ") == 2
+    results = [(out / f"{name}-0" / "result.json").read_text() for name in names]
+
+    # What is finished is not trained again, not even when only its result is missing.
+    monkeypatch.delattr(Trainer, "train_step")
+    (out / "1-one-group-0" / "result.json").unlink()
+    assert run_main(ablation.main, *command, "--steps", 2)[:2] == (0, tables)
+    assert [(out / f"{name}-0" / "result.json").read_text() for name in names] == results
+
+    status, _, errors = run_main(ablation.main, *command, "--steps", 3)
+    assert status == 1
+    assert "budget.json: the runs here began otherwise: steps was 2, now 3; choose another --out" in errors
+    (out / "2-0" / "result.json").write_text(json.dumps({"centre": {"psnr_db": 1.0}}))
+    status, _, errors = run_main(ablation.main, *command, "--steps", 2, "--table")
+    assert (status, "result.json: centre: unknown keys [], missing keys ['l1_percent', 'ssim']" in errors) == (1, True)
+
+
+def test_every_arm_is_compared_and_exists() -> None:
+    assert {name for pair in ablation._COMPARED for name in pair} == set(ablation.ARMS)
+    assert {arm.experiment for arm in ablation.ARMS.values()} == set(EXPERIMENTS)
+
+
+def test_norms_of_one_group_leave_channels_their_proportions() -> None:
+    x = (
+        torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        + torch.tensor([0.0, 4.0, 8.0])[:, None, None]
+    )
+    with ablation.norms_of(ablation.ARMS["1-one-group"]):
+        together = Normalise()(x)
+    with ablation.norms_of(ablation.ARMS["1"]):
+        alone = Normalise()(x)
+    assert torch.allclose(alone.mean(dim=(2, 3)), torch.zeros(2, 3), atol=1e-5)
+    assert torch.allclose(together.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5)
+    assert (together.mean(dim=(2, 3)).diff(dim=1) > 1.0).all()
