@@ -19,7 +19,7 @@ from cisi_calibration.observation import observe_histograms, observed_tensors
 from cisi_calibration.photographs import Photographs
 from cisi_runtime.errors import GraphError
 from cisi_runtime.files import atomic_file
-from cisi_runtime.strict_json import check_revision, convert, read_json
+from cisi_runtime.strict_json import check_revision, convert, parse_json, read_json
 
 _FORMAT = "cisi-net calibration ranges"
 _REVISION = 1
