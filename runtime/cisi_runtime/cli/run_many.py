@@ -18,6 +18,7 @@ from cisi_runtime.backends.cores import available_cores
 from cisi_runtime.batch.folder import plan_files, plan_folder
 from cisi_runtime.batch.job import LARGE_HOLE_WARNING, Job, JobSummary
 from cisi_runtime.batch.manifest import plan_manifest
+from cisi_runtime.batch.only_run import only_run
 from cisi_runtime.batch.plan import Plan
 from cisi_runtime.batch.report import FAILURES, RunReport, check_failures
 from cisi_runtime.batch.result_folders import ResultFolders
@@ -52,9 +53,16 @@ def _run_many(options: RunOptions) -> None:
         if options.mask is not None and not is_present(options.mask):
             raise DataError(f"{options.mask}: no such file or folder")
     cluster = _cluster_options(options)
-    if options.watch:
-        _watch(options)
-        return
+    with contextlib.ExitStack() as stack:
+        with error_prefix("--output"):
+            stack.enter_context(only_run(options.output))
+        if options.watch:
+            _watch(options)
+        else:
+            _run_plan(options, cluster)
+
+
+def _run_plan(options: RunOptions, cluster: ClusterOptions | None) -> None:
     with _plan(options) as plan:
         if isinstance(options.output, Path):
             remove_left_over(options.output)
