@@ -99,7 +99,10 @@ class Killed:
         while self.counts.total() < kills:
             at = self._random.uniform(0, 1.1 * length_s) if self._random.random() < 0.5 else None
             kill = Kill(at, self._random.randint(1, _OPERATIONS), self._random.random() < 0.5)
+            before = self.counts.total()
             next(scenarios)(kill)
+            if self.counts.total() > before and self.counts.total() % 100 == 0:
+                click.echo(f"{self.counts.total()} kills, {len(self.violations)} violations", err=True)
 
     def _fresh(self, kill: Kill) -> None:
         """The first run into a folder."""

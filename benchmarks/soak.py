@@ -21,6 +21,9 @@ import numpy.typing as npt
 from cisi_runtime.backends.registry import SHIPPED_GRAPH
 from cisi_runtime.inpainting.inpainter import Inpainter
 
+UInt8Array = npt.NDArray[np.uint8]
+BoolArray = npt.NDArray[np.bool_]
+
 # Height and width of the pictures, and of their holes.
 _CASES = (
     *((96, 128, 20, 30), (64, 64, 64, 64), (200, 180, 60, 40), (1, 1, 1, 1), (5, 300, 5, 40), (256, 256, 100, 90)),
@@ -64,7 +67,7 @@ class Soak:
 
 
 def soak(
-    inpaint: Inpainter,
+    inpaint: Callable[[UInt8Array, BoolArray], UInt8Array],
     calls: int,
     threads: int = 4,
     settled_calls: int = _SETTLED_CALLS,
@@ -93,9 +96,7 @@ def soak(
     return Soak(calls, different, time.perf_counter() - start, tuple(curve))
 
 
-def _case(
-    number: int, height: int, width: int, below: int, right: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+def _case(number: int, height: int, width: int, below: int, right: int) -> tuple[UInt8Array, BoolArray]:
     rng = np.random.default_rng(number)
     hole = np.zeros((height, width), dtype=np.bool_)
     top, left = (height - below) // 2, (width - right) // 2
@@ -103,7 +104,7 @@ def _case(
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8), hole
 
 
-def _digest(pixels: npt.NDArray[np.uint8]) -> bytes:
+def _digest(pixels: UInt8Array) -> bytes:
     return hashlib.sha256(pixels.tobytes()).digest()
 
 

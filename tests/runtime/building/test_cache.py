@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cisi_runtime.architecture import PRESETS
+from cisi_runtime.building import make
 from cisi_runtime.building.cache import cached_engine, store_engine, write_engine
 from cisi_runtime.contract import Contract
 from cisi_runtime.engines.audit import Audit
@@ -117,3 +118,19 @@ def test_a_link_in_the_cache_is_replaced_not_followed(entry: Path, tmp_path: Pat
     store_engine(KEY, NEW, sidecar_of(NEW))
     assert theirs.read_bytes() == OLD
     assert cached_engine(KEY) == (NEW, sidecar_of(NEW))
+
+
+@pytest.mark.parametrize("of", ["another graph", "other options"])
+def test_an_entry_under_the_name_of_another_is_not_used(tmp_path: Path, entry: Path, of: str) -> None:
+    graph_sha256, level = ("1" * 64, 3) if of == "another graph" else ("0" * 64, 5)
+    order = make._Order(None, tmp_path / "mine.onnx", graph_sha256, BuildOptions(level=level), None)
+    for path in (entry, sidecar_path(entry)):
+        path.rename(path.with_name(path.name.replace(KEY, order.key)))
+    notes: list[str] = []
+    assert make._from_cache(order, notes) is None
+    assert notes == [
+        "the cached engine is not used, a new one is built: it is of another graph, best.onnx, or of other options"
+    ]
+    same = dataclasses.replace(order, graph_sha256="0" * 64, options=BuildOptions())
+    store_engine(same.key, OLD, sidecar_of(OLD))
+    assert make._from_cache(same, notes) == (OLD, sidecar_of(OLD))
