@@ -14,7 +14,9 @@ import pytest
 from cisi_runtime import console
 from cisi_runtime.cli import run
 from cisi_runtime.cli.command import command
+from cisi_runtime.cli.run_many import _bar
 from cisi_runtime.errors import OutputError
+from cisi_runtime.progress_on_stderr import shows_bars
 from tests.conftest import RunMain
 from tests.support.networks import PHOTOS
 
@@ -162,6 +164,8 @@ def test_closed_streams_get_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         patch.setattr(sys, "stderr", None)
         console.tell("note")
         console.warn("care")
+        assert list(_bar(iter([]), 1)) == []
+        assert not shows_bars()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", None)
         console.say("result")

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import signal
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -243,7 +244,8 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def _bar(results: _Results, total: int | None) -> _Results:
-    yield from tqdm(results, total=total, unit=" image", mininterval=0.5, disable=LOUDNESS.quiet)
+    is_hidden = LOUDNESS.quiet or sys.stderr is None  # None: it is closed
+    yield from tqdm(results, total=total, unit=" image", mininterval=0.5, disable=is_hidden)
 
 
 def _add_all(results: _Results, report: RunReport) -> None:
