@@ -25,19 +25,9 @@ FORBIDDEN = {"runtime": {"torch", "onnx"}, "calibration": {"torch"}}
 # The layers of `cisi_runtime`, lowest first: a package imports itself and packages of lower layers. See
 # docs/architecture.md.
 LAYERS = (
-    {"errors", "codec", "metrics", "console"},
-    {
-        "files",
-        "architecture",
-        "face",
-        "strict_json",
-        "token_file",
-        "allocator",
-        "child_process",
-        "cuda",
-        "progress_on_stderr",
-    },
-    {"contract", "export_record"},
+    {"errors", "codec", "metrics"},
+    {"files", "architecture", "face", "strict_json", "token_file", "allocator", "child_process", "cuda", "console"},
+    {"contract", "export_record", "progress_on_stderr"},
     {"pictures", "engines"},
     {"backends", "storage"},
     {"parity"},

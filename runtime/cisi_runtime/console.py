@@ -5,13 +5,17 @@ Library code may call `tell`. Outside of a command it speaks as a command does w
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import re
 import sys
+from collections.abc import Iterator
 from math import isfinite
 from typing import Any, TextIO
+
+from cisi_runtime.errors import OutputError
 
 # Words of a verdict, at the end of a line or in front of what failed, and their colours on a terminal.
 _VERDICTS = (
@@ -37,20 +41,37 @@ LOUDNESS = Loudness()
 
 
 def say(text: str) -> None:
-    """A result in words, on stdout; with verdicts in colour on a terminal. Not with --quiet or --json."""
+    """A result in words, on stdout; with verdicts in colour on a terminal. Not with --quiet or --json. Raises
+    OutputError."""
     if not LOUDNESS.quiet and not LOUDNESS.as_json:
         if _has_colours(sys.stdout):
             import click
 
             for pattern, colour in _VERDICTS:
                 text = pattern.sub(click.style(r"\1", fg=colour), text)
-        print(text, flush=True)
+        with stdout_errors():
+            print(text, flush=True)
 
 
 def say_json(value: Any) -> None:
-    """A result as one line of JSON on stdout, with --json only. What JSON cannot hold (infinity, NaN) is null."""
+    """A result as one line of JSON on stdout, with --json only. What JSON cannot hold (infinity, NaN) is null.
+    Raises OutputError."""
     if LOUDNESS.as_json:
-        print(json.dumps(_finite(value)), flush=True)
+        with stdout_errors():
+            print(json.dumps(_finite(value)), flush=True)
+
+
+@contextlib.contextmanager
+def stdout_errors() -> Iterator[None]:
+    """Raise OutputError where writing to stdout in the block fails: a full disk, a reader that has gone."""
+    try:
+        yield
+    except OSError as error:
+        # Python writes what is left at its end, and would fail again, with words and an exit status of its own.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise OutputError(f"standard output: cannot be written: {error.strerror or error}") from error
 
 
 def tell(line: str) -> None:
@@ -93,11 +114,15 @@ def _finite(value: Any) -> Any:
 
 
 def _to_stderr(line: str) -> None:
+    if sys.stderr is None:  # closed; tqdm would take stdout, where the picture may go
+        return
     from tqdm import tqdm
 
     tqdm.write(line, file=sys.stderr)
 
 
-def _has_colours(stream: TextIO) -> bool:
-    """Whether it is a terminal, and nobody has asked for none (https://no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def _has_colours(stream: TextIO | None) -> bool:
+    """Whether it is a terminal, and nobody has asked for none (https://no-color.org). None: it is closed."""
+    return (
+        stream is not None and stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,25 +49,37 @@ def check_writable(path: Path) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, with the same suffix. Rename it to `path` when the block succeeds.
 
-    On an error the temporary file is removed and an existing `path` stays as it was. File and folder are synced to the
-    disk before and after the rename, so that a power cut leaves the old file or the new one. Raises OutputError.
+    On an error the temporary file is removed and an existing `path` stays as it was. The file is synced to the disk
+    before the rename, its folder after it, so that a power cut leaves the old file or the new one. Raises OutputError.
     """
-    check_writable(path)
-    temporary: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(prefix=_prefix(), suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        # mkstemp makes files that only their owner can read. A result gets the permissions of any new file.
-        temporary.chmod(0o666 & ~_UMASK)
+    with atomic_files(path) as (temporary,):
         yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_files(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """As `atomic_file`, for files that belong together: all are on the disk before the first is renamed.
+
+    A full disk leaves all old files. Renames follow each other in the order of `paths`; whoever reads them must notice
+    when the process ended between two of them.
+    """
+    temporaries: list[Path] = []
+    path = paths[0]
+    try:
+        for path in paths:
+            check_writable(path)
+            temporaries.append(_new_file(path))
+        yield tuple(temporaries)
+        for path, temporary in zip(paths, temporaries, strict=True):  # noqa: B007  the message names it
+            _sync(temporary)
+        for path, temporary in zip(paths, temporaries, strict=True):
+            temporary.replace(path)
+        for path in paths:
+            _sync_folder(path.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
+        for temporary in temporaries:
             temporary.unlink(missing_ok=True)
 
 
@@ -73,25 +87,53 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`, which becomes `path` when the block succeeds and is removed otherwise.
 
+    All that is in it is synced to the disk before the rename, the folder above after it.
+
     path: must not exist, or be empty (see `check_empty_folder`). Raises OutputError.
     """
     check_empty_folder(path)
     path = path.absolute()
     temporary: Path | None = None
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=_prefix(), dir=path.parent))
+        try:
+            temporary = Path(tempfile.mkdtemp(prefix=_prefix(), dir=path.parent))
+        except FileNotFoundError as error:
+            raise OutputError(f"{path}: {_nothing_can_be_made(path.parent)}") from error
         # mkdtemp makes folders that only their owner can enter.
         temporary.chmod(0o777 & ~_UMASK)
         yield temporary
+        for folder, _, names in os.walk(temporary, topdown=False):
+            for name in names:
+                _sync(Path(folder, name))
+            _sync_folder(Path(folder))
         if path.is_dir():
             path.rmdir()  # fails where it has been filled meanwhile
         temporary.rename(path)
         temporary = None
+        _sync_folder(path.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _new_file(path: Path) -> Path:
+    """A new empty file beside `path`, with a temporary name and the permissions of any new file."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=_prefix(), suffix=path.suffix, dir=path.parent)
+    except FileNotFoundError as error:
+        raise OutputError(f"{path}: {_nothing_can_be_made(path.parent)}") from error
+    os.close(handle)
+    temporary = Path(name)
+    # mkstemp makes files that only their owner can read.
+    temporary.chmod(0o666 & ~_UMASK)
+    return temporary
+
+
+def _nothing_can_be_made(folder: Path) -> str:
+    """What a folder like /proc means by "no such file", which it says of a new one."""
+    return f"cannot be written: {folder} takes no new files, expected another folder"
 
 
 def check_empty_folder(path: Path) -> None:
@@ -115,12 +157,15 @@ def _sync_folder(folder: Path) -> None:
     """Write a folder's entries to the disk. Not every system and file system can; then the rename is all there is."""
     if os.name != "posix":
         return
-    with contextlib.suppress(OSError):
+    try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):  # it can, and has failed
+            raise
 
 
 def remove_left_over(folder: Path) -> None:
@@ -160,9 +205,14 @@ def _is_running(process: int) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it unless they exist. Raises OutputError."""
+    """Make a folder and those above it unless they exist, and sync what was made. Raises OutputError."""
     try:
+        new = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for folder in new:
+            _sync_folder(folder.parent)
+    except FileNotFoundError as error:
+        raise OutputError(f"{path}: {_nothing_can_be_made((new or [path])[-1].parent)}") from error
     except OSError as error:
         raise OutputError(f"{path}: the folder cannot be made: {error.strerror or error}") from error
 
@@ -170,20 +220,33 @@ def make_folder(path: Path) -> None:
 def make_private_folder(path: Path) -> None:
     """Make a folder that only this user can enter (mode 0700). One that exists must be this user's, and is made so.
 
-    Raises OutputError when another user owns it: its contents could be theirs.
+    Raises OutputError where its contents could be another user's: it, or the folder that holds it, belongs to one or
+    can be written to by others.
     """
     make_folder(path.parent)
     try:
         path.mkdir(mode=0o700, exist_ok=True)
         if os.name != "posix":
             return
-        status = path.stat()
-        if status.st_uid != os.geteuid():
-            raise OutputError(f"{path}: belongs to another user, expected a folder of your own")
-        if status.st_mode & 0o077:
+        _check_owner(path.parent, 0, os.geteuid())
+        _check_owner(path, os.geteuid())
+        above, mode = path.parent.stat().st_mode, path.stat().st_mode
+        # In a sticky folder, as /tmp is, nobody can put another folder in this one's place.
+        if above & stat.S_IWOTH and not above & stat.S_ISVTX:
+            raise OutputError(f"{path.parent}: everybody can write to it, expected a folder of your own")
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise OutputError(f"{path}: others can write to it, so its contents may be theirs; remove it")
+        if mode & 0o077:
             path.chmod(0o700)
     except OSError as error:
         raise OutputError(f"{path}: the folder cannot be made: {error.strerror or error}") from error
+
+
+def _check_owner(folder: Path, *users: int) -> None:
+    """Raise OutputError unless a folder belongs to one of these users. So must a link that leads to it: whoever made it
+    chose the folder."""
+    if not {folder.lstat().st_uid, folder.stat().st_uid} <= set(users):
+        raise OutputError(f"{folder}: belongs to another user, expected a folder of your own")
 
 
 def cache_folder() -> Path:

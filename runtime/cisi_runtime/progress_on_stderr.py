@@ -21,7 +21,7 @@ def show_nothing(_phase: str, _part: int, _parts: int) -> None:
 
 def shows_bars() -> bool:
     """Whether stderr is a terminal, where a bar can move, and --quiet was not asked for."""
-    return sys.stderr.isatty() and not LOUDNESS.quiet
+    return sys.stderr is not None and sys.stderr.isatty() and not LOUDNESS.quiet
 
 
 def counted(items: Collection[T], what: str, unit: str, *, leave: bool = True) -> Iterator[T]:

@@ -2,15 +2,23 @@
 
 import io
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import click
 import pytest
 
 from cisi_runtime import console
+from cisi_runtime.cli import run
 from cisi_runtime.cli.command import command
+from cisi_runtime.cli.run_many import _bar
+from cisi_runtime.errors import OutputError
+from cisi_runtime.progress_on_stderr import shows_bars
+from tests.conftest import RunMain
+from tests.support.networks import PHOTOS
 
 COMMANDS = {point.name: point for point in entry_points(group="cisi.commands")}
 
@@ -105,3 +113,60 @@ def test_json_has_no_numbers_that_json_does_not_know(capsys: pytest.CaptureFixtu
     console.LOUDNESS.as_json = True
     console.say_json({"psnr": float("inf"), "all": [1.5, (float("nan"), {"ssim": -float("inf")})], "text": "é"})
     assert json.loads(capsys.readouterr().out) == {"psnr": None, "all": [1.5, [None, {"ssim": None}]], "text": "é"}
+
+
+def full_disk() -> io.TextIOWrapper:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full: run it on Linux")
+    return open("/dev/full", "w")  # noqa: PTH123 (closed by the test)
+
+
+def closed_pipe() -> io.TextIOWrapper:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w")
+
+
+@pytest.mark.parametrize(("stdout", "reason"), [(full_disk, "No space left on device"), (closed_pipe, "Broken pipe")])
+def test_a_result_that_nobody_gets_is_an_error(
+    stdout: Callable[[], io.TextIOWrapper], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for as_json, say in ((False, lambda: console.say("result")), (True, lambda: console.say_json({}))):
+        stream = stdout()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            patch.setattr(console.LOUDNESS, "as_json", as_json)
+            with pytest.raises(OutputError, match=f"standard output: cannot be written: {reason}"):
+                say()
+        stream.close()  # as at the end of a process: what is left must not fail again
+
+
+@pytest.mark.parametrize(("stdout", "reason"), [(full_disk, "No space left on device"), (closed_pipe, "Broken pipe")])
+def test_a_picture_that_nobody_gets_is_an_error(
+    stdout: Callable[[], io.TextIOWrapper],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    run_main: RunMain,
+    tiny_graph: Path,
+) -> None:
+    stream = stdout()
+    monkeypatch.setattr(sys, "stdout", stream)
+    photo = (PHOTOS / "yurt.jpg", "--mask", PHOTOS / "yurt.mask.png", "--model", tiny_graph, "--no-detail")
+    status, _, error = run_main(run.main, *photo, "-o", "-", "--quiet")
+    assert status == 1
+    assert error == f"cisi-run: error: --output: standard output: cannot be written: {reason}\n"
+    stream.close()
+
+
+def test_closed_streams_get_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `>&-` and `2>&-` leave them. Notes must not go to stdout instead, where a picture may go."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        console.tell("note")
+        console.warn("care")
+        assert list(_bar(iter([]), 1)) == []
+        assert not shows_bars()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        console.say("result")
+    assert capsys.readouterr() == ("", "")

@@ -11,13 +11,14 @@ from typing import Any
 
 from cisi_runtime.backends.base import FixedShape
 from cisi_runtime.backends.gpu import GpuBackend, face_tensors
+from cisi_runtime.console import tell
 from cisi_runtime.cuda.driver import find_gpu
 from cisi_runtime.cuda.memory import Memory, open_memory
 from cisi_runtime.cuda.runner import Enqueue, Runner, Tensor
 from cisi_runtime.engines.compatibility import check_gpu, check_installation
 from cisi_runtime.engines.options import FLAVOURS, Profile, Size
 from cisi_runtime.engines.sidecar import Sidecar, load_engine
-from cisi_runtime.errors import CudaError, EngineError
+from cisi_runtime.errors import CudaError, EngineError, OutputError
 from cisi_runtime.face import BatchSize
 from cisi_runtime.files import atomic_file
 
@@ -164,8 +165,12 @@ class _Engine:
             return
         compiled = bytes(self._cache.serialize())
         if not self._cache_file.is_file() or self._cache_file.stat().st_size != len(compiled):
-            with atomic_file(self._cache_file) as temporary:
-                temporary.write_bytes(compiled)
+            try:
+                with atomic_file(self._cache_file) as temporary:
+                    temporary.write_bytes(compiled)
+            except OutputError as error:  # the pictures do not depend on it
+                tell(f"what was compiled for this card is not kept, and is compiled again next time: {error}")
+                self._cache_file = None
 
     def _reason(self) -> str:
         return "; ".join(self._log.errors) or "no reason given"

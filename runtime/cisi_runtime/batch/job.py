@@ -15,6 +15,7 @@ from cisi_runtime.batch.photograph import (
     PhotographOptions,
     complete_photograph,
 )
+from cisi_runtime.console import stdout_errors
 from cisi_runtime.errors import NO_MEMORY, CisiError, DataError, OutputError, PictureError, error_prefix
 from cisi_runtime.files import check_writable
 from cisi_runtime.inpainting.inpainter import Inpainter
@@ -142,7 +143,8 @@ def _read(address: Address) -> EncodedPicture:
 
 def _write(address: Address, data: bytes) -> None:
     if address == PIPE:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        with stdout_errors():
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
     else:
         write_address(address, data)

@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 
 from cisi_runtime.engines.options import BuildOptions
-from cisi_runtime.engines.sidecar import Sidecar, load_engine, sidecar_path
+from cisi_runtime.engines.sidecar import Sidecar, file_sha256, load_engine, sidecar_path
 from cisi_runtime.errors import EngineError
-from cisi_runtime.files import atomic_file, cache_folder, make_private_folder
+from cisi_runtime.files import atomic_files, cache_folder, make_private_folder
 
 # Counted up when `worker` builds another engine from the same order.
 _BUILDER_REVISION = 1
@@ -55,15 +55,15 @@ def store_engine(key: str, engine: bytes, sidecar: Sidecar) -> None:
 def write_engine(path: Path, engine: bytes, sidecar: Sidecar) -> None:
     """Write an engine and its sidecar, replacing what was there.
 
-    The old sidecar is removed first, so that an engine never stands beside the sidecar of another. Raises OutputError,
-    and EngineError for a sidecar of another engine.
+    Both are on the disk before the first of them takes its name. A process that ends between the two leaves the
+    sidecar of the old engine, which `load_engine` refuses. Raises OutputError, and EngineError for a sidecar of another
+    engine.
     """
-    if sidecar.engine_bytes != len(engine):
+    if sidecar.engine_sha256 != file_sha256(engine):
         raise EngineError(f"{path}: the sidecar is of another engine")
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(engine)
-        sidecar_path(path).unlink(missing_ok=True)
-    sidecar.save(path)
+    with atomic_files(path, sidecar_path(path)) as (engine_file, sidecar_file):
+        engine_file.write_bytes(engine)
+        sidecar_file.write_text(sidecar.to_json())
 
 
 def _entry(key: str) -> Path:

@@ -143,7 +143,11 @@ def check_profile(info: GraphInfo, options: BuildOptions) -> None:
 
 def _from_cache(order: _Order, notes: list[str]) -> tuple[bytes, Sidecar] | None:
     try:
-        return cached_engine(order.key)
+        entry = cached_engine(order.key)
+        # An entry is what its sidecar says, whatever its file is called.
+        if entry is not None and (entry[1].graph_sha256, entry[1].options) != (order.graph_sha256, order.options):
+            raise EngineError(f"it is of another graph, {entry[1].graph}, or of other options")
+        return entry
     except CisiError as error:
         notes.append(f"the cached engine is not used, a new one is built: {error}")
         return None

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import signal
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -18,6 +19,7 @@ from cisi_runtime.backends.cores import available_cores
 from cisi_runtime.batch.folder import plan_files, plan_folder
 from cisi_runtime.batch.job import LARGE_HOLE_WARNING, Job, JobSummary
 from cisi_runtime.batch.manifest import plan_manifest
+from cisi_runtime.batch.only_run import only_run
 from cisi_runtime.batch.plan import Plan
 from cisi_runtime.batch.report import FAILURES, RunReport, check_failures
 from cisi_runtime.batch.result_folders import ResultFolders
@@ -52,9 +54,16 @@ def _run_many(options: RunOptions) -> None:
         if options.mask is not None and not is_present(options.mask):
             raise DataError(f"{options.mask}: no such file or folder")
     cluster = _cluster_options(options)
-    if options.watch:
-        _watch(options)
-        return
+    with contextlib.ExitStack() as stack:
+        with error_prefix("--output"):
+            stack.enter_context(only_run(options.output))
+        if options.watch:
+            _watch(options)
+        else:
+            _run_plan(options, cluster)
+
+
+def _run_plan(options: RunOptions, cluster: ClusterOptions | None) -> None:
     with _plan(options) as plan:
         if isinstance(options.output, Path):
             remove_left_over(options.output)
@@ -235,7 +244,8 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def _bar(results: _Results, total: int | None) -> _Results:
-    yield from tqdm(results, total=total, unit=" image", mininterval=0.5, disable=LOUDNESS.quiet)
+    is_hidden = LOUDNESS.quiet or sys.stderr is None  # None: it is closed
+    yield from tqdm(results, total=total, unit=" image", mininterval=0.5, disable=is_hidden)
 
 
 def _add_all(results: _Results, report: RunReport) -> None:

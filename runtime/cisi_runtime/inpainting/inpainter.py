@@ -165,7 +165,8 @@ class Inpainter:
         timer: gets the time of each stage, and a note where a hole got no detail.
 
         Raises TypeError for other kinds, ValueError for other arrays and images, PictureError for files that cannot be
-        used, and GraphError once it is closed.
+        used, and GraphError once it is closed. Without enough memory it raises GraphError, from within the network, or
+        MemoryError; later calls are not affected.
         """
         if self.backend.is_closed:
             raise GraphError(f"{self!r}: expected one that is open")

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import platform
-import random
 import signal
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from cisi_runtime.backends.registry import BackendOptions
 from cisi_runtime.batch.folder import plan_folder
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.photograph import PhotographOptions
-from cisi_runtime.batch.run_record import RECORD
 from cisi_runtime.batch.workers import WorkerOptions, run_jobs, start_workers
 from cisi_runtime.errors import DataError, OutputError
 from cisi_runtime.files import remove_left_over
@@ -343,28 +341,6 @@ def test_what_killed_processes_leave_is_removed(tmp_path: Path) -> None:
     remove_left_over(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted(others)
     ended.wait()
-
-
-@pytest.mark.slow
-def test_killed_twenty_times_and_started_again(tmp_path: Path, tiny_graph: Path) -> None:
-    photographs(tmp_path, 12, ".jpg")
-    arguments = [tmp_path / "photos", "--mask", tmp_path / "masks", "--model", tiny_graph]
-    assert cisi_run(*arguments, "-o", tmp_path / "reference").returncode == 0
-    files = {path.relative_to(tmp_path / "reference"): path for path in (tmp_path / "reference").rglob("*.jpg")}
-    assert len(files) == 12
-    out, rng = tmp_path / "out", random.Random(0)
-    for _ in range(20):
-        # A photograph is two operations and more: it is opened at a temporary name and renamed. Of two workers one has
-        # at least six photographs.
-        killed = interrupted_run(out, rng.randint(1, 12), signal.SIGKILL, *arguments, "--overwrite")
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-        for path in out.rglob("*.jpg"):  # what has its name is whole
-            if not path.name.startswith("."):
-                assert path.read_bytes() == files[path.relative_to(out)].read_bytes()
-    assert cisi_run(*arguments, "-o", out).returncode == 0
-    assert {path.relative_to(out) for path in out.rglob("*") if path.is_file()} == {*files, Path(RECORD)}
-    for name, path in files.items():
-        assert (out / name).read_bytes() == path.read_bytes()
 
 
 def test_ctrl_c_again_kills_the_workers(tiny_graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,7 @@ def test_an_engine_behind_the_backend(
     assert seen["contexts"] == 3
     # What was compiled for the card is kept beside the engine, and given to the next one.
     assert seen["runtime cache"] == [True, True]
+    assert seen["without a cache"] is True
     assert "is another network" in seen["planted fault"]
     assert seen["left by the fault"] == []
     assert "built for SM 8.6, this machine has stand-in card (SM 8.9" in seen["wrong card"]
