@@ -25,8 +25,10 @@ def test_from_photographs_to_an_inpainted_photograph(photo_folder: Path, tmp_pat
     options = ("--preset", "tiny", "--size", 64, "--steps", 4, "--data-licence", "CC0", "--no-perceptual")
     command("cisi_train.cli_train", "--data", photo_folder, "--out", run, *options)
     table = command("cisi_export.cli_export", "--ckpt", run / "best.pt", "--verbose")
-    assert len(re.findall(" pass$", table, re.MULTILINE)) == 3 * 8 + 2  # variants and golden cases; all; the weights
-    assert "parity: 24 comparisons, all pass" in table
+    assert (
+        len(re.findall(" pass$", table, re.MULTILINE)) == 3 * 12 + 3
+    )  # variants and golden cases; all; the weights; types
+    assert "parity: 36 comparisons, all pass" in table
     assert "FAIL" not in table
     out = tmp_path / "out.png"
     photo, mask = PHOTOS / "beetle.jpg", PHOTOS / "beetle.mask.png"

@@ -65,7 +65,7 @@ def verify_against_checkpoint(
     right = float_model or fresh.model
     case = next(case for case in golden.cases if case.name == failed)
     inputs = case_inputs(contract, case.image, case.hole_mask)
-    models = [onnx.load_from_string(cpu_runnable(item.SerializeToString())) for item in (right, model)]
+    models = [onnx.load_from_string(cpu_runnable(item.SerializeToString()).serialised()) for item in (right, model)]
     return golden, report, str(compare_layers(models[0], models[1], inputs, _MAX_LAYER_ERROR[contract.precision]))
 
 

@@ -54,7 +54,7 @@ def test_values_are_those_of_float16() -> None:
 
 def test_a_whole_graph(tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
     path = tiny_graphs["float16", "tensorrt", "uint8"]
-    emulated = onnx.load_from_string(cpu_runnable(path.read_bytes()))
+    emulated = onnx.load_from_string(cpu_runnable(path).serialised())
     half = {initialiser.name for initialiser in emulated.graph.initializer if initialiser.data_type == 10}
     assert not half
     comparisons = check_graph_parity(path, load_golden(golden_path(path)))

@@ -199,7 +199,7 @@ def _golden_seeds() -> dict[str, bytes]:
     from cisi_runtime.parity.golden import Golden, GoldenCase, save_golden
 
     cases = tuple(
-        GoldenCase(name, "natural", np.zeros((1, 16, 16, 3), np.uint8), np.ones((1, 16, 16), np.bool_), completed)
+        GoldenCase(name, "natural", np.zeros((1, 16, 16, 3), np.uint8), np.ones((1, 16, 16), np.bool_), completed, 0.0)
         for name, completed in (("a", np.zeros((1, 3, 16, 16), np.float32)), ("b", np.ones((1, 3, 16, 16), np.float32)))
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -100,11 +100,10 @@ def _fixed_shape(session: onnxruntime.InferenceSession, contract: Contract, labe
     return FixedShape(*sides)
 
 
-def open_session(model: bytes) -> onnxruntime.InferenceSession:
-    """A session for any model of known operators, on the CPU provider alone, without optimisations. Raises
-    GraphError."""
+def open_session(model: bytes, *, threads: int = 0, optimise: bool = False) -> onnxruntime.InferenceSession:
+    """A session for any model of known operators, on the CPU provider alone. Raises GraphError."""
     read_contents(model, "the graph")
-    return _session(model, "the graph", threads=0, optimise=False)
+    return _session(model, "the graph", threads=threads, optimise=optimise)
 
 
 def _session(data: bytes, label: str, *, threads: int, optimise: bool) -> onnxruntime.InferenceSession:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cisi_runtime.backends.base import Backend
-from cisi_runtime.backends.graph import ORT_ERRORS, GraphInfo, first_line, open_graph
+from cisi_runtime.backends.graph import ORT_ERRORS, GraphInfo, first_line, open_graph, open_session
 from cisi_runtime.errors import GraphError
 
 
@@ -25,8 +25,10 @@ class OnnxRuntimeBackend(Backend):
     """
 
     def __init__(self, graph: Path | bytes | GraphInfo, *, threads: int = 0, optimise: bool = True) -> None:
-        source = graph.source if isinstance(graph, GraphInfo) else graph
-        self._session, info = open_graph(source, threads=threads, optimise=optimise)
+        if isinstance(graph, GraphInfo):
+            info, self._session = graph, open_session(graph.serialised(), threads=threads, optimise=optimise)
+        else:
+            self._session, info = open_graph(graph, threads=threads, optimise=optimise)
         if info.contract.holds_float16:
             raise GraphError(
                 f"{info.label}: holds float16, which ONNX Runtime's CPU kernels would silently run in float32, "

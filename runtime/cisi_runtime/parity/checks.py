@@ -153,7 +153,7 @@ def check_engine_file_parity(path: Path, golden: Golden) -> list[Comparison]:
     return comparisons
 
 
-def cpu_runnable(graph: Path | bytes | GraphInfo) -> bytes:
+def cpu_runnable(graph: Path | bytes | GraphInfo) -> GraphInfo:
     """A graph that ONNX Runtime's CPU kernels run correctly: the graph itself, or, where it holds float16, its
     emulation, because those kernels would silently run it in float32.
 
@@ -161,7 +161,7 @@ def cpu_runnable(graph: Path | bytes | GraphInfo) -> bytes:
     """
     info = read_graph(graph)
     if not info.contract.holds_float16:
-        return info.serialised()
+        return info
     (point,) = entry_points(group="cisi.parity", name="float16")
     try:
         emulate = point.load()
@@ -169,5 +169,7 @@ def cpu_runnable(graph: Path | bytes | GraphInfo) -> bytes:
         raise GraphError(
             f"a graph with float16 in it is emulated on a CPU, which needs {error.name}: pip install 'cisi-net[parity]'"
         ) from error
-    emulated: bytes = emulate(info.serialised(), info.contract)
-    return emulated
+    emulated: bytes = emulate(info.serialised())
+    # The emulation runs in float32, whatever it stands for.
+    contract = dataclasses.replace(info.contract, precision="float32")
+    return dataclasses.replace(info, source=emulated, contract=contract)

@@ -277,7 +277,7 @@ def test_a_start_that_cannot_be(tiny_graph: Path, tmp_path: Path, run_main: RunM
     (tmp_path / "short").write_text("abc")
     assert "expected one word of 16 characters" in run_main(command.main, "--token-file", tmp_path / "short")[2]
     (tmp_path / "graph.onnx").write_bytes(b"no graph")
-    for model, words in ((tmp_path / "graph.onnx", "expected an ONNX graph"), (tmp_path / "none.onnx", "no such file")):
+    for model, words in ((tmp_path / "graph.onnx", "is not an ONNX file"), (tmp_path / "none.onnx", "no such file")):
         program = [sys.executable, "-c", "import cisi_runtime.cli.serve as m; m.main()", "--port", "0"]
         result = subprocess.run(
             [*program, "--model", str(model)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
