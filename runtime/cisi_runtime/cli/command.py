@@ -137,6 +137,8 @@ def run_command(command: click.Command, program: str) -> None:
             raise
         extra = _EXTRAS[error.name]
         _fail(program, f"needs {error.name}: pip install 'cisi-net[{extra}]'", FAILURE)
+    except (click.Abort, KeyboardInterrupt):  # the first is a RuntimeError
+        _fail(program, "interrupted", INTERRUPTED)
     except OSError as error:
         _fail(program, f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILURE)
     except MemoryError as error:
@@ -147,8 +149,6 @@ def run_command(command: click.Command, program: str) -> None:
         if not _is_for_want_of_a_thread(error):
             raise
         _fail(program, f"not enough memory, or too many processes: {_NO_THREAD}", FAILURE)
-    except (click.Abort, KeyboardInterrupt):
-        _fail(program, "interrupted", INTERRUPTED)
 
 
 def _is_for_want_of_a_thread(error: BaseException) -> bool:

@@ -67,10 +67,13 @@ _TOLERANCES_BY_KIND = {
 
 
 # Float32 results may be this many times as far from the reference as PyTorch's own float32 is (`float32_error`), by
-# kind of case. ONNX Runtime's norms sum one by one, PyTorch's in parts: measured 11 times its error where much of the
-# picture is even, 170 where all of it is, 2 elsewhere (shipped and random weights, 4 graphs each, AVX-512). Margins
-# 3.6, 3.5 and 5.
-_FLOAT32_FACTORS = {"natural": 40.0, "flat": 600.0, "noise": 10.0}
+# backend and kind of case. Where a picture is even, a norm's sum of many nearly equal numbers is all that counts, and
+# backends sum in different orders. Measured on shipped and random weights, on AVX-512: ONNX Runtime and PyTorch 14
+# times where much of the picture is even, 170 where all of it is, 3 elsewhere; OpenVINO 69, 660 and 6. Margins about 4;
+# the limits in `TOLERANCES` stay.
+_FLOAT32_FACTORS = {"natural": 60.0, "flat": 800.0, "noise": 15.0}
+_FLOAT32_FACTORS_ELSEWHERE = {"natural": 250.0, "flat": 2500.0, "noise": 25.0}
+_FACTORS_APPLY_TO = ("onnxruntime", "torch")
 # Some units in the last place of 1, for cases whose error is 0 by chance. Half of it is PyTorch's smallest on large
 # holes.
 _FLOAT32_FLOOR = 2e-6
@@ -201,24 +204,30 @@ def _similarity(
     return float(maps[centres].mean()) if centres.any() else float("nan"), float(maps.mean())
 
 
-def tolerance(precision: str, case: GoldenCase) -> Tolerance:
-    """What a case must keep at a precision."""
+def tolerance(precision: str, case: GoldenCase, backend: str = "onnxruntime") -> Tolerance:
+    """What a case must keep at a precision in a backend, by its name."""
     largest = _TOLERANCES_BY_KIND.get((precision, case.kind), TOLERANCES[precision])
     if precision != "float32":
         return largest
     assert largest.max_abs is not None
-    measured = max(_FLOAT32_FLOOR, _FLOAT32_FACTORS[case.kind] * case.float32_error)
+    factors = _FLOAT32_FACTORS if backend in _FACTORS_APPLY_TO else _FLOAT32_FACTORS_ELSEWHERE
+    measured = max(_FLOAT32_FLOOR, factors[case.kind] * case.float32_error)
     return Tolerance(max_abs=min(largest.max_abs, measured))
 
 
 def compare_all(
-    variant: str, run: Run, golden: Golden, precision: str, progress: ShowProgress = show_nothing
+    variant: str,
+    run: Run,
+    golden: Golden,
+    precision: str,
+    progress: ShowProgress = show_nothing,
+    backend: str = "onnxruntime",
 ) -> list[Comparison]:
-    """Run every case of a golden file and compare the results."""
+    """Run every case of a golden file and compare the results. backend: the name of what runs them."""
     comparisons = []
     for number, case in enumerate(golden.cases):
         progress(f"comparing: {variant}", number, len(golden.cases))
-        comparisons.append(compare(variant, case, run(case.image, case.hole_mask), tolerance(precision, case)))
+        comparisons.append(compare(variant, case, run(case.image, case.hole_mask), tolerance(precision, case, backend)))
     progress(f"comparing: {variant}", len(golden.cases), len(golden.cases))
     return comparisons
 
@@ -237,7 +246,7 @@ def compare_backend(
                 f"width {width}, height {height}; expected the golden file of this very export"
             )
     return compare_all(
-        variant, lambda image, hole_mask: run_case(backend, image, hole_mask), golden, precision, progress
+        variant, lambda image, hole_mask: run_case(backend, image, hole_mask), golden, precision, progress, backend.name
     )
 
 

@@ -113,7 +113,7 @@ def test_an_engine_behind_the_backend(
     seen = rehearse("tensorrt_rehearsal.py", environment, graph, tmp_path / "tiny.engine", tiny_graph)
     # From the cache, and compared with the golden file on the "card" this time.
     assert seen["from cache"] is True
-    assert seen["parity"].startswith("passed: 8 cases")
+    assert seen["parity"].startswith("passed: 10 cases")
     assert seen["same bytes"] == [True] * 4
     assert seen["contexts"] == 3
     # What was compiled for the card is kept beside the engine, and given to the next one.

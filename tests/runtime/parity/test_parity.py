@@ -89,9 +89,12 @@ def test_cases_beyond_photographs_have_tolerances_of_their_own() -> None:
     precise = dataclasses.replace(CASE, float32_error=1e-7)
     kinds = {kind: tolerance("float32", dataclasses.replace(precise, kind=kind)) for kind in KINDS}
     assert {kind: item.max_abs for kind, item in kinds.items()} == pytest.approx(
-        {"natural": 4e-6, "flat": 6e-5, "noise": 2e-6}
+        {"natural": 6e-6, "flat": 8e-5, "noise": 2e-6}
     )
     assert tolerance("float16", noise).hole_psnr_db == 45.0
+    # Others than ONNX Runtime sum in other orders.
+    assert tolerance("float32", precise, "openvino").max_abs == pytest.approx(2.5e-5)
+    assert tolerance("float32", CASE, "openvino") == TOLERANCES["float32"]
 
 
 def test_another_shape_is_an_error() -> None:
