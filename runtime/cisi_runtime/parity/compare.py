@@ -69,10 +69,12 @@ _TOLERANCES_BY_KIND = {
 # Float32 results may be this many times as far from the reference as PyTorch's own float32 is (`float32_error`), by
 # backend and kind of case. Where a picture is even, a norm's sum of many nearly equal numbers is all that counts, and
 # backends sum in different orders. Measured on shipped and random weights, on AVX-512: ONNX Runtime and PyTorch 14
-# times where much of the picture is even, 170 where all of it is, 3 elsewhere; OpenVINO 69, 660 and 6. Margins about 4;
-# the limits in `TOLERANCES` stay.
+# times where much of the picture is even, 170 where all of it is, 3 elsewhere; OpenVINO 69, 660 and 6. Margins about 4.
 _FLOAT32_FACTORS = {"natural": 60.0, "flat": 800.0, "noise": 15.0}
 _FLOAT32_FACTORS_ELSEWHERE = {"natural": 250.0, "flat": 2500.0, "noise": 25.0}
+# The limits of `TOLERANCES` are for ONNX Runtime and PyTorch. Measured in OpenVINO on random weights: 2.3e-4 for natural
+# pictures of 256x256. Margin 2.
+_LIMIT_ELSEWHERE = 5.0
 _FACTORS_APPLY_TO = ("onnxruntime", "torch")
 # Some units in the last place of 1, for cases whose error is 0 by chance. Half of it is PyTorch's smallest on large
 # holes.
@@ -210,9 +212,10 @@ def tolerance(precision: str, case: GoldenCase, backend: str = "onnxruntime") ->
     if precision != "float32":
         return largest
     assert largest.max_abs is not None
-    factors = _FLOAT32_FACTORS if backend in _FACTORS_APPLY_TO else _FLOAT32_FACTORS_ELSEWHERE
-    measured = max(_FLOAT32_FLOOR, factors[case.kind] * case.float32_error)
-    return Tolerance(max_abs=min(largest.max_abs, measured))
+    factors, limit = _FLOAT32_FACTORS, largest.max_abs
+    if backend not in _FACTORS_APPLY_TO:
+        factors, limit = _FLOAT32_FACTORS_ELSEWHERE, _LIMIT_ELSEWHERE * limit
+    return Tolerance(max_abs=min(limit, max(_FLOAT32_FLOOR, factors[case.kind] * case.float32_error)))
 
 
 def compare_all(

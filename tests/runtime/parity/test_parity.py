@@ -94,7 +94,7 @@ def test_cases_beyond_photographs_have_tolerances_of_their_own() -> None:
     assert tolerance("float16", noise).hole_psnr_db == 45.0
     # Others than ONNX Runtime sum in other orders.
     assert tolerance("float32", precise, "openvino").max_abs == pytest.approx(2.5e-5)
-    assert tolerance("float32", CASE, "openvino") == TOLERANCES["float32"]
+    assert tolerance("float32", CASE, "openvino").max_abs == 5e-4
 
 
 def test_another_shape_is_an_error() -> None:
