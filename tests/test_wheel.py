@@ -92,11 +92,14 @@ def parity_without_pytorch(python: Path, folder: Path) -> None:
     assert result.returncode == 1
     assert re.search(r"small.onnx: \d+ of 25 comparisons failed; --ckpt would name the layer\n$", result.stderr)
     (folder / "small.onnx").write_bytes(graph)
-    # A graph that says float16 is emulated, which takes onnx.
     said = graph.replace(b'"precision": "float32"', b'"precision": "float16"')
     assert said != graph
     (folder / "half.onnx").write_bytes(said)
     command = [str(python.parent / "cisi-parity"), "half.onnx", "--golden", "small.golden.npz"]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert "needs onnx: pip install 'cisi-net[parity]'" in result.stderr
+    assert "the contract says precision float16, but the graph holds no float16 weight" in result.stderr
+    command = [str(python.parent / "cisi-parity"), str(weights / "small.int8.cpu.onnx")]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert "structure: the file as exported  pass" in result.stdout
+    assert "not compared: it needs onnx, pip install 'cisi-net[parity]'" in result.stdout

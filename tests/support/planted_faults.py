@@ -60,7 +60,9 @@ class Lab:
 
     @functools.cached_property
     def golden(self) -> Golden:
-        return make_golden(self.checkpoint)
+        """Without the cases for sizes and batches, which these faults do not depend on."""
+        golden = make_golden(self.checkpoint, (128, 160))
+        return dataclasses.replace(golden, cases=golden.cases[:6])
 
     @functools.cached_property
     def float32(self) -> ModelProto:

@@ -37,9 +37,9 @@ class Tolerance:
 
 
 TOLERANCES = {
-    # The largest that `_FLOAT32_FACTORS` may allow. Measured beyond rounding: 4e-7 on the shipped weights, 4e-5 on
-    # random ones of preset paper. Margin 2.5.
-    "float32": Tolerance(max_abs=1e-4),
+    # The largest that `_FLOAT32_FACTORS` may allow. Measured beyond rounding on random weights: 6e-5 in ONNX Runtime,
+    # 2.3e-4 in OpenVINO. Margins 5 and 2.6.
+    "float32": Tolerance(max_abs=3e-4),
     # Emulated. Measured: 70 dB on the shipped weights, 56 dB on random ones of preset paper. Margin 6 dB.
     "float16": Tolerance(hole_psnr_db=50.0),
     # Measured in OpenVINO and PyTorch: 54 dB on the shipped weights, 42.8 on random ones of preset paper. Margin 5 dB.
@@ -50,8 +50,9 @@ TOLERANCES = {
 # Other tolerances for some kinds of cases, by precision and kind.
 _TOLERANCES_BY_KIND = {
     # ONNX Runtime sums the statistics of the first norm one by one in float32, and a flat picture leaves little but
-    # that error to normalise. Measured with random weights: 7e-4, less than a tenth of a grey level. Margin 3.
-    ("float32", "flat"): Tolerance(max_abs=2e-3),
+    # that error to normalise. Measured with random weights: 7e-4, less than a tenth of a grey level; 2.2e-3 in
+    # OpenVINO. Margins 4 and 2.7.
+    ("float32", "flat"): Tolerance(max_abs=3e-3),
     # The PSNR of a hole of one pixel is that of three values. Measured: 52.9 dB where large holes have 56 to 59.
     # Margin 8 dB.
     ("float16", "noise"): Tolerance(hole_psnr_db=45.0),
@@ -72,9 +73,8 @@ _TOLERANCES_BY_KIND = {
 # times where much of the picture is even, 170 where all of it is, 3 elsewhere; OpenVINO 69, 660 and 6. Margins about 4.
 _FLOAT32_FACTORS = {"natural": 60.0, "flat": 800.0, "noise": 15.0}
 _FLOAT32_FACTORS_ELSEWHERE = {"natural": 250.0, "flat": 2500.0, "noise": 25.0}
-# The limits of `TOLERANCES` are for ONNX Runtime and PyTorch. Measured in OpenVINO on random weights: 2.3e-4 for natural
-# pictures of 256x256. Margin 2.
-_LIMIT_ELSEWHERE = 5.0
+# Of the limits in `TOLERANCES`, in other backends.
+_LIMIT_ELSEWHERE = 2.0
 _FACTORS_APPLY_TO = ("onnxruntime", "torch")
 # Some units in the last place of 1, for cases whose error is 0 by chance. Half of it is PyTorch's smallest on large
 # holes.

@@ -84,7 +84,7 @@ def test_cases_beyond_photographs_have_tolerances_of_their_own() -> None:
     assert tolerance("int8", CASE) == TOLERANCES["int8"]
     flat, noise = (dataclasses.replace(CASE, kind=kind) for kind in ("flat", "noise"))
     assert (tolerance("int8", noise).hole_psnr_db, tolerance("int8", flat).hole_psnr_db) == (25.0, 15.5)
-    assert tolerance("float32", flat).max_abs == 2e-3
+    assert tolerance("float32", flat).max_abs == 3e-3
     assert tolerance("float32", noise) == TOLERANCES["float32"]
     precise = dataclasses.replace(CASE, float32_error=1e-7)
     kinds = {kind: tolerance("float32", dataclasses.replace(precise, kind=kind)) for kind in KINDS}
@@ -94,7 +94,7 @@ def test_cases_beyond_photographs_have_tolerances_of_their_own() -> None:
     assert tolerance("float16", noise).hole_psnr_db == 45.0
     # Others than ONNX Runtime sum in other orders.
     assert tolerance("float32", precise, "openvino").max_abs == pytest.approx(2.5e-5)
-    assert tolerance("float32", CASE, "openvino").max_abs == 5e-4
+    assert tolerance("float32", CASE, "openvino").max_abs == 6e-4
 
 
 def test_another_shape_is_an_error() -> None:
