@@ -45,8 +45,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# One process more than there are cores: some tests wait, for services, clusters and signals.
+TEST_PROCESSES ?= $(shell expr $$($(PYTHON) -c 'import os; print(os.cpu_count())') + 1)
 test: $(INSTALLED) lint
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist worksteal
 
 # Without the tests that train, export, build or start many processes.
 check: $(INSTALLED) lint

@@ -74,7 +74,7 @@ def test_export_goes_all_the_way_to_tensorrt_int8(run_main: RunMain, dozen: Path
     shipped_ranges = SHIPPED_GRAPH.with_name("small.ranges.json")
     ranges_before = shipped_ranges.read_bytes()
     arguments = ["--ckpt", SHIPPED_GRAPH.with_suffix(".pt"), "--int8", "--calib", dozen, "--target", "tensorrt"]
-    status, report, err = run_main(export_main, *arguments, "--out", out, "--size", "128", "--batch", "1", "--verbose")
+    status, report, err = run_main(export_main, *arguments, "--out", out, "--size", "64", "--batch", "1", "--verbose")
     assert status == 0, err
     contract = read_graph(out).contract
     assert (contract.precision, contract.target) == ("int8", "tensorrt")

@@ -224,14 +224,14 @@ def test_the_output_fold_of_the_check_is_that_of_the_definition() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("face", ["uint8", "tensor"])
 def test_a_graph_of_one_size_and_batch(tiny_checkpoint_path: Path, tmp_path: Path, face: str) -> None:
-    options = GraphOptions("float32", "cpu", face, size=(128, 192), batch=3)
+    options = GraphOptions("float32", "cpu", face, size=(64, 96), batch=3)
     result = export_graph(load_checkpoint(tiny_checkpoint_path), options)
     assert result.parity.failures == 0
-    assert {case.image.shape for case in result.golden.cases} == {(3, 128, 192, 3)}
+    assert {case.image.shape for case in result.golden.cases} == {(3, 64, 96, 3)}
     backend = OnnxRuntimeBackend(result.model.SerializeToString())
-    assert str(backend.fixed) == "batch 3, width 192, height 128"
-    small, hole = np.zeros((1, 128, 192, 3), np.uint8), np.ones((1, 128, 192), np.bool_)
-    with pytest.raises(ValueError, match="the graph takes batch 3, width 192, height 128, got batch 1"):
+    assert str(backend.fixed) == "batch 3, width 96, height 64"
+    small, hole = np.zeros((1, 64, 96, 3), np.uint8), np.ones((1, 64, 96), np.bool_)
+    with pytest.raises(ValueError, match="the graph takes batch 3, width 96, height 64, got batch 1"):
         backend.run_pixels(small, hole)
     save_golden(tmp_path / "g.npz", result.golden)
     assert check_graph_parity(result.model.SerializeToString(), load_golden(tmp_path / "g.npz"))[0].passed
