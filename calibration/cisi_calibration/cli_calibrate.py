@@ -127,8 +127,8 @@ def calibrate(**values: Any) -> None:
     options = _resolve(**values)
     inputs = _read_inputs(options)
     result = _calibrate(options, inputs)
-    serialised, parity = _verified(options, inputs, result)
-    _write(options, inputs, serialised)
+    parity = _verified(options, inputs, result)
+    _write(options, inputs, result)
     say_json({**result.as_json(), "parity": parity.as_json(), "out": str(options.out)})
 
 
@@ -174,20 +174,21 @@ def _check_outputs(options: CalibrateOptions) -> None:
 
 
 def _read_inputs(options: CalibrateOptions) -> _Inputs:
-    from cisi_calibration.model_contract import contract_of, exporter_versions, record_of
+    from cisi_calibration.model_contract import exporter_versions, record_of
     from cisi_calibration.model_file import read_model
     from cisi_calibration.photographs import choose_photographs
     from cisi_calibration.quantisation import check_float_graph, check_fp16_graph
+    from cisi_runtime.backends.graph import read_graph
     from cisi_runtime.export_record import ExportRecord
     from cisi_runtime.parity.golden import golden_path, load_golden
+    from cisi_runtime.parity.structure import check_golden
 
     graph = options.graph
     with error_prefix("GRAPH"), error_prefix(str(graph)):
         model = read_model(graph)
         check_float_graph(model)
         golden = load_golden(golden_path(graph))
-        if golden.weights_sha256 != contract_of(model).weights_sha256:
-            raise GraphError(f"{golden_path(graph)} is of other weights, expected the golden file of this export")
+        check_golden(read_graph(graph), golden)
     fp16_graph = None
     if options.fp16_graph is not None:
         with error_prefix("--fp16-graph"), error_prefix(str(options.fp16_graph)):
@@ -275,7 +276,7 @@ def _ranges_from_file(options: CalibrateOptions, inputs: _Inputs) -> RangeTable 
     return table
 
 
-def _verified(options: CalibrateOptions, inputs: _Inputs, result: Calibration) -> tuple[bytes, ParityReport]:
+def _verified(options: CalibrateOptions, inputs: _Inputs, result: Calibration) -> ParityReport:
     """The INT8 graph's bytes and the comparisons, after parity and, for TensorRT, the comparison of the engines."""
     from cisi_calibration.model_file import check_valid
     from cisi_runtime.backends.graph import read_graph
@@ -299,7 +300,7 @@ def _verified(options: CalibrateOptions, inputs: _Inputs, result: Calibration) -
         )
     if options.fp16_graph is not None:
         _check_engines(options.fp16_graph, serialised)
-    return serialised, report
+    return report
 
 
 def _check_engines(fp16_graph: Path, int8_graph: bytes) -> None:
@@ -314,15 +315,16 @@ def _check_engines(fp16_graph: Path, int8_graph: bytes) -> None:
     tell(str(comparison))
 
 
-def _write(options: CalibrateOptions, inputs: _Inputs, serialised: bytes) -> None:
+def _write(options: CalibrateOptions, inputs: _Inputs, result: Calibration) -> None:
     from cisi_runtime.files import atomic_file
     from cisi_runtime.parity.golden import golden_path, save_golden
 
     out = options.out
     with error_prefix("--out"):
-        save_golden(golden_path(out), inputs.golden)
+        golden = save_golden(golden_path(out), inputs.golden)
+        record = dataclasses.replace(inputs.record, golden_sha256=golden.sha256)
         with atomic_file(out) as temporary:
-            temporary.write_bytes(serialised)
+            temporary.write_bytes(result.sealed_bytes(record))
     say(f"{out}: int8, {options.target}, {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -45,16 +45,14 @@ def convolutions(model: ModelProto) -> dict[str, NodeProto]:
 
 
 def candidates(model: ModelProto, target: str) -> dict[str, NodeProto]:
-    """The convolutions that may become INT8 for a target, "cpu" or "tensorrt".
+    """The convolutions that may become INT8 for a target, "cpu" or "tensorrt"."""
+    return {name: node for name, node in convolutions(model).items() if may_be_int8(name, target)}
+
+
+def may_be_int8(name: str, target: str) -> bool:
+    """Whether a convolution may become INT8.
 
     On CPUs all of them: in float the three that see pixels take a fifth of the time (OpenVINO, preset paper). On
     TensorRT these stay in float, and the style encoder.
     """
-    found = convolutions(model)
-    if target == "cpu":
-        return found
-    return {
-        name: node
-        for name, node in found.items()
-        if name not in PIXEL_READERS and not name.startswith((_STYLE, _TO_RGB_TENSORRT))
-    }
+    return target == "cpu" or (name not in PIXEL_READERS and not name.startswith((_STYLE, _TO_RGB_TENSORRT)))

@@ -106,7 +106,7 @@ class _FreshExport:
 
 
 def _structure(graph: GraphInfo, model: ModelProto, fresh: _FreshExport, structure: str) -> tuple[StructureCheck, ...]:
-    """The graph node by node, which shows all that its seal would, and its types and scales by themselves."""
+    """The graph node by node, its types and scales by themselves, and its seal."""
     record, ours = record_of(model), exporter_versions()
     is_allowed = structure == "report"
     is_other = record is None or record.versions != ours
@@ -121,7 +121,7 @@ def _structure(graph: GraphInfo, model: ModelProto, fresh: _FreshExport, structu
     except GraphError as error:
         differences = [str(error)]
     # Where nodes need not be those of a fresh export, the file must at least be the one that was verified.
-    others = [*check_plan(graph), *([check_seal(graph)] if is_other and differences else [])]
+    others = [*check_plan(graph), check_seal(graph)]
     is_required = structure == "require" or (structure == "auto" and not is_other)
     return (
         StructureCheck("every node as a fresh export's", tuple(differences), is_required, note),

@@ -1,7 +1,7 @@
 """A graph against a fresh export of its checkpoint, node by node: operators, attributes, wiring, constants, contract.
 
 Results on some pictures say nothing of what happens at other sizes, in larger batches, or without a hole. Two graphs
-that are the same node by node compute the same everywhere.
+that are the same node by node, and say the same of their tensors, compute the same everywhere.
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ class _Side:
         self.producers: dict[str, tuple[NodeProto, int]] = {
             name: (node, place) for node in model.graph.node for place, name in enumerate(node.output)
         }
-        self.inputs = {item.name for item in model.graph.input} - self.stored.keys()
 
 
 class _Comparison:
@@ -73,13 +72,18 @@ class _Comparison:
     def run(self) -> list[str]:
         """All differences that can be reached without guessing which nodes belong together."""
         fresh, actual = self._fresh.model, self._actual.model
-        for what in ("input", "output"):
-            pair = [[_declared(item) for item in getattr(model.graph, what)] for model in (fresh, actual)]
-            if pair[0] != pair[1]:
-                self._differences.append(f"{what}s are {pair[1]}, {pair[0]} in a fresh export")
+        declared = [_declared(model) for model in (fresh, actual)]
+        for right, found in zip(*declared, strict=False):
+            if right != found:
+                self._differences.append(f"declares {found}, {right} in a fresh export")
+        if len(declared[0]) != len(declared[1]):
+            self._differences.append(f"has {len(declared[1])} inputs and outputs, expected {len(declared[0])}")
         versions = [sorted((entry.domain, entry.version) for entry in model.opset_import) for model in (fresh, actual)]
-        if versions[0] != versions[1]:
-            self._differences.append(f"operator sets are {versions[1]}, {versions[0]} in a fresh export")
+        if versions[0] != versions[1] or fresh.ir_version != actual.ir_version:
+            self._differences.append(
+                f"operator sets are {versions[1]}, IR version {actual.ir_version}, expected {versions[0]}, "
+                f"{fresh.ir_version}"
+            )
         pending = [(a.name, b.name, "output") for a, b in zip(fresh.graph.output, actual.graph.output, strict=False)]
         while pending:
             pending += self._pair(*pending.pop())
@@ -90,7 +94,17 @@ class _Comparison:
         extra = sorted(self._actual.stored.keys() - self._stored)
         if extra and not self._differences:
             self._differences.append(f"{len(extra)} stored tensors that nothing reads, the first is {extra[0]}")
+        self._compare_intermediate_types()
         return self._differences
+
+    def _compare_intermediate_types(self) -> None:
+        """What both graphs say of the tensors between nodes. Runtimes believe it."""
+        graphs = (self._fresh.model.graph, self._actual.model.graph)
+        said = [{item.name: _type(item) for item in graph.value_info} for graph in graphs]
+        for mine, theirs in self._partner.items():
+            right, found = said[0].get(mine), said[1].get(theirs)
+            if right != found:
+                self._differences.append(f"{theirs} is said to be {found}, expected {right}")
 
     def _pair(self, mine: str, theirs: str, reader: str) -> list[tuple[str, str, str]]:
         """Compare two tensors, and return the pairs that they were computed from."""
@@ -120,9 +134,11 @@ class _Comparison:
         if mine[1] != theirs[1]:
             self._differences.append(f"{title}: its result {theirs[1]} is read, expected {mine[1]}")
         if id(fresh) in self._nodes:
+            if self._nodes[id(fresh)] != id(actual):
+                self._differences.append(f"{title}: another node gives the other results")
             return []
         self._nodes[id(fresh)] = id(actual)
-        if (fresh.domain, fresh.op_type) != (actual.domain, actual.op_type):
+        if (fresh.domain, fresh.op_type, fresh.overload) != (actual.domain, actual.op_type, actual.overload):
             self._differences.append(f"{title}: expected {fresh.op_type} there")
             return []
         attributes = [{item.name: _value(item) for item in node.attribute} for node in (fresh, actual)]
@@ -149,11 +165,21 @@ def _title(node: NodeProto) -> str:
     return f"{node.op_type} {node.name or node.output[0]}"
 
 
-def _declared(item: ValueInfoProto) -> tuple[str, int, tuple[Any, ...]]:
-    """Name, type and shape of a graph's input or output. Free sides count as such, whatever they are called."""
-    tensor = item.type.tensor_type
-    sides = (side.dim_value if side.HasField("dim_value") else "free" for side in tensor.shape.dim)
-    return item.name, tensor.elem_type, tuple(sides)
+def _declared(model: ModelProto) -> list[tuple[str, int, tuple[Any, ...]]]:
+    """Name, type and shape of each input and output. Free sides are numbered: equal names mean equal sides."""
+    numbers: dict[str, str] = {}
+    return [(item.name, *_type(item, numbers)) for item in (*model.graph.input, *model.graph.output)]
+
+
+def _type(item: ValueInfoProto, numbers: dict[str, str] | None = None) -> tuple[int, tuple[Any, ...]]:
+    """Type and shape. numbers: of free sides by name; None: all are alike."""
+    sides: list[Any] = []
+    for side in item.type.tensor_type.shape.dim:
+        if side.HasField("dim_value"):
+            sides.append(side.dim_value)
+        else:
+            sides.append("free" if numbers is None else numbers.setdefault(side.dim_param, f"free {len(numbers)}"))
+    return item.type.tensor_type.elem_type, tuple(sides)
 
 
 def _value(attribute: AttributeProto) -> Any:

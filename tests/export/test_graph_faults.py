@@ -75,7 +75,21 @@ def test_other_names_and_another_order_are_no_difference(graphs: Graphs) -> None
         node.output[:] = [name if name == "completed" else f"t_{name}" for name in node.output]
     for item in model.graph.initializer:
         item.name = f"t_{item.name}"
+    for item in model.graph.value_info:
+        item.name = f"t_{item.name}"
     nodes = sorted(model.graph.node, key=lambda node: node.op_type)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     assert structure_differences(graphs[FLOAT32], model) == []
+
+
+def test_what_is_said_of_tensors_is_compared_too(graphs: Graphs) -> None:
+    model = ModelProto.FromString(graphs.sealed(FLOAT32))
+    model.graph.value_info[3].type.tensor_type.shape.dim[1].dim_value = 7
+    assert len(structure_differences(graphs[FLOAT32], model)) == 1
+    square = ModelProto.FromString(graphs.sealed(FLOAT32))
+    for item in (*square.graph.input, *square.graph.output):
+        for side in item.type.tensor_type.shape.dim:
+            if side.dim_param:
+                side.dim_param = "side"
+    assert structure_differences(graphs[FLOAT32], square)

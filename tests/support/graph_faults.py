@@ -350,6 +350,80 @@ def _zero_point(model: ModelProto) -> None:
     item.CopyFrom(numpy_helper.from_array((array.astype(np.int64) + 1).astype(array.dtype), item.name))
 
 
+def _weight_pair(model: ModelProto) -> NodeProto:
+    """The DequantizeLinear of a weight that is as wide as high, so that either axis fits."""
+    for node in _nodes(model, "DequantizeLinear"):
+        if node.input[0].endswith("weight_quantized"):
+            sides = _stored(model, node.input[0]).dims
+            if sides[0] == sides[1]:
+                return node
+    raise AssertionError("no such weight")
+
+
+def _weight_axis(model: ModelProto) -> None:
+    for attribute in _weight_pair(model).attribute:
+        attribute.i = 1
+
+
+def _weight_zero_point(model: ModelProto) -> None:
+    item = _stored(model, _weight_pair(model).input[2])
+    item.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(item) + np.int8(3), item.name))
+
+
+def _coarse_weight(model: ModelProto) -> None:
+    """Half the steps, twice the scale."""
+    node = _weight_pair(model)
+    for name, factor in ((node.input[0], 0.5), (node.input[1], 2.0)):
+        item = _stored(model, name)
+        array = numpy_helper.to_array(item)
+        changed = np.trunc(array * factor) if array.dtype == np.int8 else array * factor
+        item.CopyFrom(numpy_helper.from_array(changed.astype(array.dtype), name))
+
+
+def _lost_pair(model: ModelProto) -> None:
+    """The input of an INT8 convolution is not quantised."""
+    for node in _nodes(model, "Conv")[3:]:
+        pair = [other for other in model.graph.node if other.output[0] == node.input[0]]
+        if pair and pair[0].op_type == "DequantizeLinear":
+            source = next(other for other in model.graph.node if other.output[0] == pair[0].input[0])
+            node.input[0] = source.input[0]
+            return
+    raise AssertionError("no such convolution")
+
+
+def _surplus_pair(model: ModelProto) -> None:
+    """256 levels in front of the tanh."""
+    (tanh,) = _nodes(model, "Tanh")
+    scale, zero = _constant(model, "c_scale", 0.02), _constant(model, "c_zero", 0, np.int8)
+    nodes = [
+        helper.make_node("QuantizeLinear", [tanh.input[0], scale, zero], ["c_quantised"]),
+        helper.make_node("DequantizeLinear", ["c_quantised", scale, zero], ["c_dequantised"]),
+    ]
+    _insert_before(model, tanh, nodes)
+    tanh.input[0] = "c_dequantised"
+
+
+def _no_zero_point(model: ModelProto) -> None:
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            del node.input[2:]
+
+
+def _detour(operator: str) -> Callable[[ModelProto], None]:
+    """What an operator reads goes through float16 and back."""
+
+    def plant(model: ModelProto) -> None:
+        node = _nodes(model, operator)[-1]
+        nodes = [
+            helper.make_node("Cast", [node.input[0]], ["c_half"], to=TensorProto.FLOAT16),
+            helper.make_node("Cast", ["c_half"], ["c_whole"], to=TensorProto.FLOAT),
+        ]
+        _insert_before(model, node, nodes)
+        node.input[0] = "c_whole"
+
+    return plant
+
+
 def _in_float16(operator: str) -> Callable[[ModelProto], None]:
     """The last node of an operator computes in float16, between casts."""
 
@@ -411,6 +485,14 @@ GRAPH_FAULTS = (
     GraphFault("scales", "Q and DQ 2 % apart", _pair_apart, _INT8, _PLAN),
     GraphFault("scales", "two swapped", _swapped_scales, _INT8, _PLAN),
     GraphFault("scales", "a zero point off by one", _zero_point, _INT8, _PLAN),
+    GraphFault("scales", "a weight's axis", _weight_axis, _INT8, _PLAN),
+    GraphFault("scales", "a weight's zero points", _weight_zero_point, _INT8, _PLAN),
+    GraphFault("scales", "a weight in 7 bits of 8", _coarse_weight, _INT8, frozenset((NODES,))),
+    GraphFault("scales", "an input that is not quantised", _lost_pair, _INT8, _PLAN),
+    GraphFault("scales", "256 levels before the tanh", _surplus_pair, _INT8, _PLAN),
+    GraphFault("scales", "no zero points", _no_zero_point, _INT8, _PLAN),
+    GraphFault("types", "tanh of float16", _detour("Tanh"), _HALF, _PLAN),
+    GraphFault("types", "square root of float16", _detour("Sqrt"), _HALF, _PLAN),
     GraphFault("types", "a norm's mean in float16", _in_float16("ReduceMean"), _HALF, _PLAN),
     GraphFault("types", "a norm's square root in float16", _in_float16("Sqrt"), _HALF, _PLAN),
     GraphFault("types", "style pooling in float16", _in_float16("ReduceSum"), _HALF, _PLAN),

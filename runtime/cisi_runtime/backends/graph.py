@@ -95,6 +95,8 @@ def _fixed_shape(session: onnxruntime.InferenceSession, contract: Contract, labe
     if actual != expected:
         raise ContractError(f"{label}: inputs and outputs are {actual}, expected {expected} by its contract")
     shape = next(node.shape for node in session.get_inputs() if node.name == contract.inputs[0])
+    if len(shape) != len(contract.io.input_shapes((1, 1, 1))[contract.inputs[0]]):
+        raise ContractError(f"{label}: {contract.inputs[0]} has the shape {shape}, expected four sides")
     # Free dimensions have names instead of numbers.
     sides = (shape[axis] if isinstance(shape[axis], int) else None for axis in contract.io.axes)
     return FixedShape(*sides)

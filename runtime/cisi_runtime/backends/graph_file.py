@@ -17,7 +17,8 @@ from cisi_runtime.errors import GraphError
 
 # The operators that the lowerings and their INT8 graphs consist of. BatchNormalization is not among them: an exporter
 # that writes one has turned AdaIN into inference batch norm, which computes something else. Neither is any that loops,
-# branches, draws random numbers, or makes a tensor of a computed size.
+# branches, draws random numbers, or makes a tensor of a size that it is told. What each node computes still grows with
+# its inputs: a file can be made that takes much memory when it runs.
 OPERATORS = frozenset(
     (
         *("Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "DepthToSpace", "DequantizeLinear", "Div"),
@@ -42,6 +43,8 @@ FLOAT, FLOAT16, INT8 = 1, 10, 3
 _MAX_ATTRIBUTE = 64
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_LENGTHS = {_FIXED64: 8, _FIXED32: 4}
+# From here on a number of 64 bits stands for a negative one.
+_NEGATIVE = 1 << 63
 # Of one of ours: some 500 nodes and 200 tensors.
 _MAX_ITEMS = 20_000
 
@@ -105,7 +108,10 @@ class _FaultError(Exception):
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message: an integer, or bytes."""
+    """Number and value of each field of a message: an integer, or bytes.
+
+    Fields of four or eight bytes are left out: nothing here has them, and readers ignore a known field of another kind.
+    """
     place, end = 0, len(data)
     while place < end:
         key, place = _varint(data, place)
@@ -123,7 +129,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             if length > end - place:
                 raise _FaultError("is not an ONNX file, or cut off")
             value, place = data[place : place + length], place + length
-        yield key >> 3, value
+        if kind in (_VARINT, _BYTES):
+            yield key >> 3, value
 
 
 def _varint(data: memoryview, place: int) -> tuple[int, int]:
@@ -135,7 +142,8 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
         place += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, place
+            # Readers keep 64 bits of what is longer.
+            return value & (1 << 64) - 1, place
     raise _FaultError("is not an ONNX file, or damaged")
 
 
@@ -220,8 +228,10 @@ def _attribute(data: memoryview) -> int:
         if number in _ATTRIBUTE_OTHER:
             raise _FaultError("holds a node with a subgraph, or with a list of tensors")
         if number in (_ATTRIBUTE_INT, _ATTRIBUTE_INTS):
-            # Negative ones are axes counted from the end.
-            largest = max((largest, *(item for item in _integers(value) if item < 1 << 63)))
+            for item in _integers(value):
+                # Negative ones are axes counted from the end.
+                if largest < item < _NEGATIVE:
+                    largest = item
         elif number == _ATTRIBUTE_TENSOR:
             _tensor(_message(value))
     return largest
@@ -233,6 +243,8 @@ def _tensor(data: memoryview) -> tuple[int, int]:
     for number, value in _fields(data):
         if number == _TENSOR_DIMS:
             for side in _integers(value):
+                if side >= _NEGATIVE:
+                    raise _FaultError("declares a tensor with a negative side")
                 count, axes = count * side, axes + 1
                 if count > len(data):
                     raise _FaultError(f"declares a tensor of {count:.0e} numbers or more in {len(data)} bytes")

@@ -163,11 +163,12 @@ def _check_file(options: ParityOptions) -> _Checked:
         golden_file = options.golden or golden_path_of(options.artifact)
     with error_prefix("--golden"):
         golden = load_golden(golden_file)
+    is_required = options.structure != "report"
     with error_prefix("ARTIFACT"):
         if options.backend is None:
-            return _Checked(golden, check_file_parity(options.artifact, golden, options.structure != "report"))
+            return _Checked(golden, check_file_parity(options.artifact, golden, is_required))
         backend = BackendOptions(options.backend, options.device, options.precision)
-        return _Checked(golden, check_backend_parity(options.artifact, golden, backend))
+        return _Checked(golden, check_backend_parity(options.artifact, golden, backend, is_required))
 
 
 def _check_against_checkpoint(options: ParityOptions, ckpt: Path) -> _Checked:

@@ -111,6 +111,36 @@ def test_what_could_do_harm_is_refused(change: Callable[[ModelProto], None], mes
         tracemalloc.stop()
 
 
+def test_a_known_field_of_another_kind_hides_nothing() -> None:
+    """Readers ignore it, so that what came before counts."""
+    node = helper.make_node("RandomNormal", [], ["z"], shape=[1]).SerializeToString() + b"\x25Relu"
+    model = tiny_model()
+    model.graph.node.add().MergeFromString(node)
+    assert b"\x25Relu" in model.SerializeToString()
+    with pytest.raises(GraphError, match="holds the operator RandomNormal"):
+        read_graph(model.SerializeToString())
+
+
+def test_a_number_of_more_than_64_bits_is_cut_as_readers_do() -> None:
+    model = tiny_model()
+    wide_padding(model)
+    # A million as protocol buffers write it, and with bits beyond the 64th.
+    short, long = b"\xc0\x84\x3d", b"\xc0\x84\xbd\x80\x80\x80\x80\x80\x80\x02"
+    data = model.SerializeToString()
+    assert data.count(short) == 4
+    contents = read_contents(tiny_model().SerializeToString(), "x")
+    assert contents.largest_attribute == 0
+    attribute = helper.make_attribute("pads", 1_000_000).SerializeToString()
+    assert short in attribute
+    node = helper.make_node("Relu", ["x"], ["z"]).SerializeToString()
+    for number in (short, long):
+        changed = attribute.replace(short, number)
+        field = b"\x2a" + bytes([len(changed)]) + changed
+        whole = node + field
+        graph = b"\x0a" + bytes([len(whole)]) + whole
+        assert read_contents(b"\x3a" + bytes([len(graph)]) + graph, "x").largest_attribute == 1_000_000
+
+
 def test_every_cut_of_a_graph_is_refused() -> None:
     data = tiny_model().SerializeToString()
     for length in range(len(data)):
