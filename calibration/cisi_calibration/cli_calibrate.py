@@ -188,6 +188,7 @@ def _read_inputs(options: CalibrateOptions) -> _Inputs:
         model = read_model(graph)
         check_float_graph(model)
         golden = load_golden(golden_path(graph))
+    with error_prefix("GRAPH"):
         check_golden(read_graph(graph), golden)
     fp16_graph = None
     if options.fp16_graph is not None:

@@ -158,7 +158,7 @@ def test_bad_graphs_and_folders(run_main: RunMain, tiny: Path, dozen: Path, tmp_
             [tiny, "--data", dozen, "--target", "tensorrt", "--fp16-graph", tiny],
             f"error: --fp16-graph: {tiny}: is the float32",
         ),
-        ([swapped, "--data", dozen], "swapped.golden.npz is of other weights"),
+        ([swapped, "--data", dozen], "swapped.onnx: graph and golden file come from different weights"),
         ([tiny, "--data", dozen, "--table", tmp_path / "none" / "t.json"], "error: --table: "),
         ([tiny, "--data", dozen, "--table", text], "not a table of calibration ranges"),
         ([tiny, "--data", dozen, "--lpips", text], "error: --lpips: "),

@@ -111,7 +111,9 @@ def test_what_a_check_depends_on_makes_it_run_again(
     elif what == "graph":
         graph.write_bytes(graph.read_bytes() + b"\0")
     elif what == "golden":
-        save_golden(golden, dataclasses.replace(load_golden(golden), cases=load_golden(golden).cases[:2]))
+        fewer = dataclasses.replace(load_golden(golden), cases=load_golden(golden).cases[:2])
+        golden.unlink()
+        save_golden(golden, fewer)
     else:
         monkeypatch.setattr("onnxruntime.__version__", "0.0")
     check_on_this_cpu(counting, graph)

@@ -80,8 +80,13 @@ def test_a_file_of_the_same_cases_is_kept_for_the_graphs_that_name_it(tmp_path: 
     assert save_golden(path, Golden("abc", (rounded,))).sha256 == golden.sha256
     assert path.read_bytes() == before
     other = dataclasses.replace(case("one"), completed=case("one").completed + np.float32(1e-4))
-    for replaced in (Golden("abc", (other,)), Golden("abd", (other,)), Golden("abd", (other, case("two")))):
+    less_exact = dataclasses.replace(other, float32_error=1e-3)
+    for replaced in (Golden("abc", (other,)), Golden("abc", (less_exact,)), Golden("abd", (other, case("two")))):
         assert save_golden(path, replaced).sha256 == replaced.sha256 == load_golden(path).sha256
+    before = path.read_bytes()
+    with pytest.raises(GraphError, match="holds other cases of the same weights, for graphs of other sizes"):
+        save_golden(path, Golden("abd", (other,)))
+    assert path.read_bytes() == before
 
 
 def test_the_hash_covers_everything(tmp_path: Path) -> None:
