@@ -39,8 +39,8 @@ def scale_faults(model: ModelProto, table: RangeTable) -> list[str]:
     types of activations, Q/DQ that is lost or surplus, weights, and which convolutions stay in float."""
     arrays, record = _arrays(model), record_of(model)
     activations = list(_quantised_activations(model))
-    faults = [_activation_fault(model, arrays, table, tensor, node) for _, tensor, node in activations]
-    known = {id(node) for _, _, node in activations}
+    faults = [_activation_fault(model, arrays, table, tensor, node) for tensor, node in activations]
+    known = {id(node) for _, node in activations}
     faults += [
         f"{node.name}: quantises {node.input[0]}, which is no input or output of an INT8 convolution"
         for node in model.graph.node
@@ -52,7 +52,7 @@ def scale_faults(model: ModelProto, table: RangeTable) -> list[str]:
             kept_float.add(name)
             continue
         faults.append(_weight_fault(name, arrays, weight))
-        if f"{name} input" not in {tensor for _, tensor, _ in activations}:
+        if f"{name} input" not in {tensor for tensor, _ in activations}:
             faults.append(f"{node.name}: its weights are INT8, its input is not")
     if record is not None:
         target = contract_of(model).target
@@ -204,8 +204,8 @@ def _convolutions(model: ModelProto) -> Iterator[tuple[NodeProto, str, NodeProto
             yield node, name.removesuffix(".conv") if is_float16 else name, weight
 
 
-def _quantised_activations(model: ModelProto) -> Iterator[tuple[str, str, NodeProto]]:
-    """Node name, tensor as range tables name it, and each QuantizeLinear of inputs and outputs of INT8 convolutions."""
+def _quantised_activations(model: ModelProto) -> Iterator[tuple[str, NodeProto]]:
+    """Tensor as range tables name it, and each QuantizeLinear of inputs and outputs of INT8 convolutions."""
     producers = {name: node for node in model.graph.node for name in node.output}
     quantisers: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
@@ -217,9 +217,9 @@ def _quantised_activations(model: ModelProto) -> Iterator[tuple[str, str, NodePr
         activation = producers.get(node.input[0])
         source = producers.get(activation.input[0]) if activation is not None else None
         if source is not None and source.op_type == "QuantizeLinear":
-            yield node.name, f"{name} input", source
+            yield f"{name} input", source
         for quantiser in quantisers.get(node.output[0], []):
-            yield node.name, f"{name} output", quantiser
+            yield f"{name} output", quantiser
 
 
 def _arrays(model: ModelProto) -> dict[str, Array]:

@@ -56,10 +56,7 @@ class _Side:
 
 
 class _Comparison:
-    """Walks both graphs from their outputs to their inputs, in pairs of tensors.
-
-    partner: of a tensor of the fresh graph. seen: nodes of the actual one that were reached.
-    """
+    """Walks both graphs from their outputs to their inputs, in pairs of tensors."""
 
     def __init__(self, fresh: _Side, actual: _Side) -> None:
         self._fresh, self._actual = fresh, actual

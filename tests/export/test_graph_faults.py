@@ -1,12 +1,16 @@
 """Faults planted into exported files are seen by the checks that are there for them."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 from onnx import ModelProto
 
 from cisi_calibration.precision_plan import serialised_plan_faults
+from cisi_export.against_checkpoint import _FreshExport
 from cisi_export.compare_structure import structure_differences
+from cisi_export.exporting import GraphOptions
+from cisi_runtime.errors import GraphError
 from cisi_runtime.export_record import is_sealed
 from cisi_train.checkpoint import load_checkpoint
 from tests.support.graph_faults import (
@@ -93,3 +97,11 @@ def test_what_is_said_of_tensors_is_compared_too(graphs: Graphs) -> None:
             if side.dim_param:
                 side.dim_param = "side"
     assert structure_differences(graphs[FLOAT32], square)
+
+
+def test_a_range_table_that_lacks_a_tensor_is_an_error_of_ours(graphs: Graphs) -> None:
+    fresh = _FreshExport(graphs.checkpoint, GraphOptions(precision="int8"))
+    fresh.__dict__["float_twin"] = graphs[FLOAT32]
+    fewer = dict(list(graphs.table.ranges.items())[1:])
+    with pytest.raises(GraphError, match="the range table in the graph: has no range for"):
+        fresh.int8(dataclasses.replace(graphs.table, ranges=fewer), None)
