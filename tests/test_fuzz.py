@@ -77,6 +77,14 @@ def test_a_campaign_counts_every_input(tmp_path: Path) -> None:
     assert min(map(int, counts[:2])) > 0
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_undamaged_files_are_read(name: str) -> None:
+    reader = READERS[name]
+    files = reader.seeds() | {path.name: path.read_bytes() for path in reader.large}
+    outcomes = {file: fuzz_workers.attempt(reader, file, data) for file, data in files.items()}
+    assert {file: outcome.text for file, outcome in outcomes.items() if outcome.kind != "done"} == {}
+
+
 @pytest.mark.parametrize("name", ["pictures", "masks", "golden files", "sidecars", "graphs", "manifests"])
 def test_the_same_seed_gives_the_same_damage(name: str) -> None:
     reader = READERS[name]

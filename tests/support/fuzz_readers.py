@@ -164,7 +164,7 @@ def _resume(path: Path, _: Path) -> None:
 
 
 def _graph_seeds() -> dict[str, bytes]:
-    """A graph of three nodes that keeps the contract."""
+    """A graph of four nodes that keeps the contract."""
     from onnx import TensorProto, helper, numpy_helper
 
     contract = Contract(PRESETS["tiny"], provenance(), target="cpu")
@@ -173,7 +173,8 @@ def _graph_seeds() -> dict[str, bytes]:
     graph = helper.make_graph(
         [
             helper.make_node("Conv", [image, "weight"], ["features"], pads=[1, 1, 1, 1]),
-            helper.make_node("Sub", ["features", hole_mask], ["less"]),
+            helper.make_node("InstanceNormalization", ["features", "scale", "bias"], ["even"]),
+            helper.make_node("Sub", ["even", hole_mask], ["less"]),
             helper.make_node("Tanh", ["less"], [contract.output]),
         ],
         "small",
@@ -182,7 +183,10 @@ def _graph_seeds() -> dict[str, bytes]:
             helper.make_tensor_value_info(hole_mask, TensorProto.FLOAT, ["n", 1, "h", "w"]),
         ],
         [helper.make_tensor_value_info(contract.output, TensorProto.FLOAT, sides)],
-        [numpy_helper.from_array(np.ones((3, 3, 3, 3), dtype=np.float32), "weight")],
+        [
+            numpy_helper.from_array(np.ones(sides, dtype=np.float32), name)
+            for name, sides in (("weight", (3, 3, 3, 3)), ("scale", (3,)), ("bias", (3,)))
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {METADATA_KEY: contract.to_json()})

@@ -115,7 +115,7 @@ def _serve(connection: Connection, reader: Reader, seeds: dict[str, bytes], log:
             os.dup2(file.fileno(), stream)
     warnings.simplefilter("ignore")
     originals = list(seeds.items()) + [(path.name, path.read_bytes()) for path in reader.large]
-    undamaged = [(name, _attempt(reader, name, data)) for name, data in originals]
+    undamaged = [(name, attempt(reader, name, data)) for name, data in originals]
     connection.send([(name, outcome.text) for name, outcome in undamaged if outcome.kind != "done"])
     baseline = _status_bytes("VmRSS")
     space = _status_bytes("VmSize") + 4 * limit_bytes
@@ -127,14 +127,15 @@ def _serve(connection: Connection, reader: Reader, seeds: dict[str, bytes], log:
             return
         name, data = (first, second) if isinstance(first, str) else make_input(seeds, reader, first, second)
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        outcome = _attempt(reader, name, data)
+        outcome = attempt(reader, name, data)
         peak = _status_bytes("VmHWM") - baseline
         if peak > limit_bytes:
             outcome = Outcome("memory", f"memory, then {outcome.signature}", f"{peak >> 20} MiB more; {outcome.text}")
         connection.send(outcome)
 
 
-def _attempt(reader: Reader, name: str, data: bytes) -> Outcome:
+def attempt(reader: Reader, name: str, data: bytes) -> Outcome:
+    """What becomes of one input, in this process and without limits."""
     folder = Path(tempfile.mkdtemp(prefix="cisi-fuzz-", dir=_SHARED_MEMORY))
     try:
         path = folder / name
