@@ -23,6 +23,7 @@ def test_it_is_what_the_cpu_computes_unless_named(
     assert json.loads(result.stdout)["options"]["bf16"] is (named == "--bf16" if named else has_bf16)
     default = "bfloat16, by what the device computes; --no-bf16" if has_bf16 else "float32, by what the device computes"
     assert (f"precision {default}" in result.stderr) == (not named)
+    assert ("warning: precision bfloat16 is emulated here" in result.stderr) == (named == "--bf16")
 
 
 def test_a_resumed_run_keeps_its_own(

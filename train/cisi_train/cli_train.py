@@ -235,6 +235,7 @@ def _trainer(options: TrainOptions) -> tuple[Trainer, Processes]:
 
     from cisi_train.data import open_folder
     from cisi_train.lpips import load_lpips
+    from cisi_train.precision import computes_bf16
     from cisi_train.processes import Processes
     from cisi_train.trainer import Trainer
     from cisi_train.vgg import fetch_notice, load_vgg
@@ -271,6 +272,8 @@ def _trainer(options: TrainOptions) -> tuple[Trainer, Processes]:
         if context.params["bf16"] is None:
             default, other = ("bfloat16", "--no-bf16") if options.bf16 else ("float32", "--bf16")
             tell(f"precision {default}, by what the device computes; {other} for the other one")
+        if options.bf16 and not computes_bf16(options.device):
+            tell("warning: precision bfloat16 is emulated here, and a step takes longer than in float32")
         for note in (*changed_options(context), *trainer.notes):
             tell(note)
     return trainer, processes

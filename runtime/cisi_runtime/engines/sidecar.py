@@ -15,7 +15,6 @@ from cisi_runtime.contract import Contract
 from cisi_runtime.engines.audit import Audit
 from cisi_runtime.engines.options import BuildOptions, FixedSides
 from cisi_runtime.errors import CisiError, EngineError
-from cisi_runtime.files import atomic_file
 from cisi_runtime.strict_json import check_revision, convert, parse_json, read_json
 
 # 2: the optimisation profile is min, opt, max (1: least, usual, most).
@@ -80,11 +79,6 @@ class Sidecar:
             check_revision(values["contract"], CONTRACT_REVISION, "sidecar: contract", EngineError)
         return convert(values, cls, "sidecar", EngineError)
 
-    def save(self, engine: Path) -> None:
-        """Write it beside its engine. Raises OutputError."""
-        with atomic_file(sidecar_path(engine)) as temporary:
-            temporary.write_text(self.to_json())
-
 
 def sidecar_path(engine: Path) -> Path:
     """`X.engine` has `X.engine.json`."""
@@ -114,7 +108,10 @@ def load_engine(engine: Path) -> tuple[bytes, Sidecar]:
     if not engine.is_file():
         raise EngineError(f"{engine}: no such file")
     sidecar = load_sidecar(engine)
-    data = engine.read_bytes()
+    try:
+        data = engine.read_bytes()
+    except OSError as error:
+        raise EngineError(f"{engine}: cannot be read: {error.strerror or error}") from error
     if file_sha256(data) != sidecar.engine_sha256:
         raise EngineError(
             f"{engine}: is damaged, or not the engine that {sidecar_path(engine).name} describes (SHA-256 differs); "

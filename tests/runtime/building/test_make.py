@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -206,6 +207,20 @@ def test_a_builder_that_crashes_is_told(graph: Path, tmp_path: Path, monkeypatch
     with pytest.raises(EngineError, match="no engine for SM 8.0, .* the building process ended with signal SIGSEGV"):
         process.build_engine(graph, BuildOptions())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_on_a_broken_disk(
+    made: tuple[bytes, Sidecar], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.engine"
+    write_engine(path, *made)
+
+    def fail(_: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(EngineError, match=r"tiny.engine: cannot be read: Input/output error"):
+        load_engine(path)
 
 
 def test_a_sidecar_is_checked(made: tuple[bytes, Sidecar], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cisi_runtime.cli.triton import triton as command
 from cisi_runtime.contract import Contract
 from cisi_runtime.engines.audit import Audit
 from cisi_runtime.engines.options import BuildOptions, Profile, Size
-from cisi_runtime.engines.sidecar import Sidecar, file_sha256, load_sidecar
+from cisi_runtime.engines.sidecar import Sidecar, file_sha256, load_sidecar, sidecar_path
 from cisi_runtime.errors import CisiError, EngineError, GraphError, OutputError
 from cisi_runtime.parity.golden import golden_path, load_golden, save_golden
 from cisi_runtime.triton import repository
@@ -87,7 +87,8 @@ class EngineMaker:
         options = BuildOptions(flavour, ("8.9",) if is_rtx else (), profile)
         card = ("", "") if is_rtx else ("NVIDIA H100", "9.0")
         sizes = (file_sha256(data), len(data), options, "10.13.3.9", *card, Audit((), 1, 0), 1.0, None)
-        Sidecar(self.contract, "best.fp16.onnx", "0" * 64, fixed, *sizes).save(path)
+        sidecar = Sidecar(self.contract, "best.fp16.onnx", "0" * 64, fixed, *sizes)
+        sidecar_path(path).write_text(sidecar.to_json())
         return path
 
 
