@@ -1,4 +1,4 @@
-"""`python -m benchmarks.ablation`: the paper's internal analysis on a small budget, with seeds and a verdict.
+"""`python -m benchmarks.ablation`: the paper's internal analysis, and options of the recipes, on a small budget.
 
 Every arm and seed is a run of its own in a folder of its own, from fresh weights. A run that was interrupted goes on
 where its last checkpoint left it, and a finished one is not repeated. Several processes share the work: each takes the
@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -49,30 +49,40 @@ _BASELINES = {"mean": "mean colour of the known pixels", "telea": "OpenCV Telea,
 class Arm:
     """One way to train.
 
-    title: for the table.
+    title: for the tables.
     experiment: row of the paper's internal analysis.
-    style_losses: spread, alignment and colour of the style codes, which the paper does not have.
-    one_group: every norm over all channels of a picture together, not over each alone. A network without a style code
-        keeps the picture's colour better so.
+    changes: options of the recipe that differ from `_RECIPE`.
+    one_group: every norm over all channels of a picture together, not over each alone. Channels keep their proportions
+        so, which may carry colour where there is no style code.
     """
 
     title: str
     experiment: str
-    style_losses: bool = False
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     one_group: bool = False
 
 
-ARMS = {
-    "1": Arm("1, plain network", "1"),
-    "1-one-group": Arm("1 with norms of one group", "1", one_group=True),
-    "2": Arm("2, separation", "2"),
-    "3": Arm("3, latent guidance too", "3"),
-    "full": Arm("full, weighted losses too", "full"),
-    "ours": Arm("full with our style losses", "full", style_losses=True),
+# What the arms have in common: recipe `ours` but for these.
+_RECIPE = {"style_losses": False, "select": "last"}
+_ANALYSIS = {
+    "1": Arm("1", "1"),
+    "1-one-group": Arm("1, norms of one group", "1", one_group=True),
+    "2": Arm("2", "2"),
+    "3": Arm("3", "3"),
+    "full": Arm("full", "full"),
+    "style-losses": Arm("full, style losses", "full", {"style_losses": True}),
 }
+_OPTIONS = {
+    "direct": Arm("full, `--judged generated`", "full", {"judged": "generated"}),
+    "constant": Arm("full, `--rate-schedule constant`", "full", {"rate_schedule": "constant"}),
+    "no-average": Arm("full, `--no-average`", "full", {"average": False}),
+    "paper-holes": Arm("full, `--holes paper`", "full", {"holes": "paper"}),
+}
+ARMS = _ANALYSIS | _OPTIONS
 _COMPARED = (
     *(("2", "1"), ("3", "2"), ("full", "3"), ("full", "1")),
-    *(("1-one-group", "1"), ("full", "1-one-group"), ("ours", "full"), ("ours", "1-one-group")),
+    *(("1-one-group", "1"), ("2", "1-one-group"), ("full", "1-one-group"), ("style-losses", "full")),
+    *((name, "full") for name in _OPTIONS),
 )
 
 
@@ -80,7 +90,7 @@ _COMPARED = (
 class Budget:
     """What all runs of a folder have in common, by the command's options.
 
-    data_sha256: over names and sizes of the photographs to train on.
+    data_sha256, val_sha256: over names and sizes of the photographs to train on and to measure on.
     """
 
     preset: str
@@ -90,6 +100,7 @@ class Budget:
     lr: float
     l1_first: float
     data_sha256: str
+    val_sha256: str
 
 
 @contextlib.contextmanager
@@ -109,7 +120,6 @@ def train_arm(arm: Arm, seed: int, budget: Budget, folder: PhotoFolder, out: Pat
     averaged = out / "averaged.pt"
     if averaged.exists() and load_checkpoint(averaged).contract.provenance.steps == budget.steps:
         return True  # it was killed between its last step and its result
-    recipe = {"holes": "mixed", "style_losses": arm.style_losses, "select": "last"}
     options = TrainOptions(
         data=folder.folder,
         out=out,
@@ -125,7 +135,7 @@ def train_arm(arm: Arm, seed: int, budget: Budget, folder: PhotoFolder, out: Pat
         experiment=arm.experiment,
         l1_first=budget.l1_first,
         recipe_name="ours",
-        recipe=resolve_recipe("ours", recipe),
+        recipe=resolve_recipe("ours", {**_RECIPE, **arm.changes}),
         # VGG-16 would be most of a step. Every arm is without it.
         perceptual=False,
         vgg=None,
@@ -186,9 +196,9 @@ def check_budget(path: Path, budget: Budget) -> None:
 
 
 def unfinished_runs(out: Path, seeds: int) -> Iterator[tuple[str, int, Path]]:
-    """Each run that has no result and that no other process works on, held while it is the caller's turn. Seed after
-    seed, so that early results compare all arms."""
-    for seed, name in itertools.product(range(seeds), ARMS):
+    """Each run that has no result and that no other process works on, held while it is the caller's turn: the paper's
+    analysis first, seed after seed, so that early results compare arms."""
+    for seed, name in (*itertools.product(range(seeds), _ANALYSIS), *itertools.product(range(seeds), _OPTIONS)):
         folder, lock = out / f"{name}-{seed}", FileLock(out / f"{name}-{seed}.lock")
         try:
             lock.acquire(blocking=False)
@@ -214,14 +224,16 @@ def report(out: Path, val: Path, budget: Budget, seeds: int) -> list[str]:
     """The tables, one for each kind of holes, of what is finished."""
     baselines = {name: quality(name, baseline_method(name), val, budget.size) for name in _BASELINES}
     results = finished_results(out, seeds)
-    lines = [
-        ", ".join(f"{name} {value}" for name, value in dataclasses.asdict(budget).items() if name != "data_sha256")
-    ]
+    values = dataclasses.asdict(budget).items()
+    lines = [", ".join(f"{name} {value}" for name, value in values if not name.endswith("sha256"))]
+    compared = [(ARMS[one].title, ARMS[other].title) for one, other in _COMPARED]
     for holes in _HOLES:
-        arms = {name: {seed: found[holes] for seed, found in by_seed.items()} for name, by_seed in results.items()}
-        titled = {ARMS[name].title: by_seed for name, by_seed in arms.items()}
+        arms = {
+            ARMS[name].title: {seed: found[holes] for seed, found in by_seed.items()}
+            for name, by_seed in results.items()
+        }
         scale = {_BASELINES[name]: found[holes] for name, found in baselines.items()}
-        lines += ["", f"Holes: {holes}", "", *quality_table(titled, scale), "", *comparison_table(arms, _COMPARED)]
+        lines += ["", f"Holes: {holes}", "", *quality_table(arms, scale), "", *comparison_table(arms, compared)]
     return lines
 
 
@@ -244,7 +256,7 @@ def ablate(data: Path, val: Path, out: Path, seeds: int, table_only: bool, **val
     """
     torch.set_num_threads(1)
     folder = open_folder(data)
-    budget = Budget(**values, data_sha256=folder.sha256)
+    budget = Budget(**values, data_sha256=folder.sha256, val_sha256=open_folder(val).sha256)
     make_folder(out)
     check_budget(out / "budget.json", budget)
     for name, seed, run in unfinished_runs(out, 0 if table_only else seeds):

@@ -20,7 +20,8 @@ class Difference:
     """One arm less another, seed by seed. Runs of one seed share initial weights, crops and holes, so that what these
     do to both arms cancels.
 
-    mean: of the differences. margin: half of the 95 % confidence interval of the mean; infinite for one seed.
+    mean: of the differences. margin: half of the 95 % confidence interval of the mean; infinite for one seed. It covers
+        the seeds, not the choice of pictures.
     """
 
     mean: float
@@ -28,10 +29,10 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """ "more", "less", or "within the spread" when the interval holds 0."""
+        """ "higher", "lower", or "within the spread" when the interval holds 0."""
         if abs(self.mean) <= self.margin:
             return "within the spread"
-        return "more" if self.mean > 0.0 else "less"
+        return "higher" if self.mean > 0.0 else "lower"
 
 
 def paired_difference(values: Mapping[int, float], others: Mapping[int, float]) -> Difference | None:
@@ -54,7 +55,7 @@ def paired_difference(values: Mapping[int, float], others: Mapping[int, float]) 
 def quality_table(arms: Mapping[str, Mapping[int, Quality]], baselines: Mapping[str, Quality]) -> list[str]:
     """Lines of Markdown: mean and standard deviation over seeds. arms: quality by seed. baselines: methods without
     training, for scale."""
-    lines = ["| | Seeds | PSNR | L1 | SSIM |", "|---|---|---|---|---|"]
+    lines = ["| mean ± standard deviation | Seeds | PSNR | L1 | SSIM |", "|---|---|---|---|---|"]
     for name, quality in baselines.items():
         lines.append(f"| {name} | | {quality.psnr_db:.2f} dB | {quality.l1_percent:.2f} % | {quality.ssim:.3f} |")
     for name, by_seed in arms.items():
@@ -66,13 +67,13 @@ def quality_table(arms: Mapping[str, Mapping[int, Quality]], baselines: Mapping[
 
 def comparison_table(arms: Mapping[str, Mapping[int, Quality]], pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Lines of Markdown: what the first arm of each pair has over the second in PSNR and SSIM, with the verdicts."""
-    lines = ["| | PSNR | | SSIM | |", "|---|---|---|---|---|"]
+    lines = ["| difference ± half of its 95 % interval | PSNR | | SSIM | |", "|---|---|---|---|---|"]
     for one, other in pairs:
         cells = []
         for field, digits, unit in (("psnr_db", 2, " dB"), ("ssim", 3, "")):
             values = ({seed: getattr(each, field) for seed, each in arms[name].items()} for name in (one, other))
             cells.append(_compared(paired_difference(*values), digits, unit))
-        lines.append(f"| {one} over {other} | {' | '.join(cells)} |")
+        lines.append(f"| {one} against {other} | {' | '.join(cells)} |")
     return lines
 
 

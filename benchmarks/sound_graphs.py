@@ -79,16 +79,17 @@ def _margin(reports: tuple[ParityReport, ...]) -> float:
 @click.command()
 @click.option("--checkpoints", type=click.IntRange(min=1), default=30, show_default=True)
 @click.option("--graphs", type=click.IntRange(min=1), default=2, show_default=True, help="Of each checkpoint.")
-def main(checkpoints: int, graphs: int) -> None:
+@click.option("--first", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the first checkpoint.")
+def main(checkpoints: int, graphs: int, first: int) -> None:
     """Check sound graphs, and exit with 1 when one is refused."""
     kinds = list(itertools.product(_ARCHITECTURES, _SCALES))
-    options = itertools.cycle(_FLOAT_GRAPHS)
     refused = total = 0
     start = time.monotonic()
-    for seed in range(checkpoints):
+    for seed in range(first, first + checkpoints):
         architecture, scale = kinds[seed % len(kinds)]
         checkpoint = random_checkpoint(architecture, seed, scale)
-        for chosen in itertools.islice(options, graphs):
+        for number in range(graphs):
+            chosen = _FLOAT_GRAPHS[(seed * graphs + number) % len(_FLOAT_GRAPHS)]
             total += 1
             label = f"seed {seed}, dim {architecture.dim}, scale {scale}: {chosen.precision} {chosen.target} "
             label += f"{chosen.face} size {chosen.size or 'any'} batch {chosen.batch or 'any'}"

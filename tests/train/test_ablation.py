@@ -20,9 +20,9 @@ from tests.train.test_trainer import interrupting, stats
 @pytest.mark.parametrize(
     ("differences", "mean", "margin", "verdict"),
     [
-        # By hand: the standard deviation is 0.1, its third 4.303 * 0.1 / sqrt(3).
-        ((0.2, 0.3, 0.4), 0.3, 0.2484, "more"),
-        ((-0.2, -0.3, -0.4), -0.3, 0.2484, "less"),
+        # By hand: the standard deviation is 0.1, the margin 4.303 * 0.1 / sqrt(3).
+        ((0.2, 0.3, 0.4), 0.3, 0.2484, "higher"),
+        ((-0.2, -0.3, -0.4), -0.3, 0.2484, "lower"),
         ((0.1, 0.2, 0.3), 0.2, 0.2484, "within the spread"),
         ((0.0, 0.0, 0.0), 0.0, 0.0, "within the spread"),
         # Two seeds: 12.706 * 0.0707 / sqrt(2).
@@ -44,7 +44,7 @@ def test_a_verdict(differences: tuple[float, ...], mean: float, margin: float, v
 def test_only_seeds_that_both_arms_have_are_compared() -> None:
     found = paired_difference({0: 3.0, 1: 3.1, 7: 99.0}, {0: 1.0, 1: 1.1, 2: -99.0})
     assert found is not None
-    assert (found.mean, found.verdict) == (pytest.approx(2.0), "more")
+    assert (found.mean, found.verdict) == (pytest.approx(2.0), "higher")
     assert paired_difference({0: 1.0}, {1: 1.0}) is None
     many = dict.fromkeys(range(11), 1.0)
     with pytest.raises(ValueError, match="expected at most 10 seeds, got 11"):
@@ -66,9 +66,9 @@ def test_tables_of_what_is_finished() -> None:
         "| d | 0 | not finished | not finished | not finished |",
     ]
     assert comparison_table(arms, [("b", "a"), ("c", "b"), ("d", "c")])[2:] == [
-        "| b over a | +1.00 ± 0.00 dB | more | -0.050 ± 0.635 | within the spread |",
-        "| c over b | +0.50 dB | one seed has no spread | +0.050 | one seed has no spread |",
-        "| d over c | not finished | | not finished | |",
+        "| b against a | +1.00 ± 0.00 dB | higher | -0.050 ± 0.635 | within the spread |",
+        "| c against b | +0.50 dB | one seed has no spread | +0.050 | one seed has no spread |",
+        "| d against c | not finished | | not finished | |",
     ]
 
 
@@ -77,7 +77,9 @@ def test_an_interrupted_ablation_goes_on_where_it_was(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: RunMain
 ) -> None:
     names = ("1-one-group", "2")
-    monkeypatch.setattr(ablation, "ARMS", {name: ablation.ARMS[name] for name in names})
+    arms = {name: ablation.ARMS[name] for name in names}
+    for table, content in (("ARMS", arms), ("_ANALYSIS", arms), ("_OPTIONS", {})):
+        monkeypatch.setattr(ablation, table, content)
     monkeypatch.setattr(ablation, "_COMPARED", (names,))
     val, out = tmp_path / "val", tmp_path / "runs"
     val.mkdir()
@@ -90,9 +92,9 @@ def test_an_interrupted_ablation_goes_on_where_it_was(
     status, tables, errors = run_main(ablation.main, *command, "--steps", 2)
     assert status == 0, errors
     assert [line["step"] for name in names for line in stats(out / f"{name}-0")] == [1, 2, 1, 2]
-    assert "| 1 with norms of one group | 1 |" in tables
-    assert "| 2, separation | 1 |" in tables
-    assert tables.count("| 1-one-group over 2 | ") == 2
+    assert "| 1, norms of one group | 1 |" in tables
+    assert "| 2 | 1 |" in tables
+    assert tables.count("| 1, norms of one group against 2 | ") == 2
     results = [(out / f"{name}-0" / "result.json").read_text() for name in names]
 
     # What is finished is not trained again, not even when only its result is missing.
@@ -104,6 +106,10 @@ def test_an_interrupted_ablation_goes_on_where_it_was(
     status, _, errors = run_main(ablation.main, *command, "--steps", 3)
     assert status == 1
     assert "budget.json: the runs here began otherwise: steps was 2, now 3; choose another --out" in errors
+    (val / "01.png").write_bytes((photo_folder / "02.png").read_bytes())
+    status, _, errors = run_main(ablation.main, *command, "--steps", 2, "--table")
+    assert (status, "val_sha256 was" in errors) == (1, True)
+    (val / "01.png").unlink()
     (out / "2-0" / "result.json").write_text(json.dumps({"centre": {"psnr_db": 1.0}}))
     status, _, errors = run_main(ablation.main, *command, "--steps", 2, "--table")
     assert (status, "result.json: centre: unknown keys [], missing keys ['l1_percent', 'ssim']" in errors) == (1, True)
