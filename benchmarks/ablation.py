@@ -73,7 +73,7 @@ _ANALYSIS = {
     "style-losses": Arm("full, style losses", "full", {"style_losses": True}),
 }
 _OPTIONS = {
-    "direct": Arm("full, `--judged generated`", "full", {"judged": "generated"}),
+    "direct": Arm("full, `--discriminator-input direct`", "full", {"discriminator_input": "direct"}),
     "constant": Arm("full, `--rate-schedule constant`", "full", {"rate_schedule": "constant"}),
     "no-average": Arm("full, `--no-average`", "full", {"average": False}),
     "paper-holes": Arm("full, `--holes paper`", "full", {"holes": "paper"}),

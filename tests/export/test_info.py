@@ -28,7 +28,7 @@ def test_arithmetic_by_hand(tiny_graph: Path) -> None:
 
 
 def convolution_flop(dim: int, pixels: int) -> float:
-    """Of all convolutions of a square picture, by the widths that the design gives in terms of `dim`."""
+    """Of all convolutions of a square picture, by the widths of `Architecture` in terms of `dim`."""
     first = 2 * 7 * 7 * 4 * dim * pixels  # of ICE and of the style encoder
     ice = (16 * 2 * dim**2 / 4 + 16 * 8 * dim**2 / 16 + 9 * 9 * 16 * dim**2 / 16) * pixels
     style = (16 * 2 * dim**2 / 4 + 16 * 8 * dim**2 / 16 + 16 * 16 * dim**2 / 64 + 16 * 16 * dim**2 / 256) * pixels
@@ -38,7 +38,7 @@ def convolution_flop(dim: int, pixels: int) -> float:
     return 2 * (first + ice + style + decoder + output)
 
 
-def test_all_parts_together_are_what_the_design_states(tiny_graph: Path) -> None:
+def test_all_parts_together_are_the_sum_of_the_convolutions(tiny_graph: Path) -> None:
     cost = cost_of(onnx.load(tiny_graph), read_graph(tiny_graph).contract, 256, 256)
     counted = sum(convolution.flop for convolution in cost.convolutions)
     assert counted == convolution_flop(PRESETS["tiny"].dim, 256 * 256)

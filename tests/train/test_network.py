@@ -34,7 +34,7 @@ def test_shapes_of_every_preset(preset: str) -> None:
         assert network.decoder(torch.empty(content_shape), torch.empty(2, 8)).shape == image.shape
 
 
-def test_the_paper_preset_has_the_size_that_the_design_states() -> None:
+def test_the_size_of_preset_paper() -> None:
     with torch.device("meta"):
         network = Generator(PRESETS["paper"])
     at_inference = sum(p.numel() for name, p in network.named_parameters() if not name.startswith("self_content"))

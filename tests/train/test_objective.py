@@ -53,6 +53,26 @@ def test_the_self_content_step_reaches_sce_style_and_decoder(
     assert touched(objective) == {"self_content", "style", "decoder"}
 
 
+def test_the_content_code_of_the_photograph_is_a_fixed_target(
+    objective: Objective, batch: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, codes = objective.generator, []
+    encode, decode = network.self_content.forward, network.decoder.forward
+
+    def recorded(image: Tensor) -> Tensor:
+        codes.append(encode(image))
+        return codes[-1]
+
+    monkeypatch.setattr(network.self_content, "forward", recorded)
+    # Otherwise the loss reaches the photograph's code through the generated image.
+    monkeypatch.setattr(network.decoder, "forward", lambda content, style: decode(content.detach(), style))
+    loss = objective.self_content(batch[0], None, l1_only=False)["reencoded_content"]
+    of_photograph, of_generated = codes
+    to_photograph, to_generated = torch.autograd.grad(loss, (of_photograph, of_generated), allow_unused=True)
+    assert to_photograph is None
+    assert to_generated is not None
+
+
 def test_the_inferred_content_step_leaves_sce_and_discriminator_alone(
     objective: Objective, batch: tuple[Tensor, Tensor]
 ) -> None:

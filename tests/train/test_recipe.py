@@ -70,14 +70,15 @@ def test_it_is_shown_saved_and_resumed(photo_folder: Path, tmp_path: Path) -> No
     result = run(photo_folder, out, "--recipe", "paper", "--steps", 2, "--perceptual-weight", 0.5)
     assert "recipe paper: holes paper, rate schedule constant, style losses no, perceptual weight 0.5," in result.stderr
     saved = load_checkpoint(out / "last.pt").configuration
-    assert (saved["recipe"], saved["judged"], saved["perceptual_weight"]) == ("paper", "generated", 0.5)
+    assert (saved["recipe"], saved["discriminator_input"], saved["perceptual_weight"]) == ("paper", "direct", 0.5)
     again = CliRunner().invoke(train, ["--out", str(out), "--resume", "--steps", "3"], catch_exceptions=False)
     assert again.exit_code == 0, again.output
     assert "recipe paper: holes paper" in again.stderr
     assert load_checkpoint(out / "last.pt").configuration["perceptual_weight"] == 0.5
-    changed = CliRunner().invoke(train, ["--out", str(out), "--resume", "--steps", "4", "--judged", "composite"])
+    more = ["--out", str(out), "--resume", "--steps", "4", "--discriminator-input", "composite"]
+    changed = CliRunner().invoke(train, more)
     assert changed.exit_code == 2
-    assert "--judged was generated, now composite" in changed.output
+    assert "--discriminator-input was direct, now composite" in changed.output
 
 
 def test_without_an_average_the_newest_weights_are_exported(photo_folder: Path, tmp_path: Path) -> None:
@@ -103,9 +104,10 @@ BLURRED = Candidate(step=1500, psnr_db=16.5, lpips=0.31, has_all_losses=True)
     ("select", "order", "best"),
     [
         ("psnr", (FIRST, SHARP, BLURRED), BLURRED),
+        ("psnr", (FIRST, SHARP), SHARP),  # what has all losses goes first
         ("psnr", (BLURRED, SHARP), BLURRED),
         ("lpips", (FIRST, SHARP, BLURRED), SHARP),
-        ("lpips", (FIRST, BLURRED), BLURRED),  # what has all losses goes first
+        ("lpips", (FIRST, BLURRED), BLURRED),
         ("lpips", (FIRST, dataclasses.replace(FIRST, step=600, psnr_db=15.9, lpips=0.1)), FIRST),
         ("last", (BLURRED, SHARP, FIRST), FIRST),
     ],

@@ -98,7 +98,14 @@ def test_a_run_writes_all_that_it_promises(photo_folder: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{}, {"perceptual": True, "l1_first": 0.6}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"perceptual": True, "l1_first": 0.6},
+        {"perceptual": True, "recipe_name": "paper", **dataclasses.asdict(RECIPES["paper"])},
+    ],
+)
 def test_a_resumed_run_is_the_uninterrupted_one(photo_folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     Trainer(options(photo_folder, whole, steps=8, **changes)).run()

@@ -16,7 +16,7 @@ from cisi_runtime.console import say, say_json, tell, tell_always
 from cisi_runtime.errors import CheckpointError, DataError, error_prefix
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.masks import HOLES
-from cisi_train.recipe import RECIPE_OPTIONS, RECIPES, Judged, RateSchedule, Selection, resolve_recipe
+from cisi_train.recipe import RECIPE_OPTIONS, RECIPES, DiscriminatorInput, RateSchedule, Selection, resolve_recipe
 from cisi_train.resuming import changed_options, is_named, read_saved_options, refuse_changes
 from cisi_train.scene_categories import listed
 
@@ -80,8 +80,8 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
     help="Perceptual loss for swapped content codes too. [recipe]",
 )
 @click.option(
-    "--judged",
-    type=click.Choice(get_args(Judged)),
+    "--discriminator-input",
+    type=click.Choice(get_args(DiscriminatorInput)),
     help="What the discriminator and the re-encoding losses look at. [recipe]",
 )
 @click.option(
@@ -119,7 +119,7 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
 @click.option(
     "--bf16/--no-bf16",
     default=None,
-    help="Convolutions and linear layers in bfloat16.  [default: where CPU or GPU computes it]",
+    help="Convolutions and linear layers in bfloat16.  [default: with recipe ours, where CPU or GPU computes it]",
 )
 @click.option("--compile", is_flag=True, help="torch.compile: minutes at the start, quicker steps.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
@@ -219,7 +219,7 @@ def _resolve(no_perceptual: bool, categories: str | None, **values: Any) -> Trai
     if not values["minutes"]:
         values["steps"] = values["steps"] or _PAPER_STEPS
     if values["bf16"] is None:
-        values["bf16"] = computes_bf16(values["device"])
+        values["bf16"] = values["recipe"] == "ours" and computes_bf16(values["device"])
     names = tuple(categories.split(",")) if categories else ()
     recipe_name = values.pop("recipe")
     recipe = resolve_recipe(recipe_name, {name: values.pop(name) for name in RECIPE_OPTIONS})
@@ -268,10 +268,12 @@ def _trainer(options: TrainOptions) -> tuple[Trainer, Processes]:
     with error_prefix("--resume" if options.resume else "--init" if options.init else "--out"):
         trainer = Trainer(options, folder, vgg, processes, lpips)
     if processes.is_first:
-        tell(f"recipe {options.recipe_name}: {options.recipe}")
+        unused = "" if options.perceptual else "; no perceptual loss (--no-perceptual)"
+        tell(f"recipe {options.recipe_name}: {options.recipe}{unused}")
         if context.params["bf16"] is None:
             default, other = ("bfloat16", "--no-bf16") if options.bf16 else ("float32", "--bf16")
-            tell(f"precision {default}, by what the device computes; {other} for the other one")
+            reason = "as in the paper" if options.recipe_name == "paper" else "by what the device computes"
+            tell(f"precision {default}, {reason}; {other} for the other one")
         if options.bf16 and not computes_bf16(options.device):
             tell("warning: precision bfloat16 is emulated here, and a step takes longer than in float32")
         for note in (*changed_options(context), *trainer.notes):

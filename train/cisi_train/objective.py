@@ -131,7 +131,7 @@ class Objective:
         corrupted = corrupt(pair, mask)
         content, style = network.inferred_content(corrupted), self._style(corrupted)
         generated = network.decoder(content, style)
-        judged = composite(pair, generated, mask) if self.recipe.judged == "composite" else generated
+        judged = composite(pair, generated, mask) if self.recipe.discriminator_input == "composite" else generated
         losses = {"inpainted_l1": weighted_l1(generated, pair, mask, experiment.hole_weight)}
         if experiment.guidance:
             with torch.no_grad():

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, Literal
 
 RateSchedule = Literal["annealed", "constant"]
-Judged = Literal["composite", "generated"]
+DiscriminatorInput = Literal["composite", "direct"]
 Selection = Literal["psnr", "lpips", "last"]
 
 
@@ -19,8 +19,8 @@ class Recipe:
     style_losses: spread, alignment and colour of the style codes, which the paper does not have.
     perceptual_weight: of the perceptual loss, beside 10 for the image L1.
     swapped_perceptual: the perceptual loss counts for images of swapped content codes too, not the L1 alone.
-    judged: what discriminator and re-encoding losses look at. "generated" is the decoder's whole output, "composite"
-        has the known pixels of the picture.
+    discriminator_input: what the discriminator and the re-encoding losses look at. "direct" is the decoder's whole
+        output, "composite" has the known pixels of the picture.
     select: what makes a checkpoint the best one; "last" is the newest.
     average: export a moving average of the weights instead of the weights.
     """
@@ -30,7 +30,7 @@ class Recipe:
     style_losses: bool = True
     perceptual_weight: float = 0.1
     swapped_perceptual: bool = False
-    judged: Judged = "composite"
+    discriminator_input: DiscriminatorInput = "composite"
     select: Selection = "psnr"
     average: bool = True
 
@@ -47,7 +47,7 @@ RECIPES = {
         style_losses=False,
         perceptual_weight=1.0,
         swapped_perceptual=True,
-        judged="generated",
+        discriminator_input="direct",
         select="last",
         average=False,
     ),

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from cisi_runtime.errors import DataError
 
+# Places365's own lists: the number of each picture's category, and the name of each number.
+_INDEX, _NAMES = "places365_val.txt", "categories_places365.txt"
+
 
 def listed(_context: object, _parameter: object, value: str | None) -> str | None:
     """For click: names between commas, without the spaces around them."""
@@ -30,14 +33,17 @@ def of_categories(folder: Path, paths: Sequence[Path], categories: Sequence[str]
                 by_category[category].append(path)
     empty = [name for name, members in by_category.items() if not members]
     if empty:
-        raise DataError(f"{folder}: no pictures of category {', '.join(empty)}, expected folders of these names")
+        raise DataError(
+            f"{folder}: no pictures of category {', '.join(empty)}, expected folders of these names, or {_INDEX} and "
+            f"{_NAMES} in this folder or above it"
+        )
     return sorted({path for members in by_category.values() for path in members})
 
 
 def _listed_categories(folder: Path) -> dict[str, tuple[str, ...]]:
     """Parts of the category name (`field`, `wild`) by file name, from Places365's own lists."""
     for parent in (folder, *folder.resolve().parents):
-        index, names = parent / "places365_val.txt", parent / "categories_places365.txt"
+        index, names = parent / _INDEX, parent / _NAMES
         if index.is_file() and names.is_file():
             by_number = {number: name for name, number in _pairs(names)}
             try:

@@ -25,16 +25,15 @@ class Candidate:
     def is_better_than(self, other: Candidate | None, selection: Selection) -> bool:
         """Whether it takes the other's place as `best.pt`.
 
-        By LPIPS, a checkpoint with all losses goes before any without: PSNR prefers blur, and L1 alone makes it. Among
-        those without, PSNR decides.
+        A checkpoint with all losses goes before any without: PSNR prefers blur, and L1 alone makes it. Among those
+        without, PSNR decides.
         """
         if other is None or selection == "last":
             return True
-        if selection == "lpips" and self.lpips is not None and other.lpips is not None:
-            if self.has_all_losses != other.has_all_losses:
-                return self.has_all_losses
-            if self.has_all_losses:
-                return self.lpips < other.lpips
+        if self.has_all_losses != other.has_all_losses:
+            return self.has_all_losses
+        if selection == "lpips" and self.has_all_losses and self.lpips is not None and other.lpips is not None:
+            return self.lpips < other.lpips
         return self.psnr_db > other.psnr_db
 
     def __str__(self) -> str:
