@@ -11,7 +11,6 @@ import copy
 import dataclasses
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 import numpy as np
@@ -28,6 +27,7 @@ from cisi_export.inference_graph import Uint8Face
 from cisi_export.onnx_graph import unchecked_graph
 from cisi_export.rewrites import fold_output, fold_upsampling, use_instance_norm_nodes, write_out_statistics
 from cisi_runtime.architecture import PRESETS
+from cisi_runtime.backends.machine import instruction_sets
 from cisi_runtime.backends.openvino import OpenVinoBackend
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.bench.measure import interleaved
@@ -201,11 +201,8 @@ def _has_bf16() -> bool:
 
 def cpu_name() -> str:
     """The instruction sets that matter here."""
-    names = ("avx2", "avx512_vnni", "avx512_bf16", "amx_int8")
-    cpu_info = Path("/proc/cpuinfo")
-    flags = set(cpu_info.read_text().split()) if cpu_info.is_file() else set()
     used = f"PyTorch uses {torch.backends.cpu.get_cpu_capability()}"
-    return f"{used}; the CPU has {', '.join(name for name in names if name in flags) or 'unknown instruction sets'}"
+    return f"{used}; the CPU has {', '.join(instruction_sets()) or 'unknown instruction sets'}"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from cisi_runtime.backends.machine import processor_name
 from cisi_runtime.errors import DataError
 from cisi_runtime.pictures.masks import centre_hole
 from cisi_runtime.pictures.reading import read_picture
@@ -186,7 +187,9 @@ def test_the_papers_table_says_what_is_published_and_what_is_measured(photo_fold
     assert lines[2].split() == ["GL", "(published)", "7.11", "%", "19.53", "dB", "0.49", "168", "ms"]
     assert [line.split()[0] for line in lines[2:7]] == ["GL", "GntIpt", "CISI-net", "mean", "telea"]
     assert lines[7].startswith("published: the paper's figures")
-    assert max(map(len, lines)) <= 100
+    assert lines[9].startswith(f"    {processor_name()}")
+    assert "cores, ONNX Runtime " in lines[10]
+    assert max(len(line) for line in lines if processor_name() not in line) <= 100
     report = json.loads(CliRunner().invoke(command, [*arguments, "--json"], catch_exceptions=False).stdout)
     assert [row["method"] for row in report["published"]] == ["GL", "GntIpt", "CISI-net"]
     folder = photo_folder / "below"
@@ -195,6 +198,17 @@ def test_the_papers_table_says_what_is_published_and_what_is_measured(photo_fold
     draws = [row["psnr_db"] for row in report["rectangles"][1]]
     assert len(set(draws)) == 5
     assert f"{np.mean(draws):.2f} ± {np.std(draws, ddof=1):.2f} dB" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "more", [("--holes", "strokes"), ("--size", "128"), ("--lpips", "x.npz"), ("--sheet", "x.png")]
+)
+def test_the_papers_table_has_holes_and_measures_of_its_own(
+    run_main: RunMain, photo_folder: Path, more: tuple[str, ...]
+) -> None:
+    status, out, errors = run_main(main, "--table1", "--data", photo_folder, "--baseline", "mean", *more)
+    assert (status, out) == (2, "")
+    assert "--table1 has holes, size and measures of its own" in errors
 
 
 def test_scene_categories_by_the_lists_of_places365(photo_folder: Path, tmp_path: Path) -> None:
@@ -210,5 +224,6 @@ def test_scene_categories_by_the_lists_of_places365(photo_folder: Path, tmp_path
         result = CliRunner().invoke(command, [*arguments, *categories], catch_exceptions=False)
         counts.append(json.loads(result.stdout)["pictures"])
     assert counts == [4, 2, 4]
-    with pytest.raises(DataError, match="no pictures of category tundra"):
+    hint = "no pictures of category tundra, expected folders of these names, or places365_val.txt and categories_places"
+    with pytest.raises(DataError, match=hint):
         CliRunner().invoke(command, [*arguments, "--categories", "tundra"], catch_exceptions=False)

@@ -49,7 +49,7 @@ class EvalOptions:
 @command(
     summary="Measure the quality of fills on photographs.",
     verbose="Also L1, PSNR and SSIM of each picture.",
-    as_json="One line of JSON for each method, folder and set of holes, instead of the table.",
+    as_json="A line of JSON for each method, folder and set of holes, or for each Table 1, instead of the table.",
 )
 @click.option("--data", type=PATH, multiple=True, required=True, help="Folder of photographs.")
 @click.option("--ckpt", type=PATH, multiple=True, help="Checkpoint, run in PyTorch.")
@@ -73,7 +73,11 @@ class EvalOptions:
     help="Of --ckpt, --onnx and --run. auto: cuda for an engine, else cpu.",
 )
 @click.option("--against", type=PATH, help="Also PSNR over the hole against this graph's result.")
-@click.option("--categories", callback=listed, help="Only these scene categories of Places365: butte,canyon,field")
+@click.option(
+    "--categories",
+    callback=listed,
+    help="Only these scene categories of Places365, by folders or by its lists: butte,canyon,field",
+)
 @click.option("--table1", is_flag=True, help="Instead: the paper's Table 1, with its published rows.")
 @click.option("--style", is_flag=True, help="Instead: how much the checkpoints' style codes vary.")
 @click.option("--sheet", type=PATH, help="Picture of original, input and results side by side.")
@@ -95,7 +99,9 @@ def evaluate(categories: str | None, **values: Any) -> None:
         from cisi_train.table1 import table1
 
         with error_prefix("--data"):
-            for folder in options.data:
+            for number, folder in enumerate(options.data):
+                if number:
+                    say("")
                 table1(methods, folder, options.categories)
         return
     results = _evaluate_all(options, methods, metrics)

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from cisi_runtime.backends.machine import machine_facts
 from cisi_runtime.console import say, say_json
 from cisi_train.evaluate import Evaluation, Method, Metrics, evaluate, hole_sets, random_draws
 
@@ -37,7 +38,7 @@ PUBLISHED = (
 def table1(methods: Sequence[tuple[str, Method]], folder: Path, categories: Sequence[str] = ()) -> None:
     """Print the table for the pictures of a folder, and the means over five draws of several rectangles.
 
-    Time is the median of one picture, from pixels to pixels. Raises as `evaluate`.
+    Time is the median of one picture, from pixels to pixels: conversion and padding are in it. Raises as `evaluate`.
     """
     (centre,) = hole_sets("centre", _SIZE)
     measured = [evaluate(name, method, folder, centre, Metrics(), categories) for name, method in methods]
@@ -48,6 +49,7 @@ def table1(methods: Sequence[tuple[str, Method]], folder: Path, categories: Sequ
     say(_words(measured, draws))
     say_json(
         {
+            "machine": machine_facts(),
             "published": [dataclasses.asdict(row) for row in PUBLISHED],
             "centre": [dataclasses.asdict(row) for row in measured],
             "rectangles": [[dataclasses.asdict(row) for row in rows] for rows in draws],
@@ -65,6 +67,8 @@ def _words(measured: Sequence[Evaluation], draws: Sequence[Sequence[Evaluation]]
         f"{'method':<{width}}  {'L1':>7}  {'PSNR':>8}  {'SSIM':>5}  {'time':>8}",
         *(_row(name, row, width) for name, row in zip(names, rows, strict=True)),
         "published: the paper's figures, on its 100 pictures of Paris StreetView and its machine",
+        "time: median of one picture, with conversion and padding, on this machine:",
+        *(f"    {line}" for line in _machine()),
         "",
         f"Several rectangles: mean of {_DRAWS} draws, and how far the draws lie apart (standard deviation)",
         f"{'method':<{width}}  {'L1':>7}  {'PSNR':>16}  {'SSIM':>5}",
@@ -76,6 +80,15 @@ def _words(measured: Sequence[Evaluation], draws: Sequence[Sequence[Evaluation]]
             f"{drawn[0].method:<{width}}  {statistics.mean(l1):>5.2f} %  {spread:>16}  {statistics.mean(ssim):>5.3f}"
         )
     return "\n".join(lines)
+
+
+def _machine() -> tuple[str, str]:
+    """Processor and libraries."""
+    facts = machine_facts()
+    libraries = {"onnxruntime": "ONNX Runtime", "onnxruntime-gpu": "ONNX Runtime", "torch": "PyTorch"}
+    versions = [f"{libraries[name]} {text}" for name, text in facts["versions"].items() if name in libraries]
+    processor = ", ".join([facts["processor"], *facts["instruction_sets"]])
+    return processor, ", ".join([f"{facts['cores']} cores", *versions])
 
 
 def _row(name: str, row: PublishedRow | Evaluation, width: int) -> str:

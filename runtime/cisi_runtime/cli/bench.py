@@ -224,8 +224,11 @@ def _tables(
         latency = _latency(network_row.latency, network[0].latency)
         lines.append(f"{numbers[network_row.setting]:>2}  {network_row.batch:>5}  {latency}")
     if LOUDNESS.verbose:
-        machine = _machine()
-        lines += ["", f"{machine['cores']} cores, {machine['machine']}, Python {machine['python']}"]
+        from cisi_runtime.backends.machine import machine_facts
+
+        machine = machine_facts()
+        processor = ", ".join([machine["processor"], *machine["instruction_sets"]])
+        lines += ["", f"{processor}, {machine['cores']} cores, {machine['machine']}, Python {machine['python']}"]
         lines += [f"{name} {version}" for name, version in machine["versions"].items()]
     return "\n".join([*lines, "", _NOTES])
 
@@ -247,6 +250,8 @@ def _quality(quality_db: float | None) -> str:
 
 
 def _as_json(options: BenchOptions, photograph: list[PhotographRow], network: list[NetworkRow]) -> dict[str, Any]:
+    from cisi_runtime.backends.machine import machine_facts
+
     def as_dict(row: PhotographRow | NetworkRow) -> dict[str, Any]:
         values = dataclasses.asdict(row)
         if values.get("quality_db") == inf:  # which JSON does not know
@@ -255,39 +260,12 @@ def _as_json(options: BenchOptions, photograph: list[PhotographRow], network: li
         return values | {"setting": setting}
 
     return {
-        **_machine(),
+        **machine_facts(),
         "rounds": options.rounds,
         "size": options.size,
         "photograph": [as_dict(row) for row in photograph],
         "network": [as_dict(row) for row in network],
     }
-
-
-def _machine() -> dict[str, Any]:
-    """What the figures are of."""
-    import platform
-
-    from cisi_runtime.backends.cores import available_cores
-
-    return {
-        "cores": available_cores(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "versions": _versions(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    """Of those libraries that are installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {}
-    for package in ("cisi-net", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "torch"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def main() -> None:
