@@ -149,7 +149,13 @@ def quantise(
     *,
     reduce_range: bool = False,
 ) -> ModelProto:
-    """An INT8 graph from ranges and a decision, without looking at any picture. Also for graphs of one size."""
+    """An INT8 graph from ranges and a decision, without looking at any picture. Also for graphs of one size.
+
+    Raises GraphError where every convolution stays in float.
+    """
+    names = candidates(fp16_graph or model, "cpu" if fp16_graph is None else "tensorrt")
+    if names.keys() <= set(kept_float):
+        raise GraphError("every convolution is to stay in float, expected one in INT8")
     if fp16_graph is None:
         quantised, contract = insert_qdq_cpu(model, table, kept_float, reduce_range=reduce_range), contract_of(model)
     else:

@@ -109,7 +109,8 @@ class _FreshExport:
 def _structure(graph: GraphInfo, model: ModelProto, fresh: _FreshExport, structure: str) -> tuple[StructureCheck, ...]:
     """The graph node by node, its types and scales by themselves, and its seal."""
     record, ours = record_of(model), exporter_versions()
-    is_other = record is None or record.versions != ours
+    # A record that names other packages is not one of another version.
+    is_other = record is None or (record.versions.keys() == ours.keys() and record.versions != ours)
     note = ""
     if is_other:
         theirs = "unknown versions" if record is None else _named(record.versions)
@@ -117,7 +118,7 @@ def _structure(graph: GraphInfo, model: ModelProto, fresh: _FreshExport, structu
     try:
         is_int8 = graph.contract.precision == "int8"
         right = fresh.int8(table_of(model), record) if is_int8 else fresh.model
-        differences = structure_differences(right, model)
+        differences = _record_differences(record, ours, is_int8=is_int8) + structure_differences(right, model)
     except GraphError as error:
         differences = [str(error)]
     # Where nodes need not be those of a fresh export, the file must at least be the one that was verified.
@@ -127,6 +128,17 @@ def _structure(graph: GraphInfo, model: ModelProto, fresh: _FreshExport, structu
         StructureCheck("every node as a fresh export's", tuple(differences), is_required, note),
         *(dataclasses.replace(check, is_required=structure != "report") for check in others),
     )
+
+
+def _record_differences(record: ExportRecord | None, ours: Mapping[str, str], *, is_int8: bool) -> list[str]:
+    if record is None:
+        return []
+    differences = []
+    if record.versions.keys() != ours.keys():
+        differences.append(f"the export record names versions of {sorted(record.versions)}, expected {sorted(ours)}")
+    if not is_int8 and (record.kept_float or record.reduce_range):
+        differences.append("the export record speaks of INT8, which a graph of floats does not hold")
+    return differences
 
 
 def _named(versions: Mapping[str, str]) -> str:

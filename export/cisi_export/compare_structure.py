@@ -13,6 +13,8 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from cisi_calibration.model_contract import contract_of
+from cisi_runtime.contract import METADATA_KEY
+from cisi_runtime.export_record import RANGES_KEY, RECORD_KEY, SEAL_KEY
 
 
 def structure_differences(fresh: ModelProto, actual: ModelProto) -> list[str]:
@@ -21,7 +23,17 @@ def structure_differences(fresh: ModelProto, actual: ModelProto) -> list[str]:
     Names of nodes and tensors, the order of nodes, and texts for people may differ: they compute nothing.
     """
     comparison = _Comparison(_Side(fresh), _Side(actual))
-    return [*contract_differences(fresh, actual), *comparison.run()]
+    return [*_metadata_differences(actual), *contract_differences(fresh, actual), *comparison.run()]
+
+
+def _metadata_differences(actual: ModelProto) -> list[str]:
+    """What the metadata holds that no export writes there."""
+    keys = [entry.key for entry in actual.metadata_props]
+    known = {METADATA_KEY, RECORD_KEY, SEAL_KEY}
+    if contract_of(actual).precision == "int8":
+        known.add(RANGES_KEY)
+    strange = sorted({key for key in keys if key not in known or keys.count(key) > 1})
+    return [f"metadata: expected no {key!r}, or one alone" for key in strange]
 
 
 def contract_differences(fresh: ModelProto, actual: ModelProto) -> list[str]:
@@ -96,12 +108,26 @@ class _Comparison:
 
     def _compare_intermediate_types(self) -> None:
         """What both graphs say of the tensors between nodes. Runtimes believe it."""
-        graphs = (self._fresh.model.graph, self._actual.model.graph)
-        said = [{item.name: _type(item) for item in graph.value_info} for graph in graphs]
-        for mine, theirs in self._partner.items():
-            right, found = said[0].get(mine), said[1].get(theirs)
-            if right != found:
-                self._differences.append(f"{theirs} is said to be {found}, expected {right}")
+        # Free sides are numbered in the order of the fresh graph: where two have one name they are the same side.
+        fresh, actual = self._fresh.model.graph, self._actual.model.graph
+        numbers: tuple[dict[str, str], dict[str, str]] = ({}, {})
+        said = [
+            {item.name: item for item in (*graph.input, *graph.output, *graph.value_info)} for graph in (fresh, actual)
+        ]
+        for item in (*fresh.input, *fresh.output, *fresh.value_info):
+            other = said[1].get(self._partner.get(item.name, item.name))
+            right, found = _type(item, numbers[0]), None if other is None else _type(other, numbers[1])
+            if right != found and (item.name in self._partner or other is not None):
+                self._differences.append(f"{item.name} is said to be {found}, expected {right}")
+        # ONNX Runtime's quantiser leaves what was said of the weights that it replaced.
+        left_over = sum(item.name not in self._partner for item in fresh.value_info)
+        unknown = [item.name for item in actual.value_info if item.name not in self._partner_of]
+        if len(unknown) != left_over and not self._differences:
+            self._differences.append(
+                f"says of {len(unknown)} tensors what they are that nothing computes: {unknown[:3]}"
+            )
+        if len(said[1]) != len(actual.input) + len(actual.output) + len(actual.value_info):
+            self._differences.append("says twice what a tensor is")
 
     def _pair(self, mine: str, theirs: str, reader: str) -> list[tuple[str, str, str]]:
         """Compare two tensors, and return the pairs that they were computed from."""
@@ -162,21 +188,22 @@ def _title(node: NodeProto) -> str:
     return f"{node.op_type} {node.name or node.output[0]}"
 
 
-def _declared(model: ModelProto) -> list[tuple[str, int, tuple[Any, ...]]]:
+def _declared(model: ModelProto) -> list[tuple[str, int, tuple[Any, ...] | None]]:
     """Name, type and shape of each input and output. Free sides are numbered: equal names mean equal sides."""
     numbers: dict[str, str] = {}
     return [(item.name, *_type(item, numbers)) for item in (*model.graph.input, *model.graph.output)]
 
 
-def _type(item: ValueInfoProto, numbers: dict[str, str] | None = None) -> tuple[int, tuple[Any, ...]]:
-    """Type and shape. numbers: of free sides by name; None: all are alike."""
-    sides: list[Any] = []
-    for side in item.type.tensor_type.shape.dim:
-        if side.HasField("dim_value"):
-            sides.append(side.dim_value)
-        else:
-            sides.append("free" if numbers is None else numbers.setdefault(side.dim_param, f"free {len(numbers)}"))
-    return item.type.tensor_type.elem_type, tuple(sides)
+def _type(item: ValueInfoProto, numbers: dict[str, str]) -> tuple[int, tuple[Any, ...] | None]:
+    """Type, and shape where there is one. numbers: of free sides by name, which grow."""
+    tensor = item.type.tensor_type
+    if not tensor.HasField("shape"):
+        return tensor.elem_type, None
+    sides: list[Any] = [
+        side.dim_value if side.HasField("dim_value") else numbers.setdefault(side.dim_param, f"free {len(numbers)}")
+        for side in tensor.shape.dim
+    ]
+    return tensor.elem_type, tuple(sides)
 
 
 def _value(attribute: AttributeProto) -> Any:

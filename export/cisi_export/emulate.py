@@ -17,6 +17,7 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from cisi_calibration.model_contract import contract_of, set_contract
+from cisi_runtime.errors import GraphError
 
 
 def emulate_float16(model: ModelProto, *, rounding: bool = True) -> ModelProto:
@@ -64,9 +65,13 @@ def emulate_float16(model: ModelProto, *, rounding: bool = True) -> ModelProto:
 def emulate_serialised(serialised: bytes) -> bytes:
     """`emulate_float16` for the bytes of a graph.
 
-    The runtime's parity checks find it through the entry point `float16`, so that they need no onnx themselves.
+    The runtime's parity checks find it through the entry point `float16`, so that they need no onnx themselves. Raises
+    GraphError for a graph whose types contradict each other.
     """
-    copy: bytes = emulate_float16(onnx.load_from_string(serialised)).SerializeToString()
+    try:
+        copy: bytes = emulate_float16(onnx.load_from_string(serialised)).SerializeToString()
+    except (ValueError, onnx.shape_inference.InferenceError) as error:
+        raise GraphError(f"the graph's types contradict each other: {str(error).splitlines()[0]}") from error
     return copy
 
 

@@ -12,7 +12,7 @@ from cisi_calibration.quantisation import Calibration, CalibrationOptions, calib
 from cisi_export.emulate import float32_twin
 from cisi_export.golden_cases import make_golden
 from cisi_export.inference_graph import inference_module
-from cisi_export.onnx_graph import onnx_graph
+from cisi_export.onnx_graph import check_opset, onnx_graph
 from cisi_export.verification import verify_export
 from cisi_export.weight_check import weights_in_graph
 from cisi_runtime.errors import ParityError
@@ -128,6 +128,7 @@ def export_graph(
     if options.precision == "int8":
         assert calibration is not None
         model, float_model, result = _int8_graph(checkpoint, options, calibration, progress)
+        check_opset(model)
     else:
         model, float_model, result = _float_graph(checkpoint, options, progress), None, None
     if golden is None:

@@ -35,6 +35,7 @@ def onnx_graph(
     """
     model = unchecked_graph(module, contract, size, batch)
     check_model(model)
+    check_opset(model)
     return model
 
 
@@ -89,10 +90,17 @@ def check_model(model: ModelProto) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise GraphError(f"the exported graph is not valid ONNX: {str(error).splitlines()[0]}") from error
+        raise GraphError(f"the graph is not valid ONNX: {str(error).splitlines()[0]}") from error
     unknown = {node.op_type for node in model.graph.node} - OPERATORS
-    if unknown or model.functions or [entry.version for entry in model.opset_import] != [OPSET]:
-        raise GraphError(f"the exported graph holds unexpected operators {sorted(unknown)} or opsets")
+    if unknown or model.functions:
+        raise GraphError(f"the graph holds unexpected operators {sorted(unknown)} or functions")
+
+
+def check_opset(model: ModelProto) -> None:
+    """Raise GraphError unless a fresh export is of `OPSET`; another tool may have moved a graph to another one."""
+    versions = [entry.version for entry in model.opset_import]
+    if versions != [OPSET]:
+        raise GraphError(f"the exported graph is of the operator sets {versions}, expected {OPSET}")
 
 
 @contextlib.contextmanager

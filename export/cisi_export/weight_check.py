@@ -185,8 +185,11 @@ def _stored(model: ModelProto) -> dict[str, tuple[str, Array, Array | None]]:
             stored.pop(scale_or_zero, None)
         if node.op_type == "QuantizeLinear" or node.input[0] not in arrays:
             continue
-        values, scale = arrays[node.input[0]].astype(np.float64), arrays[node.input[1]].astype(np.float64)
-        zero = arrays[node.input[2]].astype(np.float64) if len(node.input) > 2 else np.zeros(())
+        parameters = [arrays.get(tensor) for tensor in node.input[1:]]
+        if any(parameter is None for parameter in parameters):
+            continue  # computed or left out: no stored weight
+        values = arrays[node.input[0]].astype(np.float64)
+        scale, zero, *_ = (*(np.asarray(parameter, dtype=np.float64) for parameter in parameters), np.zeros(()))
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
         if scale.ndim:
             shape = [1] * values.ndim

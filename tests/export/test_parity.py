@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from cisi_calibration.model_contract import exporter_versions, record_of, sealed_bytes
 from cisi_export import against_checkpoint
 from cisi_export.compare_layers import compare_layers
 from cisi_export.exporting import GraphOptions, export_graph, float_graph
@@ -20,7 +22,7 @@ from cisi_runtime.backends.graph import read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.backends.registry import SHIPPED_GRAPH
 from cisi_runtime.cli.parity import main
-from cisi_runtime.errors import ParityError
+from cisi_runtime.errors import GraphError, ParityError
 from cisi_runtime.parity.checks import check_graph_parity, check_parity, cpu_runnable
 from cisi_runtime.parity.compare import case_inputs
 from cisi_runtime.parity.golden import golden_path, load_golden, save_golden
@@ -149,7 +151,7 @@ def test_a_changed_graph_fails_by_its_structure(
 def test_a_graph_of_other_versions_may_be_written_otherwise_but_not_changed(
     tiny_graph: Path, tiny_checkpoint_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(against_checkpoint, "exporter_versions", lambda: {"torch": "99.0"})
+    monkeypatch.setattr(against_checkpoint, "exporter_versions", lambda: exporter_versions() | {"torch": "99.0"})
     # As if this version wrote another epsilon in other words.
     differences = ["Relu node_7: expected Clip there"]
     monkeypatch.setattr(against_checkpoint, "structure_differences", lambda *_: differences)
@@ -165,6 +167,47 @@ def test_a_graph_of_other_versions_may_be_written_otherwise_but_not_changed(
     for structure, passed in (("auto", [True, False]), ("require", [False, False]), ("report", [True, True])):
         report = against_checkpoint.verify_against_checkpoint(changed, tiny_checkpoint_path, structure)[1]
         assert [check.passed for check in report.structure] == passed
+
+
+@pytest.mark.slow
+def test_a_record_of_other_packages_is_no_other_version(
+    tiny_graph: Path, tiny_checkpoint_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(against_checkpoint, "verify_export", lambda *_: ParityReport([]))
+    monkeypatch.setattr(against_checkpoint, "make_golden", lambda *_: None)
+    fresh = onnx.load(tiny_graph)
+    monkeypatch.setattr(against_checkpoint, "float_graph", lambda *_, **__: fresh)
+    record = record_of(fresh)
+    assert record is not None
+    for other, message in (
+        ({"versions": {}}, "the export record names versions of [], expected ['cisi-net', "),
+        ({"versions": record.versions | {"extra": "1"}}, "'extra'"),
+        ({"reduce_range": True}, "the export record speaks of INT8"),
+    ):
+        changed = read_graph(sealed_bytes(fresh, dataclasses.replace(record, **other)))
+        report = against_checkpoint.verify_against_checkpoint(changed, tiny_checkpoint_path)[1]
+        assert not report.passed
+        assert message in report.structure[0].differences[0]
+
+
+@pytest.mark.slow
+def test_a_graph_that_another_tool_moved_to_newer_operators(
+    run_main: RunMain, tiny_graph: Path, tiny_checkpoint_path: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "tiny.onnx"
+    onnx.save(onnx.version_converter.convert_version(onnx.load(tiny_graph), 21), moved)
+    shutil.copy(golden_path(tiny_graph), golden_path(moved))
+    assert run_main(main, moved, "--structure", "report")[0] == 0
+    status, out, err = run_main(main, moved, "--ckpt", tiny_checkpoint_path, "--structure", "report")
+    assert status == 0, out + err
+    assert "operator sets are [('', 21)]" in out
+
+
+def test_types_that_contradict_each_other_are_an_error_of_ours(tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
+    model = onnx.load(tiny_graphs["float16", "tensorrt", "uint8"])
+    model.graph.value_info[30].type.tensor_type.shape.dim[1].dim_value = 7
+    with pytest.raises(GraphError, match="the graph's types contradict each other: "):
+        cpu_runnable(model.SerializeToString())
 
 
 def test_a_golden_file_that_was_cut_down_is_refused(run_main: RunMain, tmp_path: Path) -> None:

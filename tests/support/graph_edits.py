@@ -295,6 +295,100 @@ def detour(operator: str) -> Callable[[ModelProto], None]:
     return plant
 
 
+def through(operator: str, kind: int, *between: NodeProto) -> Callable[[ModelProto], None]:
+    """What an operator reads goes through another type and back. between: nodes that change nothing there; each reads
+    "c_0", "c_1" ... and gives the next."""
+
+    def plant(model: ModelProto) -> None:
+        node = nodes_of(model, operator)[-1]
+        nodes = [
+            helper.make_node("Cast", [node.input[0]], ["c_0"], to=kind),
+            *between,
+            helper.make_node("Cast", [f"c_{len(between)}"], ["c_whole"], to=TensorProto.FLOAT),
+        ]
+        insert_before(model, node, nodes)
+        node.input[0] = "c_whole"
+
+    return plant
+
+
+def adain_in_float16(model: ModelProto) -> None:
+    """The last shift of an AdaIN layer is added in float16: an operator that may be float16, elsewhere."""
+    shift = next(node for node in reversed(nodes_of(model, "Add")) if _is_adain(model, node))
+    halves = [helper.make_node("Cast", [name], [f"c_{name}"], to=TensorProto.FLOAT16) for name in shift.input]
+    insert_before(model, shift, halves)
+    whole = shift.output[0]
+    shift.input[:] = [f"c_{name}" for name in shift.input]
+    shift.output[0] = "c_sum"
+    place = next(number for number, node in enumerate(model.graph.node) if node.output[0] == "c_sum")
+    model.graph.node.insert(place + 1, helper.make_node("Cast", ["c_sum"], [whole], to=TensorProto.FLOAT))
+
+
+def _is_adain(model: ModelProto, node: NodeProto) -> bool:
+    producers = {name: other for other in model.graph.node for name in other.output}
+    return {producers[name].op_type for name in node.input if name in producers} == {"Mul", "Unsqueeze"}
+
+
+def lost_output_pair(model: ModelProto) -> None:
+    """A result of an INT8 convolution goes into its norm unquantised."""
+    readers: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for node in nodes_of(model, "Conv"):
+        (first, *others) = readers[node.output[0]]
+        if first.op_type == "QuantizeLinear" and not others:
+            pair = readers[first.output[0]][0].output[0]
+            for reader in readers[pair]:
+                reader.input[:] = [node.output[0] if name == pair else name for name in reader.input]
+            return
+    raise AssertionError("no such convolution")
+
+
+def weight_scales(value: float) -> Callable[[ModelProto], None]:
+    """The first scale of a weight is another number."""
+
+    def plant(model: ModelProto) -> None:
+        item = stored_tensor(model, weight_pair(model).input[1])
+        array = numpy_helper.to_array(item).copy()
+        array[0] = value
+        item.CopyFrom(numpy_helper.from_array(array, item.name))
+
+    return plant
+
+
+def quantised_bias(model: ModelProto) -> None:
+    """A bias in INT32, by a scale of its own."""
+    node = next(node for node in nodes_of(model, "Conv") if len(node.input) > 2 and "_dequant" in node.input[1].lower())
+    bias = numpy_helper.to_array(stored_tensor(model, node.input[2]))
+    model.graph.initializer.append(numpy_helper.from_array(np.rint(bias / 0.001).astype(np.int32), "c_bias"))
+    scale = constant(model, "c_scale", 0.00105)
+    insert_before(model, node, [helper.make_node("DequantizeLinear", ["c_bias", scale], ["c_bias_float"])])
+    node.input[2] = "c_bias_float"
+
+
+def metadata(key: str, value: str) -> Callable[[ModelProto], None]:
+    def plant(model: ModelProto) -> None:
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+
+    return plant
+
+
+def swapped_sides(model: ModelProto) -> None:
+    """Height and width change places in what is said of one tensor."""
+    for item in model.graph.value_info:
+        free = [side for side in item.type.tensor_type.shape.dim if side.dim_param]
+        if len(free) >= 3:
+            free[-1].dim_param, free[-2].dim_param = free[-2].dim_param, free[-1].dim_param
+            return
+    raise AssertionError("no such tensor")
+
+
+def said_twice(model: ModelProto) -> None:
+    model.graph.value_info.append(model.graph.value_info[3])
+
+
 def in_float16(operator: str) -> Callable[[ModelProto], None]:
     """The last node of an operator computes in float16, between casts."""
 

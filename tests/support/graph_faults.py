@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper
 
-from cisi_calibration.convolutions import PIXEL_READERS, candidates
+from cisi_calibration.convolutions import PIXEL_READERS, TO_RGB, candidates
 from cisi_calibration.model_contract import exporter_versions, sealed_bytes
 from cisi_calibration.precision_plan import serialised_plan_faults
 from cisi_calibration.quantisation import quantise
@@ -33,6 +33,7 @@ from cisi_runtime.parity.compare import Comparison, compare_backend
 from cisi_runtime.parity.golden import Golden
 from cisi_train.checkpoint import Checkpoint, load_checkpoint
 from tests.support.graph_edits import (
+    adain_in_float16,
     by_shape,
     bypass,
     coarse_weight,
@@ -44,17 +45,24 @@ from tests.support.graph_edits import (
     epsilon,
     first_scale,
     in_float16,
+    lost_output_pair,
     lost_pair,
     mask_channel,
+    metadata,
     no_hole,
     no_zero_point,
     pair_apart,
     polynomial_tanh,
+    quantised_bias,
+    said_twice,
     scale_stored,
     style_of_all,
     surplus_pair,
     swapped_scales,
+    swapped_sides,
+    through,
     weight_axis,
+    weight_scales,
     weight_zero_point,
     zero_point,
 )
@@ -88,6 +96,7 @@ class Graphs:
         if self._table is None:
             ends = [f"{name} {end}" for name in candidates(self[FLOAT32], "cpu") for end in ("input", "output")]
             ranges = {tensor: Range((-2.0 - 0.01 * n, 3.0 + 0.02 * n), 3.0 + 0.02 * n) for n, tensor in enumerate(ends)}
+            del ranges[f"{TO_RGB} output"]
             # Both read the same tensor.
             ranges |= dict.fromkeys((f"{name} input" for name in PIXEL_READERS), Range((-1.0, 1.0), 1.0))
             weights = self.checkpoint.contract.weights_sha256
@@ -170,6 +179,9 @@ _REFUSED = frozenset((REFUSED,))
 _INT8 = (INT8_CPU, INT8_TENSORRT)
 _PLAN = frozenset((NODES, PLAN))
 _HALF = (FLOAT16, INT8_TENSORRT)
+# A rearrangement and a ReLU that change nothing.
+_SAME = helper.make_node("DepthToSpace", ["c_0"], ["c_1"], blocksize=1)
+_RELU = helper.make_node("Relu", ["c_0"], ["c_1"])
 GRAPH_FAULTS = (
     GraphFault("shape", "height above 192", darker_where(1, "Greater", 192.5), must=_NUMBERS),
     GraphFault("shape", "height above 512", darker_where(1, "Greater", 512.5), must=_NUMBERS),
@@ -215,6 +227,20 @@ GRAPH_FAULTS = (
     GraphFault("types", "style MLP in float16", in_float16("Gemm"), _HALF, _PLAN),
     GraphFault("types", "codec in float16", in_float16("Round"), _HALF, _PLAN),
     GraphFault("types", "tanh in float16", in_float16("Tanh"), _HALF, _PLAN),
+    GraphFault("types", "AdaIN's shift in float16", adain_in_float16, _HALF, _PLAN),
+    GraphFault("types", "tanh of float16, rearranged", through("Tanh", TensorProto.FLOAT16, _SAME), _HALF, _PLAN),
+    GraphFault("types", "square root of float16, ReLU", through("Sqrt", TensorProto.FLOAT16, _RELU), _HALF, _PLAN),
+    GraphFault("types", "float16 where there is none", detour("Tanh"), (FLOAT32, INT8_CPU), _REFUSED),
+    GraphFault("types", "tanh of bfloat16", through("Tanh", TensorProto.BFLOAT16), must=_REFUSED),
+    GraphFault("types", "clip of whole numbers", through("Clip", TensorProto.INT32), must=_REFUSED),
+    GraphFault("types", "clip of bytes", through("Clip", TensorProto.UINT8), must=_REFUSED),
+    GraphFault("scales", "an output that is not quantised", lost_output_pair, _INT8, _PLAN),
+    GraphFault("scales", "a weight's is NaN", weight_scales(float("nan")), _INT8, _PLAN),
+    GraphFault("scales", "a weight's is negative", weight_scales(-0.01), _INT8, _PLAN),
+    GraphFault("scales", "a bias in INT32", quantised_bias, _INT8, _PLAN),
+    GraphFault("said", "height and width swapped", swapped_sides, (FLOAT32, FLOAT16)),
+    GraphFault("said", "a tensor twice", said_twice, (FLOAT32, FLOAT16, INT8_CPU)),
+    GraphFault("said", "metadata of another tool", metadata("quantised_by", "another tool")),
 )
 ALL_CHECKS = frozenset((SEAL, PLAN, NUMBERS, NODES, WEIGHTS))
 

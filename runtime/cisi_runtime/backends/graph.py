@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import onnxruntime
@@ -15,6 +16,8 @@ from cisi_runtime.contract import METADATA_KEY, Contract
 from cisi_runtime.errors import ContractError, GraphError
 
 CPU_PROVIDER = "CPUExecutionProvider"
+# Of the one size and batch that a graph may be exported for. Golden cases are made of that size.
+_MAX_PIXELS = 1 << 27
 # 3 = errors only. Warnings of the graph optimiser are for its developers.
 LOG_ERRORS_ONLY = 3
 # ONNX Runtime's exceptions share no base class but Exception.
@@ -98,8 +101,17 @@ def _fixed_shape(session: onnxruntime.InferenceSession, contract: Contract, labe
     if len(shape) != len(contract.io.input_shapes((1, 1, 1))[contract.inputs[0]]):
         raise ContractError(f"{label}: {contract.inputs[0]} has the shape {shape}, expected four sides")
     # Free dimensions have names instead of numbers.
-    sides = (shape[axis] if isinstance(shape[axis], int) else None for axis in contract.io.axes)
-    return FixedShape(*sides)
+    batch, *sides = (shape[axis] if isinstance(shape[axis], int) else None for axis in contract.io.axes)
+    fixed = FixedShape(batch, *sides)
+    multiple, smallest = contract.size_multiple, contract.min_size
+    if any(side is not None and (side % multiple or side < smallest) for side in sides) or batch == 0:
+        raise ContractError(
+            f"{label}: takes {fixed}, expected at least one picture, and sides that are multiples of {multiple}, "
+            f"{smallest} or more"
+        )
+    if math.prod(side or 1 for side in (batch, *sides)) > _MAX_PIXELS:
+        raise ContractError(f"{label}: takes {fixed}, expected at most {_MAX_PIXELS} pixels at once")
+    return fixed
 
 
 def open_session(model: bytes, *, threads: int = 0, optimise: bool = False) -> onnxruntime.InferenceSession:

@@ -30,7 +30,7 @@ OPERATORS = frozenset(
 _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTIONS, _MODEL_TRAINING = 7, 14, 25, 20
 _GRAPH_NODE, _GRAPH_INITIALISER, _GRAPH_SPARSE = 1, 5, 15
 _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
-_ATTRIBUTE_INT, _ATTRIBUTE_TENSOR, _ATTRIBUTE_INTS = 3, 5, 8
+_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_TENSOR, _ATTRIBUTE_INTS = 1, 3, 5, 8
 # Attributes that hold graphs, sparse tensors, lists of tensors, or refer to a function's.
 _ATTRIBUTE_OTHER = frozenset((6, 10, 11, 21, 22, 23))
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 2, 9, 13, 14
@@ -38,7 +38,7 @@ _KEY, _VALUE = 1, 2
 # Bytes of a number by ONNX's number of its type, for the types of our graphs: float, uint8, int8, int32, int64, bool,
 # float16.
 _ITEM_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2}
-FLOAT, FLOAT16, INT8 = 1, 10, 3
+FLOAT, FLOAT16, INT8, UINT8 = 1, 10, 3, 2
 # Larger than any attribute of ours but a dilation and its padding: kernels, strides, axes, types.
 _MAX_ATTRIBUTE = 64
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -57,12 +57,14 @@ class GraphContents:
     weight_types: ONNX's numbers of the types of the tensors of four axes, which convolutions read, with their counts.
     metadata: the model's, by key.
     largest_attribute: of all whole numbers in attributes.
+    casts: ONNX's numbers of the types that Cast nodes make, with their counts.
     """
 
     operators: collections.Counter[str]
     weight_types: collections.Counter[int]
     metadata: dict[str, str]
     largest_attribute: int
+    casts: collections.Counter[int]
 
     def faults(self, contract: Contract) -> list[str]:
         """How what the file holds contradicts its contract, in words."""
@@ -80,6 +82,16 @@ class GraphContents:
         if is_cpu != (contract.target == "cpu"):
             norms = "InstanceNormalization nodes" if is_cpu else "norms written out"
             faults.append(f"the contract says target {contract.target}, but the graph has {norms}")
+        # A detour through another type rounds, and ONNX Runtime's CPU kernels may not even show it.
+        types = {FLOAT, FLOAT16, UINT8} if contract.holds_float16 else {FLOAT, UINT8}
+        others = sorted(self.casts.keys() - types)
+        if others:
+            numbers = ", ".join(map(str, others))
+            faults.append(
+                f"the graph casts to ONNX's type {numbers}, which precision {contract.precision} does not have"
+            )
+        if self.casts[UINT8] > (contract.face == "uint8"):
+            faults.append("the graph casts to uint8 elsewhere than at its output")
         return faults
 
 
@@ -172,7 +184,7 @@ def _integers(value: int | memoryview) -> Iterator[int]:
 
 
 def _model(data: memoryview) -> GraphContents:
-    contents = GraphContents(collections.Counter(), collections.Counter(), {}, 0)
+    contents = GraphContents(collections.Counter(), collections.Counter(), {}, 0, collections.Counter())
     graphs = 0
     for number, value in _fields(data):
         if number == _MODEL_GRAPH:
@@ -191,50 +203,58 @@ def _model(data: memoryview) -> GraphContents:
 def _graph(data: memoryview, metadata: dict[str, str]) -> GraphContents:
     operators: collections.Counter[str] = collections.Counter()
     weight_types: collections.Counter[int] = collections.Counter()
+    casts: collections.Counter[int] = collections.Counter()
     largest = 0
     for items, (number, value) in enumerate(_fields(data)):
         if items >= _MAX_ITEMS:
             raise _FaultError(f"holds more than {_MAX_ITEMS} nodes and tensors")
         if number == _GRAPH_NODE:
-            operator, attribute = _node(_message(value))
+            operator, attributes = _node(_message(value))
             operators[operator] += 1
-            largest = max(largest, attribute)
+            largest = max(largest, *attributes.values(), 0)
+            if operator == "Cast":
+                casts[attributes.get("to", 0)] += 1
         elif number == _GRAPH_INITIALISER:
             kind, axes = _tensor(_message(value))
             weight_types[kind] += axes == 4
         elif number == _GRAPH_SPARSE:
             raise _FaultError("holds sparse tensors")
-    return GraphContents(operators, weight_types, metadata, largest)
+    return GraphContents(operators, weight_types, metadata, largest, casts)
 
 
-def _node(data: memoryview) -> tuple[str, int]:
-    """Its operator and the largest whole number in its attributes."""
-    operator, domain, largest = "", "", 0
+def _node(data: memoryview) -> tuple[str, dict[str, int]]:
+    """Its operator and the largest whole number of each attribute, by name."""
+    operator, domain = "", ""
+    attributes: dict[str, int] = {}
     for number, value in _fields(data):
         if number == _NODE_OPERATOR:
             operator = _text(value)
         elif number == _NODE_DOMAIN:
             domain = _text(value)
         elif number == _NODE_ATTRIBUTE:
-            largest = max(largest, _attribute(_message(value)))
+            name, largest = _attribute(_message(value))
+            attributes[name] = max(largest, attributes.get(name, 0))
     if domain not in ("", "ai.onnx") or operator not in OPERATORS:
         raise _FaultError(f"holds the operator {domain + '.' if domain else ''}{operator[:40] or '(none)'}")
-    return operator, largest
+    return operator, attributes
 
 
-def _attribute(data: memoryview) -> int:
-    largest = 0
+def _attribute(data: memoryview) -> tuple[str, int]:
+    """Its name and the largest whole number in it."""
+    label, largest = "", 0
     for number, value in _fields(data):
         if number in _ATTRIBUTE_OTHER:
             raise _FaultError("holds a node with a subgraph, or with a list of tensors")
-        if number in (_ATTRIBUTE_INT, _ATTRIBUTE_INTS):
+        if number == _ATTRIBUTE_NAME:
+            label = _text(value)
+        elif number in (_ATTRIBUTE_INT, _ATTRIBUTE_INTS):
             for item in _integers(value):
                 # Negative ones are axes counted from the end.
                 if largest < item < _NEGATIVE:
                     largest = item
         elif number == _ATTRIBUTE_TENSOR:
             _tensor(_message(value))
-    return largest
+    return label, largest
 
 
 def _tensor(data: memoryview) -> tuple[int, int]:

@@ -21,7 +21,7 @@ def check_structure(info: GraphInfo, golden: Golden, *, is_required: bool = True
     is_required: whether a difference is a failure.
     """
     check_golden(info, golden)
-    checks = (check_seal(info), *check_plan(info))
+    checks = (check_seal(info, "; --ckpt tells what differs"), *check_plan(info))
     return tuple(dataclasses.replace(check, is_required=is_required) for check in checks)
 
 
@@ -47,13 +47,13 @@ def check_golden(info: GraphInfo, golden: Golden) -> None:
         )
 
 
-def check_seal(info: GraphInfo) -> StructureCheck:
-    """Whether the file is, byte for byte, as it was exported."""
+def check_seal(info: GraphInfo, advice: str = "") -> StructureCheck:
+    """Whether the file is, byte for byte, as it was exported. advice: ends what is said of one that was changed."""
     name = "the file as exported"
     if record_of(info) is None:
         return StructureCheck(name, ("it has no export record: an older version wrote it; export it again",))
     if not is_sealed(info.serialised()):
-        return StructureCheck(name, ("it was changed after its export; --ckpt tells what differs",))
+        return StructureCheck(name, (f"it was changed after its export{advice}",))
     return StructureCheck(name)
 
 

@@ -184,3 +184,27 @@ def test_a_contract_that_the_graph_contradicts_is_refused(field: str, value: str
     helper.set_model_props(model, {"cisi_contract": json.dumps(contract)})
     with pytest.raises(ContractError, match=message):
         read_graph(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("batch", "height", "width", "message"),
+    [
+        (
+            1,
+            16,
+            64,
+            "takes batch 1, width 64, height 16, expected at least one picture, and sides that are multiples of",
+        ),
+        (1, 64, 72, "multiples of 16, 64 or more"),
+        (0, 64, 64, "at least one picture"),
+        (1_000_000, 64, 64, "expected at most 134217728 pixels at once"),
+    ],
+)
+def test_a_size_that_no_export_has_is_refused(batch: int, height: int, width: int, message: str) -> None:
+    model = onnx.load(SHIPPED_GRAPH)
+    del model.graph.value_info[:]
+    for item in (*model.graph.input, *model.graph.output):
+        for side, number in zip(item.type.tensor_type.shape.dim, (batch, height, width), strict=False):
+            side.dim_value = number
+    with pytest.raises(ContractError, match=message):
+        read_graph(model.SerializeToString())
