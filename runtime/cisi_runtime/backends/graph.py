@@ -30,6 +30,8 @@ ORT_ERRORS = (
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
     RuntimeError,
+    # Its messages quote the file, where a name of a side, say, may be no text.
+    UnicodeDecodeError,
 )
 
 
@@ -131,7 +133,7 @@ def _session(data: bytes, label: str, *, threads: int, optimise: bool) -> onnxru
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=[CPU_PROVIDER])
+        session = onnxruntime.InferenceSession(data, options, providers=[CPU_PROVIDER], enable_fallback=0)
     except ORT_ERRORS as error:
         raise GraphError(
             f"{label}: ONNX Runtime cannot load it, expected an ONNX graph: {first_line(error)}"

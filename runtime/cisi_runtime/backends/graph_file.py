@@ -29,11 +29,15 @@ OPERATORS = frozenset(
 )
 _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTIONS, _MODEL_TRAINING = 7, 14, 25, 20
 _GRAPH_NODE, _GRAPH_INITIALISER, _GRAPH_SPARSE = 1, 5, 15
+# Inputs, outputs, and what is said of other tensors; of each the name.
+_GRAPH_VALUES, _VALUE_NAME = frozenset((11, 12, 13)), 1
 _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+# Inputs, outputs and the node's own name.
+_NODE_NAMES = frozenset((1, 2, 3))
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_TENSOR, _ATTRIBUTE_INTS = 1, 3, 5, 8
 # Attributes that hold graphs, sparse tensors, lists of tensors, or refer to a function's.
 _ATTRIBUTE_OTHER = frozenset((6, 10, 11, 21, 22, 23))
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 2, 9, 13, 14
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 1, 2, 8, 9, 13, 14
 _KEY, _VALUE = 1, 2
 # Bytes of a number by ONNX's number of its type, for the types of our graphs: float, uint8, int8, int32, int64, bool,
 # float16.
@@ -166,6 +170,7 @@ def _message(value: int | memoryview) -> memoryview:
 
 
 def _text(value: int | memoryview) -> str:
+    """ONNX Runtime's messages hold names. One that is no text would end them in an exception of Python's."""
     try:
         return str(_message(value), "utf-8")
     except UnicodeDecodeError as error:
@@ -217,6 +222,10 @@ def _graph(data: memoryview, metadata: dict[str, str]) -> GraphContents:
         elif number == _GRAPH_INITIALISER:
             kind, axes = _tensor(_message(value))
             weight_types[kind] += axes == 4
+        elif number in _GRAPH_VALUES:
+            for field, name in _fields(_message(value)):
+                if field == _VALUE_NAME:
+                    _text(name)
         elif number == _GRAPH_SPARSE:
             raise _FaultError("holds sparse tensors")
     return GraphContents(operators, weight_types, metadata, largest, casts)
@@ -227,7 +236,9 @@ def _node(data: memoryview) -> tuple[str, dict[str, int]]:
     operator, domain = "", ""
     attributes: dict[str, int] = {}
     for number, value in _fields(data):
-        if number == _NODE_OPERATOR:
+        if number in _NODE_NAMES:
+            _text(value)
+        elif number == _NODE_OPERATOR:
             operator = _text(value)
         elif number == _NODE_DOMAIN:
             domain = _text(value)
@@ -270,6 +281,8 @@ def _tensor(data: memoryview) -> tuple[int, int]:
                     raise _FaultError(f"declares a tensor of {count:.0e} numbers or more in {len(data)} bytes")
         elif number == _TENSOR_TYPE:
             kind = value if isinstance(value, int) else 0
+        elif number == _TENSOR_NAME:
+            _text(value)
         elif number == _TENSOR_RAW:
             raw = len(_message(value))
         elif number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0):

@@ -127,5 +127,6 @@ def _parquet_rows(data: bytes, manifest: Address) -> Iterator[dict[str, str]]:
         for batch in table.iter_batches(_PAGE, columns=columns):
             for row in batch.to_pylist():
                 yield {column: value if isinstance(value, str) else "" for column, value in row.items()}
-    except (pyarrow.ArrowException, OSError) as error:  # OSError: its pages are damaged
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        # Damaged pages are an OSError, damaged texts and names of columns a UnicodeDecodeError.
         raise DataError(f"{manifest}: is not a Parquet table: {' '.join(str(error).split())}") from error

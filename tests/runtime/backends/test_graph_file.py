@@ -208,3 +208,17 @@ def test_a_size_that_no_export_has_is_refused(batch: int, height: int, width: in
             side.dim_value = number
     with pytest.raises(ContractError, match=message):
         read_graph(model.SerializeToString())
+
+
+@pytest.mark.parametrize("where", ["node", "input", "tensor"])
+def test_names_that_are_no_text_are_refused(capfd: pytest.CaptureFixture[str], where: str) -> None:
+    """ONNX Runtime's own messages quote them, and it would print that it falls back to what it was asked for."""
+    graph = onnx.load(SHIPPED_GRAPH).graph
+    name = {"node": graph.node[4].output[0], "input": "hole_mask", "tensor": graph.initializer[9].name}[where].encode()
+    data = SHIPPED_GRAPH.read_bytes()
+    # Behind its length, so that no text of the metadata changes.
+    framed, damaged = bytes([len(name)]) + name, bytes([len(name)]) + b"\x80" * len(name)
+    assert data.count(framed) >= 2
+    with pytest.raises(GraphError, match="is not an ONNX file, or damaged"):
+        read_graph(data.replace(framed, damaged))
+    assert capfd.readouterr() == ("", "")
