@@ -96,10 +96,14 @@ def _contract(contents: GraphContents, label: str) -> Contract:
 
 def _fixed_shape(session: onnxruntime.InferenceSession, contract: Contract, label: str) -> FixedShape:
     expected = dict.fromkeys((*contract.inputs, contract.output), contract.io.onnx_type)
-    actual = {node.name: node.type for node in (*session.get_inputs(), *session.get_outputs())}
+    try:
+        inputs = {node.name: list(node.shape) for node in session.get_inputs()}
+        actual = {node.name: node.type for node in (*session.get_inputs(), *session.get_outputs())}
+    except UnicodeDecodeError as error:
+        raise GraphError(f"{label}: a side of an input has a name that is no text") from error
     if actual != expected:
         raise ContractError(f"{label}: inputs and outputs are {actual}, expected {expected} by its contract")
-    shape = next(node.shape for node in session.get_inputs() if node.name == contract.inputs[0])
+    shape = inputs[contract.inputs[0]]
     if len(shape) != len(contract.io.input_shapes((1, 1, 1))[contract.inputs[0]]):
         raise ContractError(f"{label}: {contract.inputs[0]} has the shape {shape}, expected four sides")
     # Free dimensions have names instead of numbers.

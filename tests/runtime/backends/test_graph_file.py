@@ -222,3 +222,13 @@ def test_names_that_are_no_text_are_refused(capfd: pytest.CaptureFixture[str], w
     with pytest.raises(GraphError, match="is not an ONNX file, or damaged"):
         read_graph(data.replace(framed, damaged))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_side_whose_name_is_no_text_is_refused() -> None:
+    model = onnx.load(SHIPPED_GRAPH)
+    del model.graph.value_info[:]
+    for item in (*model.graph.input, *model.graph.output):
+        item.type.tensor_type.shape.dim[1].dim_param = "a_long_name_of_a_side"
+    data = model.SerializeToString().replace(b"a_long_name_of_a_side", b"\x80" * 21)
+    with pytest.raises(GraphError, match="a side of an input has a name that is no text"):
+        read_graph(data)
