@@ -168,8 +168,8 @@ def _damage_zip(data: bytes, others: list[bytes], rng: random.Random) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [(member.filename, member.compress_type, archive.read(member)) for member in archive.infolist()]
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, OSError, EOFError):
-        return damage_bytes(data, others, rng)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OSError, EOFError):
+        return damage_bytes(data, others, rng)  # RuntimeError: earlier damage says that a member is encrypted
     if not members:
         return data
     pickles = [number for number, member in enumerate(members) if member[0].endswith(("data.pkl", "header.npy"))]
