@@ -71,6 +71,7 @@ _TOLERANCES_BY_KIND = {
 # backend and kind of case. Where a picture is even, a norm's sum of many nearly equal numbers is all that counts, and
 # backends sum in different orders. Measured on shipped and random weights, on AVX-512: ONNX Runtime and PyTorch 14
 # times where much of the picture is even, 170 where all of it is, 3 elsewhere; OpenVINO 69, 660 and 6. Margins about 4.
+# With AVX2 alone sound graphs of 30 random checkpoints in ONNX Runtime kept a margin of 2.7 or more.
 _FLOAT32_FACTORS = {"natural": 60.0, "flat": 800.0, "noise": 15.0}
 _FLOAT32_FACTORS_ELSEWHERE = {"natural": 250.0, "flat": 2500.0, "noise": 25.0}
 # Of the limits in `TOLERANCES`, in other backends.
