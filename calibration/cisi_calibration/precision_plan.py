@@ -40,10 +40,7 @@ def scale_faults(model: ModelProto, table: RangeTable) -> list[str]:
 
 
 class _Plan:
-    """An INT8 graph beside its range table.
-
-    arrays: stored tensors by name. quantisers: QuantizeLinear nodes by what they read. readers: of each tensor.
-    """
+    """An INT8 graph beside its range table."""
 
     def __init__(self, model: ModelProto, table: RangeTable) -> None:
         self._model, self._table = model, table
@@ -83,22 +80,23 @@ class _Plan:
         """Side, QuantizeLinear (None: lost) and tensor of each pair that an INT8 convolution must have: on its input,
         and on its output, for CPUs but at the one to RGB, for TensorRT in front of a norm."""
         dequantiser = self._producers.get(node.input[0])
-        source = self._producers.get(dequantiser.input[0]) if dequantiser is not None else None
-        is_pair = source is not None and source.op_type == "QuantizeLinear"
-        yield "input", source if is_pair else None, source.input[0] if is_pair and source is not None else ""
-        output = node.output[0]
-        quantiser = next(
-            (reader for reader in self._readers.get(output, []) if reader.op_type == "QuantizeLinear"), None
-        )
-        if self._target == "cpu":
-            has_pair = name != TO_RGB
+        before = self._producers.get(dequantiser.input[0]) if dequantiser is not None else None
+        if before is None or before.op_type != "QuantizeLinear":
+            yield "input", None, ""
         else:
-            behind = [output]
-            if quantiser is not None:
-                behind = [name for reader in self._readers.get(quantiser.output[0], []) for name in reader.output]
-            has_pair = any(reader.op_type == "ReduceMean" for name in behind for reader in self._readers.get(name, []))
-        if has_pair:
-            yield "output", quantiser, output
+            yield "input", before, before.input[0]
+        output = node.output[0]
+        after = next((reader for reader in self._readers.get(output, []) if reader.op_type == "QuantizeLinear"), None)
+        is_expected = name != TO_RGB if self._target == "cpu" else self._feeds_norm(output, after)
+        if is_expected:
+            yield "output", after, output
+
+    def _feeds_norm(self, output: str, quantiser: NodeProto | None) -> bool:
+        """Whether a norm's mean reads a tensor, directly or behind a pair of Q and DQ."""
+        tensors = [output]
+        if quantiser is not None:
+            tensors = [name for reader in self._readers.get(quantiser.output[0], []) for name in reader.output]
+        return any(reader.op_type == "ReduceMean" for name in tensors for reader in self._readers.get(name, []))
 
     def _other_readers(self, tensor: str) -> list[str]:
         """Whoever else reads a tensor must read what it was quantised to."""
