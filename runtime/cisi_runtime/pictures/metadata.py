@@ -149,7 +149,7 @@ def with_jpeg_segments(data: bytes, segments: tuple[bytes, ...]) -> bytes:
 
 def png_chunks(data: bytes) -> tuple[bytes, ...]:
     """The chunks of a PNG file that are kept, in their order: colour, resolution, text, EXIF. Damaged ones are not
-    kept; readers skip them."""
+    kept; readers skip them, but for names that are no letters, for which they refuse a file."""
     chunks: list[bytes] = []
     at = _PNG_SIGNATURE_BYTES
     while at + 12 <= len(data):
@@ -158,7 +158,7 @@ def png_chunks(data: bytes) -> tuple[bytes, ...]:
         if name == b"IEND":
             break
         (checksum,) = struct.unpack_from(">I", chunk[-4:].rjust(4, b"\0"))
-        is_complete = len(chunk) == 12 + length and checksum == zlib.crc32(chunk[4:-4])
+        is_complete = len(chunk) == 12 + length and checksum == zlib.crc32(chunk[4:-4]) and name.isalpha()
         if name == b"eXIf":
             chunk = _png_chunk(name, clean_exif(chunk[8:-4]))
         elif name == b"iTXt" and chunk[8:].startswith(b"XML:com.adobe.xmp\0\0"):  # not compressed

@@ -170,6 +170,17 @@ def test_png_keeps_every_chunk(picture: Pixels) -> None:
         at += 12 + length
 
 
+def test_a_png_chunk_whose_name_is_no_name_is_left_out(picture: Pixels) -> None:
+    """Behind the pixels readers pass over it; in front of them, where chunks are written, they refuse the file."""
+    data = encoded(Image.fromarray(picture), format="PNG", dpi=(118, 118))
+    name, body = b"\xa1\xee\xa6\xe9", b"damaged"
+    chunk = struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    result = again(data[:-12] + chunk + data[-12:])
+    assert np.array_equal(np.asarray(opened(result)), picture)
+    assert name not in result
+    assert png_chunks(result) == png_chunks(data)
+
+
 @pytest.mark.parametrize("file_format", ["WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_other_formats_keep_their_metadata(picture: Pixels, file_format: str, orientation: int) -> None:
