@@ -17,8 +17,8 @@ _FIELDS = ("psnr_db", "l1_percent", "ssim")
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """One arm less another, seed by seed. Runs of one seed share initial weights, crops and holes, so that what these
-    do to both arms cancels.
+    """One arm less another, seed by seed. Runs of one seed share initial weights, crops and, but for an arm that
+    changes them, holes, so that what these do to both arms cancels.
 
     mean: of the differences. margin: half of the 95 % confidence interval of the mean; infinite for one seed. It covers
         the seeds, not the choice of pictures.

@@ -11,7 +11,8 @@ from cisi_runtime.contract import METADATA_KEY, Contract
 from cisi_runtime.errors import GraphError
 from cisi_runtime.export_record import EMPTY_SEAL, RANGES_KEY, RECORD_KEY, SEAL_KEY, ExportRecord, seal
 
-# Packages that decide what a graph looks like, and those of them that quantise it.
+# Packages that decide what a graph looks like, and those of them that quantise it. `cisi-parity` refuses a record that
+# names others: a change here needs a new revision of the record.
 _EXPORTERS = ("cisi-net", "torch", "onnxscript", "onnx", "onnxruntime")
 _QUANTISERS = ("cisi-net", "onnx", "onnxruntime")
 

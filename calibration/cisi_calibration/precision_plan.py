@@ -1,5 +1,5 @@
-"""How the INT8 tensors of a graph must be scaled, node by node, and with its types all that is promised of a graph's
-arithmetic. Rounding changes none of it, so there is no tolerance."""
+"""What is promised of a graph's arithmetic: the types of its tensors (see `tensor_types`), and how its INT8 tensors are
+scaled, node by node. Rounding changes neither, so there is no tolerance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cisi_runtime.export_record import ExportRecord
 # Float32 arithmetic on the way from a range to a scale: some units in the last place.
 _SAME_SCALE = 1e-5
 _SYMMETRIC_LEVELS = 127
-# What both quantisers make of a tensor that is all zero: a symmetric range of 1e-30, or a step of 1.
+# What becomes of a tensor that is all zero: a symmetric range of 1e-30, as in `qdq`, or ONNX Runtime's step of 1.
 _SMALLEST_RANGE, _STEP_OF_ZERO = 1e-30, 1.0
 # Largest steps of a weight: 8 bits, 7 bits of ours, 7 bits of ONNX Runtime's `reduce_range`.
 _WEIGHT_LEVELS = (127, 64, 63)
@@ -29,7 +29,8 @@ Array = npt.NDArray[Any]
 
 
 def plan_faults(model: ModelProto) -> list[str]:
-    """Where a graph's types, or its Q/DQ nodes, are not what its contract promises, in words."""
+    """Where a graph's types, or its Q/DQ nodes, are not what its contract promises, in words. Raises InferenceError of
+    onnx where types contradict each other."""
     return type_faults(model) + _pair_faults(model)
 
 
@@ -114,9 +115,9 @@ class _Plan:
             right, right_zero, kind = max(entry.int8, _SMALLEST_RANGE) / _SYMMETRIC_LEVELS, 0, np.dtype(np.int8)
         else:
             lowest, highest = entry.uint8
-            right, kind = (highest - lowest) / 255, np.dtype(np.uint8)
-            right_zero = round(-lowest / right) if right > 0.0 else 0
-            right = right if right >= np.finfo(np.float32).tiny else _STEP_OF_ZERO
+            step, kind = (highest - lowest) / 255, np.dtype(np.uint8)
+            is_zero = step < np.finfo(np.float32).tiny
+            right, right_zero = (_STEP_OF_ZERO, 0) if is_zero else (step, round(-lowest / step))
         if scale is None or zero_point is None or scale.shape or zero_point.shape or zero_point.dtype != kind:
             return f"{tensor}: expected one stored scale and one {kind} zero point"
         if not abs(float(scale) / right - 1.0) <= _SAME_SCALE:

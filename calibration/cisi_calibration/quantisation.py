@@ -113,8 +113,11 @@ def calibrate(
     graph: the float32 graph of the `cpu` lowering, for pictures of any size.
     fp16_graph: the float16 graph of the same weights, for an INT8 graph for TensorRT; None: for CPUs.
 
-    Raises GraphError for other graphs, ParityError when the budget cannot be met or is not kept.
+    Raises GraphError for other graphs, ParityError when the budget cannot be met or is not kept, ValueError for 7-bit
+    weights in a graph for TensorRT.
     """
+    if options.reduce_range and fp16_graph is not None:
+        raise ValueError("reduce_range is for CPUs without VNNI, expected no fp16_graph")
     model = _loaded(graph)
     check_float_graph(model)
     fp16_model = None if fp16_graph is None else _loaded(fp16_graph)

@@ -17,15 +17,15 @@ _UINT8, _INT8, _BOOL = int(TensorProto.UINT8), int(TensorProto.INT8), int(Tensor
 _RESULTS = frozenset((_FLOAT, _UINT8, _INT8, _BOOL))
 _INPUT, _STORED = "an input", "a stored tensor"
 # Casts of every graph: type before and after, and what computes the tensor. Pixels to float and back, and comparisons.
-_PLAIN_CASTS = frozenset(
-    (
-        *((_UINT8, _FLOAT, _INPUT), (_FLOAT, _UINT8, "Transpose")),
-        *((_BOOL, _FLOAT, "GreaterOrEqual"), (_BOOL, _FLOAT, "LessOrEqual")),
-    )
+_PLAIN_CASTS = (
+    (_UINT8, _FLOAT, _INPUT),
+    (_FLOAT, _UINT8, "Transpose"),
+    (_BOOL, _FLOAT, "GreaterOrEqual"),
+    (_BOOL, _FLOAT, "LessOrEqual"),
 )
 # What may read a tensor once it has been cast to float16, by what computes it in float32: sums and products at the end
-# of a norm, the encoders' input, and results of INT8 convolutions without a norm. Of the Cast, a second one goes on to
-# the quantiser of an INT8 convolution.
+# of a norm, the encoders' input, and results of INT8 convolutions without a norm. A Cast among the readers is one back
+# to float32, in front of the quantiser of an INT8 convolution.
 _INTO_HALF = {
     "Add": {"Add", "Cast", "Conv", "Relu"},
     "Mul": {"Add", "Relu"},

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Of a graph of one size and batch: the largest whose golden file, with one case, stays below 10 MB (9.8 MB measured).
 _MAX_PIXELS = 1024 * 1024
-# With a free size: golden cases have up to 192x192 pixels each.
+# With a free size: golden cases have up to 256x256 pixels each.
 _MAX_BATCH = 28
 
 

@@ -109,24 +109,27 @@ class _Comparison:
     def _compare_intermediate_types(self) -> None:
         """What both graphs say of the tensors between nodes. Runtimes believe it."""
         # Free sides are numbered in the order of the fresh graph: where two have one name they are the same side.
+        # Those without a name are one.
         fresh, actual = self._fresh.model.graph, self._actual.model.graph
         numbers: tuple[dict[str, str], dict[str, str]] = ({}, {})
-        said = [
-            {item.name: item for item in (*graph.input, *graph.output, *graph.value_info)} for graph in (fresh, actual)
-        ]
+        said = {item.name: item for item in (*actual.input, *actual.output, *actual.value_info)}
         for item in (*fresh.input, *fresh.output, *fresh.value_info):
-            other = said[1].get(self._partner.get(item.name, item.name))
+            theirs = self._partner.get(item.name, item.name)
+            other = said.get(theirs)
             right, found = _type(item, numbers[0]), None if other is None else _type(other, numbers[1])
-            if right != found and (item.name in self._partner or other is not None):
-                self._differences.append(f"{item.name} is said to be {found}, expected {right}")
+            if found is None and item.name in self._partner:
+                self._differences.append(f"the file says nothing of {theirs}, expected {right}")
+            elif found is not None and right != found:
+                self._differences.append(f"{theirs} is said to be {found}, expected {right}")
         # ONNX Runtime's quantiser leaves what was said of the weights that it replaced.
         left_over = sum(item.name not in self._partner for item in fresh.value_info)
         unknown = [item.name for item in actual.value_info if item.name not in self._partner_of]
         if len(unknown) != left_over and not self._differences:
             self._differences.append(
-                f"says of {len(unknown)} tensors what they are that nothing computes: {unknown[:3]}"
+                f"value_info names {len(unknown)} tensors that no node computes, {left_over} in a fresh export: "
+                f"{unknown[:3]}"
             )
-        if len(said[1]) != len(actual.input) + len(actual.output) + len(actual.value_info):
+        if len(said) != len(actual.input) + len(actual.output) + len(actual.value_info):
             self._differences.append("says twice what a tensor is")
 
     def _pair(self, mine: str, theirs: str, reader: str) -> list[tuple[str, str, str]]:

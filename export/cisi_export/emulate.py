@@ -66,12 +66,13 @@ def emulate_serialised(serialised: bytes) -> bytes:
     """`emulate_float16` for the bytes of a graph.
 
     The runtime's parity checks find it through the entry point `float16`, so that they need no onnx themselves. Raises
-    GraphError for a graph whose types contradict each other.
+    GraphError for a graph whose types contradict each other or cannot be inferred.
     """
     try:
         copy: bytes = emulate_float16(onnx.load_from_string(serialised)).SerializeToString()
     except (ValueError, onnx.shape_inference.InferenceError) as error:
-        raise GraphError(f"the graph's types contradict each other: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise GraphError(f"the graph's types contradict each other, or cannot be inferred: {reason}") from error
     return copy
 
 

@@ -2,16 +2,19 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx import ModelProto
 
+from cisi_calibration.model_contract import exporter_versions, sealed_bytes
 from cisi_calibration.precision_plan import serialised_plan_faults
 from cisi_export.against_checkpoint import _FreshExport
 from cisi_export.compare_structure import structure_differences
 from cisi_export.exporting import GraphOptions
+from cisi_runtime.backends.graph import read_graph
 from cisi_runtime.errors import GraphError
-from cisi_runtime.export_record import is_sealed
+from cisi_runtime.export_record import ExportRecord, is_sealed
 from cisi_train.checkpoint import load_checkpoint
 from tests.support.graph_faults import (
     FLOAT32,
@@ -61,6 +64,30 @@ def test_nothing_is_seen_where_nothing_is_wrong(graphs: Graphs, name: str) -> No
     assert is_sealed(data)
     assert serialised_plan_faults(data) == []
     assert structure_differences(graphs[name], ModelProto.FromString(data)) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "record"),
+    [
+        ("cpu", {"face": "tensor"}, {}),
+        ("cpu", {"size": (64, 96), "batch": 2}, {"kept_float": ("style.convs.0",), "reduce_range": True}),
+        ("tensorrt", {"face": "tensor", "batch": 3}, {}),
+        ("tensorrt", {"size": (64, 96)}, {"kept_float": ("decoder.blocks.0.conv1", "decoder.up.1.conv")}),
+    ],
+)
+def test_sound_int8_graphs_are_not_refused(
+    graphs: Graphs, target: str, options: dict[str, Any], record: dict[str, Any]
+) -> None:
+    """Two exports, one after the other, of graphs of other faces and sizes and with convolutions in float."""
+    written = dataclasses.replace(ExportRecord(exporter_versions(), "0" * 64), **record)
+    first, second = (
+        _FreshExport(graphs.checkpoint, GraphOptions("int8", target, **options)).int8(graphs.table, written)
+        for _ in range(2)
+    )
+    data = sealed_bytes(first, written, graphs.table.to_json())
+    assert serialised_plan_faults(data) == []
+    assert structure_differences(second, ModelProto.FromString(data)) == []
+    read_graph(data)
 
 
 def test_a_new_seal_does_not_hide_a_changed_node(graphs: Graphs) -> None:

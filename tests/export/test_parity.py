@@ -206,7 +206,7 @@ def test_a_graph_that_another_tool_moved_to_newer_operators(
 def test_types_that_contradict_each_other_are_an_error_of_ours(tiny_graphs: dict[tuple[str, str, str], Path]) -> None:
     model = onnx.load(tiny_graphs["float16", "tensorrt", "uint8"])
     model.graph.value_info[30].type.tensor_type.shape.dim[1].dim_value = 7
-    with pytest.raises(GraphError, match="the graph's types contradict each other: "):
+    with pytest.raises(GraphError, match="the graph's types contradict each other, or cannot"):
         cpu_runnable(model.SerializeToString())
 
 

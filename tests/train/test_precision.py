@@ -26,6 +26,16 @@ def test_it_is_what_the_cpu_computes_unless_named(
     assert ("warning: precision bfloat16 is emulated here" in result.stderr) == (named == "--bf16")
 
 
+def test_recipe_paper_computes_in_float32(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr("cisi_train.trainer.Trainer.train_step", lambda *_arguments, **_more: {})
+    arguments = ["--data", str(photo_folder), "--out", str(tmp_path / "run"), "--preset", "tiny", "--size", "64"]
+    arguments += ["--recipe", "paper", "--no-perceptual", "--workers", "0", "--dry-run"]
+    result = CliRunner().invoke(train, arguments, catch_exceptions=False)
+    assert json.loads(result.stdout)["options"]["bf16"] is False
+    assert "precision float32, by recipe paper; --bf16 for the other one" in result.stderr
+
+
 def test_a_resumed_run_keeps_its_own(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: RunMain
 ) -> None:

@@ -112,6 +112,7 @@ def evaluate(categories: str | None, **values: Any) -> None:
 
 def _check_usage(options: EvalOptions) -> None:
     """Raise UsageError for options that exclude each other, and our own errors for files that cannot be used."""
+    from cisi_runtime.backends.registry import is_engine
     from cisi_runtime.files import check_writable
     from cisi_runtime.pictures.reading import left_out_masks
     from cisi_runtime.pictures.writing import format_of
@@ -122,6 +123,8 @@ def _check_usage(options: EvalOptions) -> None:
     fixed = options.holes != "centre" or options.size != 256
     if options.table1 and (fixed or options.lpips or options.against or options.sheet):
         raise click.UsageError("--table1 has holes, size and measures of its own, expected none of those options")
+    if options.table1 and (options.device == "cuda" or any(map(is_engine, (*options.onnx, *options.run)))):
+        raise click.UsageError("--table1 takes times on the CPU, expected neither --device cuda nor an engine")
     others = options.onnx or options.run or options.baseline or options.lpips or options.against or options.sheet
     if options.style and (others or options.table1 or options.holes != "centre" or not options.ckpt):
         raise click.UsageError(

@@ -12,7 +12,7 @@ import click
 
 from cisi_runtime.architecture import PRESETS, SIZE_MULTIPLE
 from cisi_runtime.cli.command import INTERRUPTED, PATH, command, run_command
-from cisi_runtime.console import say, say_json, tell, tell_always
+from cisi_runtime.console import say, say_json, tell, tell_always, warn
 from cisi_runtime.errors import CheckpointError, DataError, error_prefix
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.masks import HOLES
@@ -272,10 +272,10 @@ def _trainer(options: TrainOptions) -> tuple[Trainer, Processes]:
         tell(f"recipe {options.recipe_name}: {options.recipe}{unused}")
         if context.params["bf16"] is None:
             default, other = ("bfloat16", "--no-bf16") if options.bf16 else ("float32", "--bf16")
-            reason = "as in the paper" if options.recipe_name == "paper" else "by what the device computes"
+            reason = "by recipe paper" if options.recipe_name == "paper" else "by what the device computes"
             tell(f"precision {default}, {reason}; {other} for the other one")
         if options.bf16 and not computes_bf16(options.device):
-            tell("warning: precision bfloat16 is emulated here, and a step takes longer than in float32")
+            warn("precision bfloat16 is emulated here, and a step takes longer than in float32")
         for note in (*changed_options(context), *trainer.notes):
             tell(note)
     return trainer, processes

@@ -25,8 +25,8 @@ class Candidate:
     def is_better_than(self, other: Candidate | None, selection: Selection) -> bool:
         """Whether it takes the other's place as `best.pt`.
 
-        A checkpoint with all losses goes before any without: PSNR prefers blur, and L1 alone makes it. Among those
-        without, PSNR decides.
+        A checkpoint with all losses goes before any without: L1 alone makes blur, which PSNR prefers. Among those with,
+        the selection decides; among those without, PSNR.
         """
         if other is None or selection == "last":
             return True

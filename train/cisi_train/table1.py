@@ -6,6 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cisi_runtime.backends.machine import machine_facts
 from cisi_runtime.console import say, say_json
@@ -46,10 +47,11 @@ def table1(methods: Sequence[tuple[str, Method]], folder: Path, categories: Sequ
         [evaluate(name, method, folder, holes, Metrics(), categories) for holes in random_draws(_SIZE, _DRAWS)]
         for name, method in methods
     ]
-    say(_words(measured, draws))
+    machine = machine_facts()
+    say(_words(measured, draws, machine))
     say_json(
         {
-            "machine": machine_facts(),
+            "machine": machine,
             "published": [dataclasses.asdict(row) for row in PUBLISHED],
             "centre": [dataclasses.asdict(row) for row in measured],
             "rectangles": [[dataclasses.asdict(row) for row in rows] for rows in draws],
@@ -57,7 +59,7 @@ def table1(methods: Sequence[tuple[str, Method]], folder: Path, categories: Sequ
     )
 
 
-def _words(measured: Sequence[Evaluation], draws: Sequence[Sequence[Evaluation]]) -> str:
+def _words(measured: Sequence[Evaluation], draws: Sequence[Sequence[Evaluation]], machine: dict[str, Any]) -> str:
     names = [f"{row.method} (published)" for row in PUBLISHED] + [row.method for row in measured]
     width = max(map(len, names))
     rows: list[PublishedRow | Evaluation] = [*PUBLISHED, *measured]
@@ -68,7 +70,7 @@ def _words(measured: Sequence[Evaluation], draws: Sequence[Sequence[Evaluation]]
         *(_row(name, row, width) for name, row in zip(names, rows, strict=True)),
         "published: the paper's figures, on its 100 pictures of Paris StreetView and its machine",
         "time: median of one picture, with conversion and padding, on this machine:",
-        *(f"    {line}" for line in _machine()),
+        *(f"    {line}" for line in _machine(machine)),
         "",
         f"Several rectangles: mean of {_DRAWS} draws, and how far the draws lie apart (standard deviation)",
         f"{'method':<{width}}  {'L1':>7}  {'PSNR':>16}  {'SSIM':>5}",
@@ -82,9 +84,8 @@ def _words(measured: Sequence[Evaluation], draws: Sequence[Sequence[Evaluation]]
     return "\n".join(lines)
 
 
-def _machine() -> tuple[str, str]:
+def _machine(facts: dict[str, Any]) -> tuple[str, str]:
     """Processor and libraries."""
-    facts = machine_facts()
     libraries = {"onnxruntime": "ONNX Runtime", "onnxruntime-gpu": "ONNX Runtime", "torch": "PyTorch"}
     versions = [f"{libraries[name]} {text}" for name, text in facts["versions"].items() if name in libraries]
     processor = ", ".join([facts["processor"], *facts["instruction_sets"]])

@@ -16,7 +16,7 @@ from cisi_runtime.contract import METADATA_KEY, Contract
 from cisi_runtime.errors import ContractError, GraphError
 
 CPU_PROVIDER = "CPUExecutionProvider"
-# Of the one size and batch that a graph may be exported for. Golden cases are made of that size.
+# At once, of a graph that is for one size or batch: 128 times what `cisi-export` writes. Golden cases are made of it.
 _MAX_PIXELS = 1 << 27
 # 3 = errors only. Warnings of the graph optimiser are for its developers.
 LOG_ERRORS_ONLY = 3
@@ -107,7 +107,13 @@ def _fixed_shape(session: onnxruntime.InferenceSession, contract: Contract, labe
     if len(shape) != len(contract.io.input_shapes((1, 1, 1))[contract.inputs[0]]):
         raise ContractError(f"{label}: {contract.inputs[0]} has the shape {shape}, expected four sides")
     # Free dimensions have names instead of numbers.
-    batch, *sides = (shape[axis] if isinstance(shape[axis], int) else None for axis in contract.io.axes)
+    of_each = [
+        tuple(sides[axis] if isinstance(sides[axis], int) else None for axis in contract.io.axes)
+        for sides in (inputs[name] for name in contract.inputs)
+    ]
+    if of_each[0] != of_each[1]:
+        raise ContractError(f"{label}: its inputs are of different sizes: {inputs}")
+    batch, *sides = of_each[0]
     fixed = FixedShape(batch, *sides)
     multiple, smallest = contract.size_multiple, contract.min_size
     if any(side is not None and (side % multiple or side < smallest) for side in sides) or batch == 0:
@@ -115,7 +121,7 @@ def _fixed_shape(session: onnxruntime.InferenceSession, contract: Contract, labe
             f"{label}: takes {fixed}, expected at least one picture, and sides that are multiples of {multiple}, "
             f"{smallest} or more"
         )
-    if math.prod(side or 1 for side in (batch, *sides)) > _MAX_PIXELS:
+    if (batch or 1) * math.prod(side or smallest for side in sides) > _MAX_PIXELS:
         raise ContractError(f"{label}: takes {fixed}, expected at most {_MAX_PIXELS} pixels at once")
     return fixed
 
@@ -137,6 +143,7 @@ def _session(data: bytes, label: str, *, threads: int, optimise: bool) -> onnxru
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
+        # With a fallback it would print that it falls back to the provider that it was asked for.
         session = onnxruntime.InferenceSession(data, options, providers=[CPU_PROVIDER], enable_fallback=0)
     except ORT_ERRORS as error:
         raise GraphError(

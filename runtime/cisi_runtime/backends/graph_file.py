@@ -95,7 +95,7 @@ class GraphContents:
                 f"the graph casts to ONNX's type {numbers}, which precision {contract.precision} does not have"
             )
         if self.casts[UINT8] > (contract.face == "uint8"):
-            faults.append("the graph casts to uint8 elsewhere than at its output")
+            faults.append(f"the graph casts to uint8 more often than face {contract.face} does")
         return faults
 
 
@@ -170,7 +170,8 @@ def _message(value: int | memoryview) -> memoryview:
 
 
 def _text(value: int | memoryview) -> str:
-    """ONNX Runtime's messages hold names. One that is no text would end them in an exception of Python's."""
+    """A field of text. Raises _FaultError for what is not UTF-8: ONNX Runtime quotes names in its messages, which
+    Python then cannot decode."""
     try:
         return str(_message(value), "utf-8")
     except UnicodeDecodeError as error:

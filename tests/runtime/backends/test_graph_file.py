@@ -210,6 +210,19 @@ def test_a_size_that_no_export_has_is_refused(batch: int, height: int, width: in
         read_graph(model.SerializeToString())
 
 
+def test_inputs_of_different_sizes_and_a_large_batch_are_refused() -> None:
+    model = onnx.load(SHIPPED_GRAPH)
+    del model.graph.value_info[:]
+    model.graph.input[1].type.tensor_type.shape.dim[1].dim_value = 80
+    with pytest.raises(ContractError, match="its inputs are of different sizes"):
+        read_graph(model.SerializeToString())
+    for item in (*model.graph.input, *model.graph.output):
+        item.type.tensor_type.shape.dim[0].dim_value = 40_000
+        item.type.tensor_type.shape.dim[1].dim_param = "height"
+    with pytest.raises(ContractError, match="takes batch 40000, width any, height any, expected at most"):
+        read_graph(model.SerializeToString())
+
+
 @pytest.mark.parametrize("where", ["node", "input", "tensor"])
 def test_names_that_are_no_text_are_refused(capfd: pytest.CaptureFixture[str], where: str) -> None:
     """ONNX Runtime's own messages quote them, and it would print that it falls back to what it was asked for."""

@@ -111,13 +111,13 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         plan_manifest(tmp_path / "a.csv", None, tmp_path / "out")
     with pytest.raises(DataError, match="is not a Parquet table"):
         plan_manifest(tmp_path / "a.parquet", None, tmp_path / "out")
-    # Its directory is whole, its pages are not.
     # A damaged text, and a damaged name of a column.
     for damaged in ((b"photograph", b"\xff" * 10), (b"output", b"\xff" * 6)):
         write_parquet(tmp_path / "c.parquet", [{"image": "photograph", "mask": "a.png", "output": "a.jpg"}])
         (tmp_path / "c.parquet").write_bytes((tmp_path / "c.parquet").read_bytes().replace(*damaged))
         with pytest.raises(DataError, match="c.parquet: is not a Parquet table"):
             plan_manifest(tmp_path / "c.parquet", None, tmp_path / "out")
+    # Its directory is whole, its pages are not.
     write_parquet(tmp_path / "b.parquet", [{"image": "a.jpg", "mask": "a.png", "output": "a.jpg"}])
     data = (tmp_path / "b.parquet").read_bytes()
     (tmp_path / "b.parquet").write_bytes(data[:4] + b"\xff" * 60 + data[64:])
