@@ -11,9 +11,9 @@ from tests.support.shared import TIMEOUT_S
 
 
 @pytest.mark.slow
-def test_forty_kills(tiny_graph: Path) -> None:
+def test_a_hundred_kills(tiny_graph: Path) -> None:
     # A process of its own: it forks, which one with threads, as that of the suite, must not do.
-    command = [sys.executable, "-m", "benchmarks.kills", str(tiny_graph), "--kills", "40", "--seed", "0"]
+    command = [sys.executable, "-m", "benchmarks.kills", str(tiny_graph), "--kills", "100", "--seed", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].endswith("0 violations  pass")
