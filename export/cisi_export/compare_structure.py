@@ -57,7 +57,11 @@ def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 
 class _Side:
-    """A graph with what finds its way in it."""
+    """A graph with what finds its way in it.
+
+    numbers: of free sides by name, in the order in which they are met: two of one name are the same side. Those without
+        a name are one.
+    """
 
     def __init__(self, model: ModelProto) -> None:
         self.model = model
@@ -65,6 +69,7 @@ class _Side:
         self.producers: dict[str, tuple[NodeProto, int]] = {
             name: (node, place) for node in model.graph.node for place, name in enumerate(node.output)
         }
+        self.numbers: dict[str, str] = {}
 
 
 class _Comparison:
@@ -81,7 +86,7 @@ class _Comparison:
     def run(self) -> list[str]:
         """All differences that can be reached without guessing which nodes belong together."""
         fresh, actual = self._fresh.model, self._actual.model
-        declared = [_declared(model) for model in (fresh, actual)]
+        declared = [_declared(side) for side in (self._fresh, self._actual)]
         for right, found in zip(*declared, strict=False):
             if right != found:
                 self._differences.append(f"declares {found}, {right} in a fresh export")
@@ -108,15 +113,13 @@ class _Comparison:
 
     def _compare_intermediate_types(self) -> None:
         """What both graphs say of the tensors between nodes. Runtimes believe it."""
-        # Free sides are numbered in the order of the fresh graph: where two have one name they are the same side.
-        # Those without a name are one.
         fresh, actual = self._fresh.model.graph, self._actual.model.graph
-        numbers: tuple[dict[str, str], dict[str, str]] = ({}, {})
-        said = {item.name: item for item in (*actual.input, *actual.output, *actual.value_info)}
-        for item in (*fresh.input, *fresh.output, *fresh.value_info):
+        said = {item.name: item for item in actual.value_info}
+        for item in fresh.value_info:
             theirs = self._partner.get(item.name, item.name)
             other = said.get(theirs)
-            right, found = _type(item, numbers[0]), None if other is None else _type(other, numbers[1])
+            right = _type(item, self._fresh.numbers)
+            found = None if other is None else _type(other, self._actual.numbers)
             if found is None and item.name in self._partner:
                 self._differences.append(f"the file says nothing of {theirs}, expected {right}")
             elif found is not None and right != found:
@@ -129,7 +132,8 @@ class _Comparison:
                 f"value_info names {len(unknown)} tensors that no node computes, {left_over} in a fresh export: "
                 f"{unknown[:3]}"
             )
-        if len(said) != len(actual.input) + len(actual.output) + len(actual.value_info):
+        names = [item.name for item in (*actual.input, *actual.output, *actual.value_info)]
+        if len(set(names)) != len(names):
             self._differences.append("says twice what a tensor is")
 
     def _pair(self, mine: str, theirs: str, reader: str) -> list[tuple[str, str, str]]:
@@ -191,14 +195,14 @@ def _title(node: NodeProto) -> str:
     return f"{node.op_type} {node.name or node.output[0]}"
 
 
-def _declared(model: ModelProto) -> list[tuple[str, int, tuple[Any, ...] | None]]:
-    """Name, type and shape of each input and output. Free sides are numbered: equal names mean equal sides."""
-    numbers: dict[str, str] = {}
-    return [(item.name, *_type(item, numbers)) for item in (*model.graph.input, *model.graph.output)]
+def _declared(side: _Side) -> list[tuple[str, int, tuple[Any, ...] | None]]:
+    """Name, type and shape of each input and output."""
+    graph = side.model.graph
+    return [(item.name, *_type(item, side.numbers)) for item in (*graph.input, *graph.output)]
 
 
 def _type(item: ValueInfoProto, numbers: dict[str, str]) -> tuple[int, tuple[Any, ...] | None]:
-    """Type, and shape where there is one. numbers: of free sides by name, which grow."""
+    """Type, and shape where there is one. numbers: see `_Side`."""
     tensor = item.type.tensor_type
     if not tensor.HasField("shape"):
         return tensor.elem_type, None

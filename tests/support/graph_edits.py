@@ -280,21 +280,6 @@ def no_zero_point(model: ModelProto) -> None:
             del node.input[2:]
 
 
-def detour(operator: str) -> Callable[[ModelProto], None]:
-    """What an operator reads goes through float16 and back."""
-
-    def plant(model: ModelProto) -> None:
-        node = nodes_of(model, operator)[-1]
-        nodes = [
-            helper.make_node("Cast", [node.input[0]], ["c_half"], to=TensorProto.FLOAT16),
-            helper.make_node("Cast", ["c_half"], ["c_whole"], to=TensorProto.FLOAT),
-        ]
-        insert_before(model, node, nodes)
-        node.input[0] = "c_whole"
-
-    return plant
-
-
 def through(operator: str, kind: int, *between: NodeProto) -> Callable[[ModelProto], None]:
     """What an operator reads goes through another type and back. between: nodes that change nothing there; each reads
     "c_0", "c_1" ... and gives the next."""

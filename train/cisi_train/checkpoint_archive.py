@@ -88,7 +88,8 @@ def tensor_fault(value: object, shape: tuple[int, ...]) -> str | None:
         return f"is {value.dtype}, {value.layout}, on {value.device}; expected float32 or float16 in memory"
     if value.shape != shape:
         return f"has shape {list(value.shape)}, expected {list(shape)}"
-    if not value.is_contiguous() or value.untyped_storage().nbytes() != value.nbytes:
+    is_dense = value.is_contiguous() or (value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last))
+    if not is_dense or value.untyped_storage().nbytes() != value.nbytes:
         return "is a view of other numbers, expected a tensor of its own"
     return None if torch.isfinite(value).all() else "is not finite"
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from cisi_runtime.errors import CheckpointError, CisiError, DataError
 from cisi_train.colour_statistics import ColourStatistics
-from cisi_train.data import PhotoFolder, TrainingSamples, decode_batch
+from cisi_train.data import MEMORY_FORMAT, PhotoFolder, TrainingSamples, decode_batch
 from cisi_train.lpips import Lpips
 from cisi_train.objective import EXPERIMENTS, Objective
 from cisi_train.processes import Processes
@@ -25,7 +25,7 @@ from cisi_train.reporting import HeldOutPictures, Reporter, write_sheet
 from cisi_train.schedule import Schedule, lr_factor
 from cisi_train.selection import Candidate
 from cisi_train.train_options import TrainOptions
-from cisi_train.training_state import TrainingState, memory_layout
+from cisi_train.training_state import TrainingState
 from cisi_train.vgg import VggFeatures
 
 
@@ -55,7 +55,7 @@ class Trainer:
             raise DataError(f"{options.out}: lies inside the folder of photographs, expected a place outside")
         self.state = TrainingState(options, self.device)
         if vgg is not None:
-            vgg = vgg.to(self.device, memory_format=memory_layout(self.device))  # type: ignore[call-overload]
+            vgg = vgg.to(self.device, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
         self.notes = self._load_checkpoint()
         if options.recipe.style_losses and self.state.colours is None:
             self.state.colours = ColourStatistics.of_samples(self._samples())

@@ -14,7 +14,7 @@ from cisi_runtime.contract import Contract, Provenance
 from cisi_runtime.errors import CheckpointError
 from cisi_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cisi_train.colour_statistics import ColourStatistics
-from cisi_train.data import PhotoFolder
+from cisi_train.data import MEMORY_FORMAT, PhotoFolder
 from cisi_train.network import Discriminator, Generator
 from cisi_train.saved_training import SavedCounters, check_network, check_optimiser, saved_counters
 from cisi_train.selection import Candidate
@@ -43,9 +43,9 @@ class TrainingState:
         self.options = options
         torch.manual_seed(options.seed)
         architecture = PRESETS[options.preset]
-        layout = memory_layout(device)
-        self.generator = Generator(architecture).to(device, memory_format=layout)  # type: ignore[call-overload]
-        self.discriminator = Discriminator(architecture).to(device, memory_format=layout)  # type: ignore[call-overload]
+        generator, discriminator = Generator(architecture), Discriminator(architecture)
+        self.generator = generator.to(device, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
+        self.discriminator = discriminator.to(device, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False)
         # One optimiser for both steps: a parameter's moments belong to it, whichever step updates it.
         self.optimiser = torch.optim.Adam(self.generator.parameters(), lr=options.lr, betas=(0.5, 0.999))
@@ -171,9 +171,3 @@ def _difference(setting: str, before: Any, now: Any) -> str:
 
 def _shown(value: object) -> str:
     return "not given" if value is None else str(value)
-
-
-def memory_layout(device: torch.device) -> torch.memory_format:
-    """Channels-last is what a GPU's convolutions want. On a CPU it gains a twelfth in one thread, and was not measured
-    with several."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
