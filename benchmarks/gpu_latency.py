@@ -24,6 +24,7 @@ import click
 import numpy as np
 import onnxruntime
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 
 from cisi_calibration.model_contract import contract_of
@@ -115,12 +116,12 @@ def bench(
     lines = [json.dumps(about)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        model = float_graph(checkpoint, precision="float32", target="cpu", face="uint8")
         methods = [
             Method(name, *calls)
-            for name, make in _methods(checkpoint, folder, engine, device, rehearse=rehearse)
+            for name, make in _methods(checkpoint, model, folder, engine, device, rehearse=rehearse)
             if (calls := _prepared(name, make)) is not None
         ]
-        model = float_graph(checkpoint, precision="float32", target="cpu", face="uint8")
         peak = _peak_tflops(device)
         for side in map(int, sizes.split(",")):
             flop = cost_of(model, contract_of(model), side, side).flop
@@ -145,9 +146,15 @@ def _write(out: Path | None, lines: Sequence[str]) -> None:
 
 
 def _methods(
-    checkpoint: Checkpoint, folder: Path, engine: Path | None, device: torch.device, *, rehearse: bool
+    checkpoint: Checkpoint,
+    model: ModelProto,
+    folder: Path,
+    engine: Path | None,
+    device: torch.device,
+    *,
+    rehearse: bool,
 ) -> Iterator[tuple[str, Callable[[], Calls]]]:
-    """Names, and functions that make each of them ready."""
+    """Names, and functions that make each of them ready. model: the float32 graph for CPUs."""
     plain = inference_module(checkpoint.generator(), target="cpu", face="uint8", as_float16=False).to(device)
     yield "PyTorch eager float32", lambda: _torch_calls(plain, device)
     fp16_module: nn.Module
@@ -159,14 +166,16 @@ def _methods(
     yield "PyTorch half, channels last", lambda: _torch_calls(fp16_module, device)
     compiled: Any = torch.compile(fp16_module, dynamic=False, backend=_COMPILER[rehearse])
     yield "PyTorch half, torch.compile", lambda: _torch_calls(compiled, device)
+    if rehearse:
+        graph = folder / "float32.onnx"
+        graph.write_bytes(model.SerializeToString())
+        yield "ONNX Runtime CPU, float32", lambda: (open_backend(graph)[0].run, None)
+        return
     graphs = {}
     for precision in ("float32", "float16"):
-        model = float_graph(checkpoint, precision=precision, target="cpu" if rehearse else "tensorrt", face="uint8")
+        for_gpus = float_graph(checkpoint, precision=precision, target="tensorrt", face="uint8")
         graphs[precision] = folder / f"{precision}.onnx"
-        graphs[precision].write_bytes(model.SerializeToString())
-    if rehearse:
-        yield "ONNX Runtime CPU, float32", lambda: (open_backend(graphs["float32"])[0].run, None)
-        return
+        graphs[precision].write_bytes(for_gpus.SerializeToString())
     contract = dataclasses.replace(checkpoint.contract, face="uint8")
     for name, module in {"eager half": fp16_module, "compiled half": compiled}.items():
         yield f"our runner around {name}", lambda module=module: _gpu_calls(_runner_around(module, contract))  # type: ignore[misc]

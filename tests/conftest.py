@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import signal
 import sys
@@ -22,7 +23,7 @@ from cisi_runtime.contract import Contract
 from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.writing import write_picture
 from tests.support.networks import provenance, roughen
-from tests.support.shared import once, shared_folder
+from tests.support.shared import once, shared_base, shared_folder
 
 # Runs a command's main function in this process, with arguments: exit status, stdout, stderr.
 RunMain = Callable[..., tuple[int, str, str]]
@@ -157,6 +158,31 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parent = folder / "below" if number % 3 == 0 else folder
         write_picture(parent / f"{number:02}.png", Picture(natural_picture(80, 96, rng)))
     return folder
+
+
+@pytest.fixture
+def shared_exports(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """One export of the same checkpoint with the same options in this process does for all tests: an export gives the
+    same bytes again (`test_export.py` shows it), and takes seconds."""
+    from onnx import ModelProto
+
+    from cisi_export import exporting
+    from cisi_export.exporting import GraphOptions
+    from cisi_train.checkpoint import Checkpoint
+
+    folder, export = shared_base(tmp_path_factory), exporting._float_graph
+
+    def export_once(checkpoint: Checkpoint, options: GraphOptions, *_progress: object) -> ModelProto:
+        what = f"{checkpoint.contract.to_json()} {options}"
+        path = folder / f"export-{hashlib.sha256(what.encode()).hexdigest()}"
+
+        def write() -> None:
+            path.write_bytes(export(checkpoint, options).SerializeToString())
+
+        once(tmp_path_factory, path.name, write)
+        return ModelProto.FromString(path.read_bytes())
+
+    monkeypatch.setattr(exporting, "_float_graph", export_once)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from cisi_calibration import photographs
 from cisi_calibration.cli_calibrate import main as calibrate_main
 from cisi_calibration.table import load_table
 from cisi_export.cli_export import _calibration_options
@@ -24,6 +25,8 @@ from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.writing import write_picture
 from tests.conftest import RunMain
 
+pytestmark = pytest.mark.usefixtures("shared_exports")
+
 
 @pytest.fixture(scope="module")
 def dozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,6 +36,13 @@ def dozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(12):
         write_picture(folder / f"{number:02}.png", Picture(natural_picture(256, 256, rng)))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _one_photograph_to_search_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one for the verdict, instead of three: the search runs every convolution's graph on each. Ten are left for
+    the ranges."""
+    monkeypatch.setattr(photographs, "_APART", 1)
 
 
 @pytest.fixture
@@ -46,7 +56,7 @@ def shipped(tmp_path: Path) -> Path:
 def test_int8_for_cpus(run_main: RunMain, shipped: Path, dozen: Path) -> None:
     status, out, err = run_main(calibrate_main, shipped, "--data", dozen, "--verbose")
     assert status == 0, err
-    assert "ranges of 6 pictures: the largest activations are rare" in err
+    assert "ranges of 10 pictures: the largest activations are rare" in err
     graph = shipped.with_name("small.int8.cpu.onnx")
     assert read_graph(graph).contract.precision == "int8"
     assert graph.stat().st_size < 0.5 * shipped.stat().st_size
@@ -65,7 +75,7 @@ def test_int8_for_cpus(run_main: RunMain, shipped: Path, dozen: Path) -> None:
     report = json.loads(out)
     assert len(report["placement"]["per_layer"]) == 28
     assert report["unseen"]["hole_psnr_db"] > 35.0
-    assert report["images"] == 6
+    assert report["images"] == 10
 
 
 @pytest.mark.slow
@@ -80,7 +90,7 @@ def test_export_goes_all_the_way_to_tensorrt_int8(run_main: RunMain, dozen: Path
     assert (contract.precision, contract.target) == ("int8", "tensorrt")
     assert "all 21 in INT8: hole PSNR" in report
     assert "ONNX int8 emulated, as written" in report
-    assert load_table(tmp_path / "small.ranges.json").images == 6
+    assert load_table(tmp_path / "small.ranges.json").images == 10
     assert shipped_ranges.read_bytes() == ranges_before  # beside the checkpoint, which has nothing to do with it
     types = {item.data_type for item in onnx.load(out).graph.initializer if len(item.dims) == 4}
     assert types == {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16}
@@ -102,9 +112,10 @@ def test_a_budget_that_cannot_be_met(run_main: RunMain, tiny_graph: Path, dozen:
 
 @pytest.mark.slow
 def test_int8_with_ranges_of_other_photographs_is_not_written(
-    run_main: RunMain, tiny_checkpoint_path: Path, tmp_path: Path
+    run_main: RunMain, tiny_checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Photographs of a tenth of the contrast: their ranges clip what the golden cases need, on every CPU."""
+    monkeypatch.setattr(photographs, "_APART", 3)
     dim, out = tmp_path / "dim", tmp_path / "out"
     for folder in (dim, out):
         folder.mkdir()

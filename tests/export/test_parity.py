@@ -31,6 +31,8 @@ from cisi_runtime.pictures.reading import read_picture
 from cisi_train.checkpoint import load_checkpoint
 from tests.conftest import RunMain
 
+pytestmark = pytest.mark.usefixtures("shared_exports")
+
 Graphs = dict[tuple[str, str, str], Path]
 
 

@@ -8,7 +8,7 @@ import pytest
 from cisi_train.checkpoint import load_checkpoint
 from tests.support.planted_faults import FAULTS, Fault, Lab
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared_exports")]
 
 
 @pytest.fixture(scope="module")

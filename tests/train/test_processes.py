@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.shared import TIMEOUT_S
+from tests.support.shared import TIMEOUT_S, shared_folder
 
 pytestmark = pytest.mark.slow
 
@@ -63,17 +63,19 @@ def test_two_processes_give_the_gradients_of_one(gradients: list[list[list[torch
 
 @pytest.fixture(scope="module")
 def gradients(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[list[list[torch.Tensor]]]:
-    folder = tmp_path_factory.mktemp("processes")
-    program = folder / "program.py"
-    program.write_text(PROGRAM)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for start, name in ((torchrun, "two"), ([sys.executable], "one")):
-        command = [*start, str(program), str(photo_folder), str(folder / name)]
-        result = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-        assert result.returncode == 0, result.stderr
+    def write(folder: Path) -> None:
+        program = folder / "program.py"
+        program.write_text(PROGRAM)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        for start, name in ((torchrun, "two"), ([sys.executable], "one")):
+            command = [*start, str(program), str(photo_folder), str(folder / name)]
+            result = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            )
+            assert result.returncode == 0, result.stderr
+
+    folder = shared_folder(tmp_path_factory, "processes", write)
     return [torch.load(folder / f"{name}.pt") for name in ("two", "one")]
 
 

@@ -65,12 +65,12 @@ def test_stages_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_graph_and_checkpoint_side_by_side(tmp_path: Path, tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
     plot = tmp_path / "bench.png"
-    arguments = (tiny_graph, tiny_checkpoint_path, "--backend", "onnxruntime", "--backend", "torch", "--threads", "1,2")
+    arguments = (tiny_graph, tiny_checkpoint_path, "--backend", "onnxruntime", "--backend", "torch", "--threads", 1)
     result = cisi_bench(*arguments, "--rounds", 3, "--size", 64, "--batch", "1,2", "--plot", plot, "--json")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     settings = [(row["setting"]["backend"], row["setting"]["threads"]) for row in report["photograph"]]
-    assert settings == [("onnxruntime", 1), ("onnxruntime", 2), ("torch", 1), ("torch", 2)]
+    assert settings == [("onnxruntime", 1), ("torch", 1)]
     for row in report["photograph"]:
         latency = row["latency"]
         assert 0 < latency["minimum"] <= latency["p50"] <= latency["p95"] <= latency["p99"]
@@ -79,8 +79,8 @@ def test_graph_and_checkpoint_side_by_side(tmp_path: Path, tiny_graph: Path, tin
         assert row["cold_start"]["peak_mb"] > 50
         assert row["quality_db"] == "exact" or row["quality_db"] > 60
     peaks = [row["cold_start"]["peak_mb"] for row in report["photograph"]]
-    assert peaks[2] > 1.2 * peaks[0]  # PyTorch
-    assert [row["batch"] for row in report["network"]] == [1, 2] * 4
+    assert peaks[1] > 1.2 * peaks[0]  # PyTorch
+    assert [row["batch"] for row in report["network"]] == [1, 2] * 2
     with Image.open(plot) as image:
         assert image.width > 500
 
