@@ -110,9 +110,11 @@ def _add_kept(add: Callable[..., None], compiled: bool) -> None:
     add("+ norm as group_norm", ("folded",), bf16=False, l1_only=False)
     add("+ upsampling folded", (), bf16=False, l1_only=False)
     add("+ bfloat16", (), bf16=True, l1_only=False)
-    add("L1 first (no VGG, GAN, re-encoding, swap)", (), bf16=True, l1_only=True)
+    add("+ channels last", (), bf16=True, l1_only=False, channels_last=True)
+    add("L1 first (no VGG, GAN, re-encoding, swap)", (), bf16=True, l1_only=True, channels_last=True)
     if compiled:
-        add("L1 first + torch.compile", (), bf16=True, l1_only=True, is_compiled=True)
+        add("+ channels last + torch.compile", (), bf16=True, l1_only=False, channels_last=True, is_compiled=True)
+        add("L1 first + torch.compile", (), bf16=True, l1_only=True, channels_last=True, is_compiled=True)
 
 
 @click.command()
@@ -122,7 +124,7 @@ def _add_kept(add: Callable[..., None], compiled: bool) -> None:
 @click.option("--rounds", type=int, default=5, show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--vgg", type=click.Path(path_type=Path), help="File of VGG-16 weights; default: torchvision's, fetched.")
-@click.option("--compile", "compiled", is_flag=True, help="With torch.compile as a last row (minutes of compilation).")
+@click.option("--compile", "compiled", is_flag=True, help="Rows with torch.compile, too (minutes of compilation).")
 @click.option("--combinations", is_flag=True, help="Layouts, precisions and torch.compile, and the limit.")
 def bench(
     preset: str, size: int, batch: int, rounds: int, device: str, vgg: Path | None, compiled: bool, combinations: bool
