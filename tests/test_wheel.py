@@ -12,14 +12,19 @@ from PIL import Image
 
 from cisi_runtime.pictures.reading import read_picture
 from tests.support.networks import PHOTOS, ROOT
+from tests.support.shared import shared_folder
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return next(shared_folder(tmp_path_factory, "wheel", build).glob("cisi_net-*.whl"))
+
+
+def build(out: Path) -> None:
     # From a copy: building leaves folders in the source tree.
-    source = tmp_path_factory.mktemp("source")
+    source = out / "source"
     tracked = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -31,9 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name and (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    out = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(source)], check=True)
-    return next(out.glob("cisi_net-*.whl"))
 
 
 def test_the_wheel_holds_our_packages_and_the_weights(wheel: Path) -> None:
@@ -51,7 +54,7 @@ def test_the_wheel_holds_our_packages_and_the_weights(wheel: Path) -> None:
 def test_installed_alone_it_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     python = tmp_path / "environment" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "environment")], check=True)
-    install = ["-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt"), f"{wheel}[cpu]"]
+    install = ["-m", "pip", "install", "--quiet", "--no-compile", "-c", str(ROOT / "constraints.txt"), f"{wheel}[cpu]"]
     subprocess.run([str(python), *install], check=True)
     listed = subprocess.run([str(python), "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
     installed = {line.split()[0] for line in listed.splitlines()[2:] if line}
