@@ -162,8 +162,8 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shared_exports(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """One export of the same checkpoint with the same options in this process does for all tests: an export gives the
-    same bytes again (`test_export.py` shows it), and takes seconds."""
+    """Tests that use this share one export of a checkpoint and its options, between workers too. An export takes
+    seconds and gives the same graph again, as tests of `test_export.py` and `test_parity.py` show that do without."""
     from onnx import ModelProto
 
     from cisi_export import exporting

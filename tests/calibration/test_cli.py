@@ -40,8 +40,8 @@ def dozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _one_photograph_to_search_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one for the verdict, instead of three: the search runs every convolution's graph on each. Ten are left for
-    the ranges."""
+    """One photograph for the search and one for the verdict, instead of three each: the search runs the graph of every
+    convolution on each. Ten are left for the ranges."""
     monkeypatch.setattr(photographs, "_APART", 1)
 
 
@@ -115,7 +115,7 @@ def test_int8_with_ranges_of_other_photographs_is_not_written(
     run_main: RunMain, tiny_checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Photographs of a tenth of the contrast: their ranges clip what the golden cases need, on every CPU."""
-    monkeypatch.setattr(photographs, "_APART", 3)
+    monkeypatch.setattr(photographs, "_APART", 3)  # of twelve, as in use: the figure below is of these
     dim, out = tmp_path / "dim", tmp_path / "out"
     for folder in (dim, out):
         folder.mkdir()

@@ -31,8 +31,6 @@ from cisi_runtime.pictures.reading import read_picture
 from cisi_train.checkpoint import load_checkpoint
 from tests.conftest import RunMain
 
-pytestmark = pytest.mark.usefixtures("shared_exports")
-
 Graphs = dict[tuple[str, str, str], Path]
 
 
@@ -74,6 +72,7 @@ def test_against_the_checkpoint(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_exports")
 def test_the_first_bad_layer_is_named(
     tiny_graph: Path,
     tiny_checkpoint_path: Path,
@@ -130,6 +129,7 @@ def with_other_epsilon(graph: Path, folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_exports")
 def test_a_changed_graph_fails_by_its_structure(
     run_main: RunMain, tiny_graph: Path, tiny_checkpoint_path: Path, tmp_path: Path
 ) -> None:
@@ -193,6 +193,7 @@ def test_a_record_of_other_packages_is_no_other_version(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_exports")
 def test_a_graph_that_another_tool_moved_to_newer_operators(
     run_main: RunMain, tiny_graph: Path, tiny_checkpoint_path: Path, tmp_path: Path
 ) -> None:

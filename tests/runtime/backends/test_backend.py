@@ -78,14 +78,16 @@ def with_contract(source: Path, path: Path, text: str | None) -> Path:
     return path
 
 
-def test_graphs_without_a_contract_that_fits(tmp_path: Path, tiny_graph: Path) -> None:
-    contract = OnnxRuntimeBackend(tiny_graph).contract.to_json()
+def test_graphs_without_a_contract_that_fits(tmp_path: Path, tiny_graphs: Graphs) -> None:
+    pixels, floats = (tiny_graphs["float32", "cpu", face] for face in ("uint8", "tensor"))
+    contract = OnnxRuntimeBackend(pixels).contract.to_json()
     path = tmp_path / "g.onnx"
-    cases = {
-        None: "has no CISI-net contract, expected a graph written by cisi-export",
-        contract.replace('"revision": 1', '"revision": 99'): "newer than",
-        contract.replace('"uint8"', '"tensor"'): "casts to uint8 more often than face tensor does",
-    }
-    for text, message in cases.items():
+    cases = [
+        (pixels, None, "has no CISI-net contract, expected a graph written by cisi-export"),
+        (pixels, contract.replace('"revision": 1', '"revision": 99'), "newer than"),
+        (pixels, contract.replace('"uint8"', '"tensor"'), "casts to uint8 more often than face tensor does"),
+        (floats, contract, "inputs and outputs are .* expected .* by its contract"),
+    ]
+    for graph, text, message in cases:
         with pytest.raises(ContractError, match=f"g.onnx: .*{message}"):
-            OnnxRuntimeBackend(with_contract(tiny_graph, path, text))
+            OnnxRuntimeBackend(with_contract(graph, path, text))
