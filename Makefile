@@ -19,7 +19,7 @@ environment: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,train,eval,bench,rtx,serve,tracing,storage,hub,ray,watch,parquet,docs,dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[cpu,openvino,train,eval,bench,rtx,serve,tracing,storage,hub,ray,watch,parquet,docs,dev]'
 	touch $@
 
 # The two exports run side by side, a thread each. Their whole tables go to files; what matters is printed.
