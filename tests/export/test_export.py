@@ -160,17 +160,8 @@ def test_a_broken_rewrite_fails_and_nothing_is_written(
     tiny_checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(inference_graph, "fold_upsampling", broken)
-    arguments = [
-        "--ckpt",
-        str(tiny_checkpoint_path),
-        "--size",
-        "128",
-        "--batch",
-        "1",
-        "--out",
-        str(tmp_path / "b.onnx"),
-    ]
-    monkeypatch.setattr(sys, "argv", ["cisi-export", *arguments])
+    arguments = ["--ckpt", tiny_checkpoint_path, "--size", 128, "--batch", 1, "--out", tmp_path / "b.onnx"]
+    monkeypatch.setattr(sys, "argv", ["cisi-export", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
         run_command(export, "cisi-export")
     assert stopped.value.code == 1
