@@ -2,7 +2,8 @@
 
 In rows with + each optimisation that was kept is added to those before it. With --combinations: memory layouts,
 torch.compile and precisions in all combinations instead, beside what matrix products reach here, and which operators
-take the time. The variants take turns within one run, and the table gives medians: compare its rows with each other only.
+take the time. The variants take turns within one run, and the table gives medians: compare its rows with each other
+only.
 """
 
 from __future__ import annotations
