@@ -7,89 +7,48 @@ next run that nobody holds. The length is in steps, so that the load of the mach
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import click
 import torch
-import torch.nn.functional as F
 from filelock import FileLock, Timeout
-from torch import Tensor
 
-from benchmarks.ablation_table import MAX_SEEDS, comparison_table, quality_table
+from benchmarks.ablation_arms import ANALYSIS, ARMS, BY_LPIPS, COMMON_RECIPE, COMPARED, OPTIONS, Arm, norms_of
+from benchmarks.ablation_table import MAX_SEEDS, Figures, comparison_table, quality_table
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.cli.command import INTERRUPTED, PATH, run_command
 from cisi_runtime.errors import CheckpointError
 from cisi_runtime.files import atomic_file, make_folder
-from cisi_runtime.metrics import Quality
 from cisi_runtime.strict_json import convert, parse_json
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.data import PhotoFolder, open_folder
 from cisi_train.evaluate import Method, Metrics, baseline_method, evaluate, hole_sets
 from cisi_train.inpaint import inpaint_pixels
-from cisi_train.network.layers import EPS, Normalise, promoted
+from cisi_train.lpips import Lpips, load_lpips
 from cisi_train.processes import Processes
 from cisi_train.recipe import resolve_recipe
 from cisi_train.train_options import TrainOptions
 from cisi_train.trainer import Trainer
+from cisi_train.vgg import VggFeatures, load_vgg
 
 # What is measured: the paper's centre hole, and several rectangles, the same for every arm.
 _HOLES = ("centre", "rectangles")
 _BASELINES = {"mean": "mean colour of the known pixels", "telea": "OpenCV Telea, radius 5"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """One way to train.
-
-    title: for the tables.
-    experiment: row of the paper's internal analysis.
-    changes: options of the recipe that differ from `_RECIPE`.
-    one_group: every norm over all channels of a picture together, not over each alone. Channels keep their proportions
-        so, which may carry colour where there is no style code.
-    """
-
-    title: str
-    experiment: str
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    one_group: bool = False
-
-
-# What the arms have in common: recipe `ours` but for these.
-_RECIPE = {"style_losses": False, "select": "last"}
-_ANALYSIS = {
-    "1": Arm("1", "1"),
-    "1-one-group": Arm("1, norms of one group", "1", one_group=True),
-    "2": Arm("2", "2"),
-    "3": Arm("3", "3"),
-    "full": Arm("full", "full"),
-    "style-losses": Arm("full, style losses", "full", {"style_losses": True}),
-}
-_OPTIONS = {
-    "direct": Arm("full, `--discriminator-input direct`", "full", {"discriminator_input": "direct"}),
-    "constant": Arm("full, `--rate-schedule constant`", "full", {"rate_schedule": "constant"}),
-    "no-average": Arm("full, `--no-average`", "full", {"average": False}),
-    "paper-holes": Arm("full, `--holes paper`", "full", {"holes": "paper"}),
-}
-ARMS = _ANALYSIS | _OPTIONS
-_COMPARED = (
-    *(("2", "1"), ("3", "2"), ("full", "3"), ("full", "1")),
-    *(("1-one-group", "1"), ("2", "1-one-group"), ("full", "1-one-group"), ("style-losses", "full")),
-    *((name, "full") for name in _OPTIONS),
-)
+# Checkpoints of a run: where the newest counts, and where one of them is selected.
+_CHECKPOINTS, _CANDIDATES = 6, 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
     """What all runs of a folder have in common, by the command's options.
 
+    lpips: whether LPIPS is measured.
     data_sha256, val_sha256: over names and sizes of the photographs to train on and to measure on.
     """
 
@@ -99,25 +58,26 @@ class Budget:
     batch: int
     lr: float
     l1_first: float
+    lpips: bool
     data_sha256: str
     val_sha256: str
 
 
-@contextlib.contextmanager
-def norms_of(arm: Arm) -> Iterator[None]:
-    """The norms of an arm in every network that runs meanwhile. Checkpoints do not know of them."""
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Published weights that some arms need: VGG-16 for the perceptual loss, LPIPS to measure and select by. None
+    where the command did not name the file."""
 
-    def one_group(_self: Normalise, x: Tensor) -> Tensor:
-        return F.group_norm(promoted(x), 1, eps=EPS)
-
-    with mock.patch.object(Normalise, "forward", one_group) if arm.one_group else contextlib.nullcontext():
-        yield
+    vgg: VggFeatures | None
+    lpips: Lpips | None
 
 
-def train_arm(arm: Arm, seed: int, budget: Budget, folder: PhotoFolder, out: Path) -> bool:
-    """Train one run in a folder of its own, or go on with it; `averaged.pt` holds its weights. False when Ctrl-C or
-    SIGTERM ended it early. Call it, and what its weights are put to, within `norms_of`."""
+def train_arm(arm: Arm, seed: int, budget: Budget, folder: PhotoFolder, weights: Weights, out: Path) -> bool:
+    """Train one run in a folder of its own, or go on with it; `best.pt` holds the weights that its recipe
+    selects. False when Ctrl-C or SIGTERM ended it early. Call it, and what its weights are put to, within
+    `norms_of`."""
     averaged = out / "averaged.pt"
+    recipe = resolve_recipe("ours", {**COMMON_RECIPE, **arm.changes})
     if averaged.exists() and load_checkpoint(averaged).contract.provenance.steps == budget.steps:
         return True  # it was killed between its last step and its result
     options = TrainOptions(
@@ -135,12 +95,11 @@ def train_arm(arm: Arm, seed: int, budget: Budget, folder: PhotoFolder, out: Pat
         experiment=arm.experiment,
         l1_first=budget.l1_first,
         recipe_name="ours",
-        recipe=resolve_recipe("ours", {**_RECIPE, **arm.changes}),
-        # VGG-16 would be most of a step. Every arm is without it.
-        perceptual=False,
+        recipe=recipe,
+        perceptual=arm.perceptual,
         vgg=None,
         lpips=None,
-        save_every=max(1, budget.steps // 6),
+        save_every=max(1, budget.steps // (_CHECKPOINTS if recipe.select == "last" else _CANDIDATES)),
         workers=0,
         threads=1,
         data_name=None,
@@ -151,7 +110,9 @@ def train_arm(arm: Arm, seed: int, budget: Budget, folder: PhotoFolder, out: Pat
         resume=(out / "last.pt").exists(),
         init=None,
     )
-    return Trainer(options, folder, None, Processes("cpu")).run()
+    vgg = weights.vgg if arm.perceptual else None
+    lpips = weights.lpips if recipe.select == "lpips" else None
+    return Trainer(options, folder, vgg, Processes("cpu"), lpips).run()
 
 
 def checkpoint_method(path: Path) -> Method:
@@ -160,25 +121,25 @@ def checkpoint_method(path: Path) -> Method:
     return lambda picture, hole_mask: inpaint_pixels(generator, picture, hole_mask, torch.device("cpu"))
 
 
-def quality(name: str, method: Method, val: Path, size: int) -> dict[str, Quality]:
+def measure(name: str, method: Method, val: Path, size: int, lpips: Lpips | None) -> dict[str, Figures]:
     """Means over the pictures of a folder for each of `_HOLES`."""
     found = {}
     for holes in _HOLES:
-        measured = evaluate(name, method, val, hole_sets(holes, size)[0], Metrics())
-        found[holes] = Quality(measured.l1_percent, measured.psnr_db, measured.ssim)
+        measured = evaluate(name, method, val, hole_sets(holes, size)[0], Metrics(lpips))
+        found[holes] = Figures(measured.l1_percent, measured.psnr_db, measured.ssim, measured.lpips)
     return found
 
 
-def write_result(path: Path, found: dict[str, Quality]) -> None:
-    """Write the quality of a run for each kind of holes."""
+def write_result(path: Path, found: dict[str, Figures]) -> None:
+    """Write the figures of a run for each kind of holes."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps({holes: dataclasses.asdict(each) for holes, each in found.items()}) + "\n")
 
 
-def read_result(path: Path) -> dict[str, Quality]:
+def read_result(path: Path) -> dict[str, Figures]:
     """What `write_result` wrote. Raises CheckpointError for a damaged file."""
     values = parse_json(path.read_text(), str(path), CheckpointError)
-    return {holes: convert(values.get(holes), Quality, f"{path}: {holes}", CheckpointError) for holes in _HOLES}
+    return {holes: convert(values.get(holes), Figures, f"{path}: {holes}", CheckpointError) for holes in _HOLES}
 
 
 def check_budget(path: Path, budget: Budget) -> None:
@@ -195,10 +156,27 @@ def check_budget(path: Path, budget: Budget) -> None:
         raise CheckpointError(f"{path}: the runs here began otherwise: {', '.join(changed)}; choose another --out")
 
 
-def unfinished_runs(out: Path, seeds: int) -> Iterator[tuple[str, int, Path]]:
+def chosen_arms(named: Sequence[str], weights: Weights) -> list[str]:
+    """The arms that were named, or all that the weights allow. Raises UsageError for one without its weights."""
+    missing = {name: _missing_weights(name, weights) for name in named or ARMS}
+    if named:
+        for name, option in missing.items():
+            if option is not None:
+                raise click.UsageError(f"--arm {name} needs {option}")
+    return [name for name, option in missing.items() if option is None]
+
+
+def _missing_weights(name: str, weights: Weights) -> str | None:
+    if ARMS[name].perceptual and weights.vgg is None:
+        return "--vgg"
+    return "--lpips" if name in BY_LPIPS and weights.lpips is None else None
+
+
+def unfinished_runs(out: Path, seeds: int, arms: Collection[str]) -> Iterator[tuple[str, int, Path]]:
     """Each run that has no result and that no other process works on, held while it is the caller's turn: the paper's
     analysis first, seed after seed, so that early results compare arms."""
-    for seed, name in (*itertools.product(range(seeds), _ANALYSIS), *itertools.product(range(seeds), _OPTIONS)):
+    groups = (ANALYSIS, OPTIONS, BY_LPIPS)
+    for seed, name in (run for group in groups for run in itertools.product(range(seeds), group) if run[1] in arms):
         folder, lock = out / f"{name}-{seed}", FileLock(out / f"{name}-{seed}.lock")
         try:
             lock.acquire(blocking=False)
@@ -211,22 +189,22 @@ def unfinished_runs(out: Path, seeds: int) -> Iterator[tuple[str, int, Path]]:
             lock.release()
 
 
-def finished_results(out: Path, seeds: int) -> dict[str, dict[int, dict[str, Quality]]]:
+def finished_results(out: Path, seeds: int, arms: Collection[str]) -> dict[str, dict[int, dict[str, Figures]]]:
     """By arm, seed and kind of holes."""
-    paths = {name: {seed: out / f"{name}-{seed}" / "result.json" for seed in range(seeds)} for name in ARMS}
+    paths = {name: {seed: out / f"{name}-{seed}" / "result.json" for seed in range(seeds)} for name in arms}
     return {
         name: {seed: read_result(path) for seed, path in of_arm.items() if path.exists()}
         for name, of_arm in paths.items()
     }
 
 
-def report(out: Path, val: Path, budget: Budget, seeds: int) -> list[str]:
+def report(out: Path, val: Path, budget: Budget, seeds: int, chosen: Collection[str], lpips: Lpips | None) -> list[str]:
     """The tables, one for each kind of holes, of what is finished."""
-    baselines = {name: quality(name, baseline_method(name), val, budget.size) for name in _BASELINES}
-    results = finished_results(out, seeds)
+    baselines = {name: measure(name, baseline_method(name), val, budget.size, lpips) for name in _BASELINES}
+    results = finished_results(out, seeds, chosen)
     values = dataclasses.asdict(budget).items()
     lines = [", ".join(f"{name} {value}" for name, value in values if not name.endswith("sha256"))]
-    compared = [(ARMS[one].title, ARMS[other].title) for one, other in _COMPARED]
+    compared = [(ARMS[one].title, ARMS[other].title) for one, other in COMPARED if {one, other} <= set(chosen)]
     for holes in _HOLES:
         arms = {
             ARMS[name].title: {seed: found[holes] for seed, found in by_seed.items()}
@@ -248,25 +226,42 @@ def report(out: Path, val: Path, budget: Budget, seeds: int) -> list[str]:
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
 @click.option("--l1-first", type=click.FloatRange(0, 1), default=0.6, show_default=True)
+@click.option("--arm", "arms", multiple=True, type=click.Choice(list(ARMS)), help="An arm to train; can be repeated.")
+@click.option("--vgg", type=PATH, help="ImageNet VGG-16, for the arms with a perceptual loss.")
+@click.option("--lpips", type=PATH, help="Weights of LPIPS: measures it, and adds the arms that differ in it.")
 @click.option("--table", "table_only", is_flag=True, help="Train nothing: the table of what is finished.")
-def ablate(data: Path, val: Path, out: Path, seeds: int, table_only: bool, **values: Any) -> None:
+def ablate(
+    data: Path,
+    val: Path,
+    out: Path,
+    seeds: int,
+    arms: tuple[str, ...],
+    vgg: Path | None,
+    lpips: Path | None,
+    table_only: bool,
+    **values: Any,
+) -> None:
     """Train every arm with every seed that is not finished, and print the table.
 
-    Start it in as many processes as there are cores; each takes the next run that nobody works on.
+    Without --arm these are all that the weights named allow. Start it in as many processes as there are cores; each
+    takes the next run that nobody works on.
     """
     torch.set_num_threads(1)
     folder = open_folder(data)
-    budget = Budget(**values, data_sha256=folder.sha256, val_sha256=open_folder(val).sha256)
+    weights = Weights(None if vgg is None else load_vgg(vgg), None if lpips is None else load_lpips(lpips))
+    chosen = chosen_arms(arms, weights)
+    val_sha256 = open_folder(val).sha256
+    budget = Budget(**values, lpips=lpips is not None, data_sha256=folder.sha256, val_sha256=val_sha256)
     make_folder(out)
     check_budget(out / "budget.json", budget)
-    for name, seed, run in unfinished_runs(out, 0 if table_only else seeds):
+    for name, seed, run in unfinished_runs(out, 0 if table_only else seeds, chosen):
         click.echo(f"arm {name}, seed {seed}: {run}", err=True)
         with norms_of(ARMS[name]):
-            if not train_arm(ARMS[name], seed, budget, folder, run):
+            if not train_arm(ARMS[name], seed, budget, folder, weights, run):
                 sys.exit(INTERRUPTED)
-            found = quality(name, checkpoint_method(run / "averaged.pt"), val, budget.size)
+            found = measure(name, checkpoint_method(run / "best.pt"), val, budget.size, weights.lpips)
         write_result(run / "result.json", found)
-    click.echo("\n".join(report(out, val, budget, seeds)))
+    click.echo("\n".join(report(out, val, budget, seeds, chosen, weights.lpips)))
 
 
 def main() -> None:

@@ -7,12 +7,30 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from cisi_runtime.metrics import Quality
-
 # Two-sided 95 % points of Student's t by degrees of freedom, for two to ten seeds.
 _T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 MAX_SEEDS = max(_T_95) + 1
-_FIELDS = ("psnr_db", "l1_percent", "ssim")
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """Means over the pictures of a folder: over the holes, and LPIPS over whole pictures (None: not measured)."""
+
+    l1_percent: float
+    psnr_db: float
+    ssim: float
+    lpips: float | None = None
+
+
+# Field of `Figures`, its title, digits and unit.
+_COLUMNS = (
+    ("psnr_db", "PSNR", 2, " dB"),
+    ("l1_percent", "L1", 2, " %"),
+    ("ssim", "SSIM", 3, ""),
+    ("lpips", "LPIPS", 4, ""),
+)
+# What two arms are compared by.
+_COMPARED = ("psnr_db", "ssim", "lpips")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,42 +70,52 @@ def paired_difference(values: Mapping[int, float], others: Mapping[int, float]) 
     return Difference(statistics.mean(differences), margin)
 
 
-def quality_table(arms: Mapping[str, Mapping[int, Quality]], baselines: Mapping[str, Quality]) -> list[str]:
-    """Lines of Markdown: mean and standard deviation over seeds. arms: quality by seed. baselines: methods without
+def quality_table(arms: Mapping[str, Mapping[int, Figures]], baselines: Mapping[str, Figures]) -> list[str]:
+    """Lines of Markdown: mean and standard deviation over seeds. arms: figures by seed. baselines: methods without
     training, for scale."""
-    lines = ["| mean ± standard deviation | Seeds | PSNR | L1 | SSIM |", "|---|---|---|---|---|"]
-    for name, quality in baselines.items():
-        lines.append(f"| {name} | | {quality.psnr_db:.2f} dB | {quality.l1_percent:.2f} % | {quality.ssim:.3f} |")
-    for name, by_seed in arms.items():
-        psnr, l1, ssim = ([getattr(each, field) for each in by_seed.values()] for field in _FIELDS)
-        figures = _spread(psnr, 2, " dB"), _spread(l1, 2, " %"), _spread(ssim, 3, "")
-        lines.append(f"| {name} | {len(by_seed)} | {' | '.join(figures)} |")
+    titles = [title for _, title, _, _ in _COLUMNS]
+    lines = [f"| mean ± standard deviation | Seeds | {' | '.join(titles)} |", f"|---|---{'|---' * len(titles)}|"]
+    rows = [(name, "", {0: figures}) for name, figures in baselines.items()]
+    rows += [(name, f"{len(by_seed)} ", dict(by_seed)) for name, by_seed in arms.items()]
+    for name, seeds, by_seed in rows:
+        cells = (_spread(_values(by_seed, field), digits, unit) for field, _, digits, unit in _COLUMNS)
+        lines.append(f"| {name} | {seeds}| {' | '.join(cells)} |")
     return lines
 
 
-def comparison_table(arms: Mapping[str, Mapping[int, Quality]], pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines of Markdown: what the first arm of each pair has over the second in PSNR and SSIM, with the verdicts."""
-    lines = ["| difference ± half of its 95 % interval | PSNR | | SSIM | |", "|---|---|---|---|---|"]
+def comparison_table(arms: Mapping[str, Mapping[int, Figures]], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines of Markdown: what the first arm of each pair has over the second in PSNR, SSIM and LPIPS, with the
+    verdicts."""
+    columns = [column for column in _COLUMNS if column[0] in _COMPARED]
+    titles = [f"{title} | " for _, title, _, _ in columns]
+    lines = [f"| difference ± half of its 95 % interval | {'| '.join(titles)}|", f"|---{'|---|---' * len(titles)}|"]
     for one, other in pairs:
         cells = []
-        for field, digits, unit in (("psnr_db", 2, " dB"), ("ssim", 3, "")):
-            values = ({seed: getattr(each, field) for seed, each in arms[name].items()} for name in (one, other))
-            cells.append(_compared(paired_difference(*values), digits, unit))
+        for field, _, digits, unit in columns:
+            found = paired_difference(_values(arms[one], field), _values(arms[other], field))
+            cells.append(_compared(found, digits, unit))
         lines.append(f"| {one} against {other} | {' | '.join(cells)} |")
     return lines
 
 
-def _spread(values: Sequence[float], digits: int, unit: str) -> str:
+def _values(by_seed: Mapping[int, Figures], field: str) -> dict[int, float]:
+    """A field by seed, where it was measured."""
+    values = {seed: getattr(figures, field) for seed, figures in by_seed.items()}
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def _spread(by_seed: Mapping[int, float], digits: int, unit: str) -> str:
     """Mean and standard deviation over seeds."""
+    values = list(by_seed.values())
     if not values:
-        return "not finished"
+        return "not there"
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}{unit}" if len(values) > 1 else f"{mean}{unit}"
 
 
 def _compared(difference: Difference | None, digits: int, unit: str) -> str:
     if difference is None:
-        return "not finished |"
+        return "not there |"
     mean = f"{difference.mean:+.{digits}f}"
     if math.isinf(difference.margin):
         return f"{mean}{unit} | one seed has no spread"

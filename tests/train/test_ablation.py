@@ -7,13 +7,17 @@ from pathlib import Path
 import benchmarks.ablation as ablation
 import pytest
 import torch
-from benchmarks.ablation_table import comparison_table, paired_difference, quality_table
+from benchmarks.ablation_arms import ARMS, COMPARED, norms_of
+from benchmarks.ablation_table import Figures, comparison_table, paired_difference, quality_table
 
-from cisi_runtime.metrics import Quality
+from cisi_train.checkpoint import load_checkpoint
+from cisi_train.lpips import Lpips, load_lpips
 from cisi_train.network.layers import Normalise
 from cisi_train.objective import EXPERIMENTS
 from cisi_train.trainer import Trainer
+from cisi_train.vgg import VggFeatures
 from tests.conftest import RunMain
+from tests.support.published_weights import write_lpips, write_vgg
 from tests.train.test_trainer import interrupting, stats
 
 
@@ -53,22 +57,22 @@ def test_only_seeds_that_both_arms_have_are_compared() -> None:
 
 def test_tables_of_what_is_finished() -> None:
     arms = {
-        "a": {0: Quality(10.0, 15.0, 0.2), 1: Quality(11.0, 15.2, 0.3)},
-        "b": {0: Quality(9.0, 16.0, 0.2), 1: Quality(9.0, 16.2, 0.2)},
-        "c": {0: Quality(9.0, 16.5, 0.25)},
+        "a": {0: Figures(10.0, 15.0, 0.2, 0.21), 1: Figures(11.0, 15.2, 0.3, 0.23)},
+        "b": {0: Figures(9.0, 16.0, 0.2, 0.20), 1: Figures(9.0, 16.2, 0.2, 0.22)},
+        "c": {0: Figures(9.0, 16.5, 0.25)},
         "d": {},
     }
-    assert quality_table(arms, {"mean": Quality(19.0, 13.0, 0.26)})[2:] == [
-        "| mean | | 13.00 dB | 19.00 % | 0.260 |",
-        "| a | 2 | 15.10 ± 0.14 dB | 10.50 ± 0.71 % | 0.250 ± 0.071 |",
-        "| b | 2 | 16.10 ± 0.14 dB | 9.00 ± 0.00 % | 0.200 ± 0.000 |",
-        "| c | 1 | 16.50 dB | 9.00 % | 0.250 |",
-        "| d | 0 | not finished | not finished | not finished |",
+    assert quality_table(arms, {"mean": Figures(19.0, 13.0, 0.26)})[2:] == [
+        "| mean | | 13.00 dB | 19.00 % | 0.260 | not there |",
+        "| a | 2 | 15.10 ± 0.14 dB | 10.50 ± 0.71 % | 0.250 ± 0.071 | 0.2200 ± 0.0141 |",
+        "| b | 2 | 16.10 ± 0.14 dB | 9.00 ± 0.00 % | 0.200 ± 0.000 | 0.2100 ± 0.0141 |",
+        "| c | 1 | 16.50 dB | 9.00 % | 0.250 | not there |",
+        "| d | 0 | not there | not there | not there | not there |",
     ]
     assert comparison_table(arms, [("b", "a"), ("c", "b"), ("d", "c")])[2:] == [
-        "| b against a | +1.00 ± 0.00 dB | higher | -0.050 ± 0.635 | within the spread |",
-        "| c against b | +0.50 dB | one seed has no spread | +0.050 | one seed has no spread |",
-        "| d against c | not finished | | not finished | |",
+        "| b against a | +1.00 ± 0.00 dB | higher | -0.050 ± 0.635 | within the spread | -0.0100 ± 0.0000 | lower |",
+        "| c against b | +0.50 dB | one seed has no spread | +0.050 | one seed has no spread | not there | |",
+        "| d against c | not there | | not there | | not there | |",
     ]
 
 
@@ -77,14 +81,11 @@ def test_an_interrupted_ablation_goes_on_where_it_was(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: RunMain
 ) -> None:
     names = ("1-one-group", "2")
-    arms = {name: ablation.ARMS[name] for name in names}
-    for table, content in (("ARMS", arms), ("_ANALYSIS", arms), ("_OPTIONS", {})):
-        monkeypatch.setattr(ablation, table, content)
-    monkeypatch.setattr(ablation, "_COMPARED", (names,))
     val, out = tmp_path / "val", tmp_path / "runs"
     val.mkdir()
     (val / "00.png").write_bytes((photo_folder / "01.png").read_bytes())
     command = ["--data", photo_folder, "--val", val, "--out", out, "--seeds", 1, "--size", 64, "--batch", 2]
+    command += [word for name in names for word in ("--arm", name)]
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "train_step", interrupting(Trainer.train_step, 1))
         assert run_main(ablation.main, *command, "--steps", 2)[0] == 130
@@ -94,7 +95,8 @@ def test_an_interrupted_ablation_goes_on_where_it_was(
     assert [line["step"] for name in names for line in stats(out / f"{name}-0")] == [1, 2, 1, 2]
     assert "| 1, norms of one group | 1 |" in tables
     assert "| 2 | 1 |" in tables
-    assert tables.count("| 1, norms of one group against 2 | ") == 2
+    assert tables.count("| 2 against 1, norms of one group | ") == 2
+    assert " against 1 |" not in tables
     results = [(out / f"{name}-0" / "result.json").read_text() for name in names]
 
     # What is finished is not trained again, not even when only its result is missing.
@@ -112,12 +114,48 @@ def test_an_interrupted_ablation_goes_on_where_it_was(
     (val / "01.png").unlink()
     (out / "2-0" / "result.json").write_text(json.dumps({"centre": {"psnr_db": 1.0}}))
     status, _, errors = run_main(ablation.main, *command, "--steps", 2, "--table")
-    assert (status, "result.json: centre: unknown keys [], missing keys ['l1_percent', 'ssim']" in errors) == (1, True)
+    missing = "result.json: centre: unknown keys [], missing keys ['l1_percent', 'lpips', 'ssim']"
+    assert (status, missing in errors) == (1, True)
+
+
+@pytest.mark.slow
+def test_arms_that_need_published_weights(photo_folder: Path, tmp_path: Path, run_main: RunMain) -> None:
+    vgg, lpips, out, val = (tmp_path / name for name in ("vgg.npz", "lpips.npz", "runs", "val"))
+    write_vgg(vgg)
+    write_lpips(lpips)
+    val.mkdir()
+    (val / "00.png").write_bytes((photo_folder / "01.png").read_bytes())
+    command = ["--data", photo_folder, "--val", val, "--out", out, "--seeds", 1, "--size", 64, "--batch", 2]
+    command += ["--steps", 4, "--l1-first", 0.5]
+    for arm, missing in (("swapped", "--vgg"), ("select-lpips", "--lpips")):
+        status, _, errors = run_main(ablation.main, *command, "--arm", arm)
+        assert (status, f"--arm {arm} needs {missing}" in errors) == (2, True)
+    assert not out.exists()
+
+    command += ["--vgg", vgg, "--lpips", lpips]
+    status, tables, errors = run_main(ablation.main, *command, "--arm", "swapped", "--arm", "select-lpips")
+    assert status == 0, errors
+    assert "swapped_vgg" not in stats(out / "swapped-0")[1]
+    assert "swapped_vgg" in stats(out / "swapped-0")[2]
+    # It chose by LPIPS among the checkpoints that have all losses, and that one is measured.
+    chosen = load_checkpoint(out / "select-lpips-0" / "best.pt")
+    assert chosen.contract.provenance.steps in (3, 4)
+    method = ablation.checkpoint_method(out / "select-lpips-0" / "best.pt")
+    found = ablation.measure("chosen", method, val, 64, load_lpips(lpips))
+    assert ablation.read_result(out / "select-lpips-0" / "result.json") == found
+    assert f"| {found['centre'].lpips:.4f} |" in tables
+
+
+def test_the_weights_named_decide_which_arms_run() -> None:
+    without = set(ablation.chosen_arms((), ablation.Weights(None, None)))
+    assert without == set(ARMS) - {"perceptual", "perceptual-1", "swapped", "select-psnr", "select-lpips"}
+    assert set(ablation.chosen_arms((), ablation.Weights(None, Lpips()))) == without | {"select-psnr", "select-lpips"}
+    assert ablation.chosen_arms((), ablation.Weights(VggFeatures(), Lpips())) == list(ARMS)
 
 
 def test_every_arm_is_compared_and_exists() -> None:
-    assert {name for pair in ablation._COMPARED for name in pair} == set(ablation.ARMS)
-    assert {arm.experiment for arm in ablation.ARMS.values()} == set(EXPERIMENTS)
+    assert {name for pair in COMPARED for name in pair} == set(ARMS)
+    assert {arm.experiment for arm in ARMS.values()} == set(EXPERIMENTS)
 
 
 def test_norms_of_one_group_leave_channels_their_proportions() -> None:
@@ -125,9 +163,9 @@ def test_norms_of_one_group_leave_channels_their_proportions() -> None:
         torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         + torch.tensor([0.0, 4.0, 8.0])[:, None, None]
     )
-    with ablation.norms_of(ablation.ARMS["1-one-group"]):
+    with norms_of(ARMS["1-one-group"]):
         together = Normalise()(x)
-    with ablation.norms_of(ablation.ARMS["1"]):
+    with norms_of(ARMS["1"]):
         alone = Normalise()(x)
     assert torch.allclose(alone.mean(dim=(2, 3)), torch.zeros(2, 3), atol=1e-5)
     assert torch.allclose(together.mean(dim=(1, 2, 3)), torch.zeros(2), atol=1e-5)

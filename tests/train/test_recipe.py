@@ -17,10 +17,10 @@ from cisi_train.checkpoint import load_checkpoint
 from cisi_train.cli_train import train
 from cisi_train.colour_statistics import ColourStatistics, colour_of
 from cisi_train.data import TrainingSamples
-from cisi_train.lpips import Lpips
 from cisi_train.recipe import RECIPES, Recipe
 from cisi_train.schedule import lr_factor
 from cisi_train.selection import Candidate
+from tests.support.published_weights import write_lpips
 
 
 def run(data: Path, out: Path, *more: object) -> Any:
@@ -37,11 +37,7 @@ def resolved(data: Path, out: Path, *more: object) -> dict[str, Any]:
 @pytest.fixture
 def lpips_file(tmp_path: Path) -> Path:
     """The metric with random weights, as a file."""
-    torch.manual_seed(0)
-    metric = Lpips()
-    arrays = {f"features.{name}": value.numpy() for name, value in metric.convs.state_dict().items()}
-    arrays |= {f"lpips_lin_alex.{layer}": np.full(head.shape, 0.5) for layer, head in enumerate(metric.heads)}
-    np.savez(tmp_path / "lpips.npz", **arrays)
+    write_lpips(tmp_path / "lpips.npz")
     return tmp_path / "lpips.npz"
 
 

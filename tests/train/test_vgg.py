@@ -8,24 +8,15 @@ import torch.nn.functional as F
 from cisi_runtime.errors import WeightsError
 from cisi_train import published
 from cisi_train.published import fetch
-from cisi_train.vgg import VggFeatures, feature_masks, fetch_notice, load_vgg
+from cisi_train.vgg import feature_masks, fetch_notice, load_vgg
 from tests.support.networks import SHARED_DATA
-
-
-def write_weights(path: Path) -> dict[str, torch.Tensor]:
-    torch.manual_seed(0)
-    weights = VggFeatures().state_dict()
-    if path.suffix == ".npz":
-        np.savez(path, **{name: value.numpy() for name, value in weights.items()})
-    else:
-        torch.save({**weights, "classifier.0.weight": torch.zeros(2)}, path)
-    return weights
+from tests.support.published_weights import write_vgg
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pth"])
 def test_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"vgg{suffix}"
-    weights = write_weights(path)
+    weights = write_vgg(path)
     vgg = load_vgg(path)
     assert all(torch.equal(value, weights[name]) for name, value in vgg.state_dict().items())
     assert not any(parameter.requires_grad for parameter in vgg.parameters())
@@ -35,7 +26,7 @@ def test_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
 
 def test_the_first_stage_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "vgg.npz"
-    weights = write_weights(path)
+    weights = write_vgg(path)
     image = torch.rand(1, 3, 16, 16) * 2 - 1
     x = ((image + 1) / 2 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
         :, None, None
