@@ -1,40 +1,31 @@
 """`python -m benchmarks.ablation`: the paper's internal analysis, and options of the recipes, on a small budget.
 
-Every arm and seed is a run of its own in a folder of its own, from fresh weights. A run that was interrupted goes on
-where its last checkpoint left it, and a finished one is not repeated. Several processes share the work: each takes the
-next run that nobody holds. The length is in steps, so that the load of the machine does not change the result.
+Every arm and seed is a run of its own, from fresh weights, resumable: see `resumable_runs`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-import json
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from filelock import FileLock, Timeout
 
 from benchmarks.ablation_arms import ANALYSIS, ARMS, BY_LPIPS, COMMON_RECIPE, COMPARED, OPTIONS, Arm, norms_of
 from benchmarks.ablation_table import MAX_SEEDS, Figures, comparison_table, quality_table
+from benchmarks.resumable_runs import RESULT, Run, check_budget, checkpoint_method, unfinished, write_json
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.cli.command import INTERRUPTED, PATH, run_command
 from cisi_runtime.errors import CheckpointError
-from cisi_runtime.files import atomic_file, make_folder
+from cisi_runtime.files import make_folder
 from cisi_runtime.strict_json import convert, parse_json
-from cisi_train.checkpoint import load_checkpoint
 from cisi_train.data import PhotoFolder, open_folder
 from cisi_train.evaluate import Method, Metrics, baseline_method, evaluate, hole_sets
-from cisi_train.inpaint import inpaint_pixels
 from cisi_train.lpips import Lpips, load_lpips
-from cisi_train.processes import Processes
 from cisi_train.recipe import resolve_recipe
-from cisi_train.train_options import TrainOptions
-from cisi_train.trainer import Trainer
 from cisi_train.vgg import VggFeatures, load_vgg
 
 # What is measured: the paper's centre hole, and several rectangles, the same for every arm.
@@ -73,52 +64,23 @@ class Weights:
 
 
 def train_arm(arm: Arm, seed: int, budget: Budget, folder: PhotoFolder, weights: Weights, out: Path) -> bool:
-    """Train one run in a folder of its own, or go on with it; `best.pt` holds the weights that its recipe
-    selects. False when Ctrl-C or SIGTERM ended it early. Call it, and what its weights are put to, within
-    `norms_of`."""
-    averaged = out / "averaged.pt"
+    """Train one run, or go on with it: see `Run.train`. Call it, and what its weights are put to, within `norms_of`."""
     recipe = resolve_recipe("ours", {**COMMON_RECIPE, **arm.changes})
-    if averaged.exists() and load_checkpoint(averaged).contract.provenance.steps == budget.steps:
-        return True  # it was killed between its last step and its result
-    options = TrainOptions(
-        data=folder.folder,
-        out=out,
+    run = Run(
         preset=budget.preset,
         steps=budget.steps,
-        minutes=None,
-        batch=budget.batch,
         size=budget.size,
+        batch=budget.batch,
         lr=budget.lr,
         seed=seed,
-        permute_colours=False,
-        categories=(),
-        experiment=arm.experiment,
         l1_first=budget.l1_first,
-        recipe_name="ours",
-        recipe=recipe,
-        perceptual=arm.perceptual,
-        vgg=None,
-        lpips=None,
         save_every=max(1, budget.steps // (_CHECKPOINTS if recipe.select == "last" else _CANDIDATES)),
-        workers=0,
-        threads=1,
-        data_name=None,
-        data_licence=None,
-        bf16=False,
-        compile=False,
-        device="cpu",
-        resume=(out / "last.pt").exists(),
-        init=None,
+        recipe=recipe,
+        experiment=arm.experiment,
+        vgg=weights.vgg if arm.perceptual else None,
+        lpips=weights.lpips if recipe.select == "lpips" else None,
     )
-    vgg = weights.vgg if arm.perceptual else None
-    lpips = weights.lpips if recipe.select == "lpips" else None
-    return Trainer(options, folder, vgg, Processes("cpu"), lpips).run()
-
-
-def checkpoint_method(path: Path) -> Method:
-    """The network of a checkpoint, without what `cisi-run` does to its fills."""
-    generator = load_checkpoint(path).generator()
-    return lambda picture, hole_mask: inpaint_pixels(generator, picture, hole_mask, torch.device("cpu"))
+    return run.train(folder, out)
 
 
 def measure(name: str, method: Method, val: Path, size: int, lpips: Lpips | None) -> dict[str, Figures]:
@@ -130,30 +92,10 @@ def measure(name: str, method: Method, val: Path, size: int, lpips: Lpips | None
     return found
 
 
-def write_result(path: Path, found: dict[str, Figures]) -> None:
-    """Write the figures of a run for each kind of holes."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps({holes: dataclasses.asdict(each) for holes, each in found.items()}) + "\n")
-
-
 def read_result(path: Path) -> dict[str, Figures]:
-    """What `write_result` wrote. Raises CheckpointError for a damaged file."""
+    """The figures of a run for each kind of holes. Raises CheckpointError for a damaged file."""
     values = parse_json(path.read_text(), str(path), CheckpointError)
     return {holes: convert(values.get(holes), Figures, f"{path}: {holes}", CheckpointError) for holes in _HOLES}
-
-
-def check_budget(path: Path, budget: Budget) -> None:
-    """Write the budget, or compare it with the one that is there: runs of two budgets make no table. Raises
-    CheckpointError where they differ."""
-    now = dataclasses.asdict(budget)
-    if not path.exists():
-        with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(now, indent=2) + "\n")
-        return
-    before = parse_json(path.read_text(), str(path), CheckpointError)
-    changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
-    if changed:
-        raise CheckpointError(f"{path}: the runs here began otherwise: {', '.join(changed)}; choose another --out")
 
 
 def chosen_arms(named: Sequence[str], weights: Weights) -> list[str]:
@@ -172,26 +114,15 @@ def _missing_weights(name: str, weights: Weights) -> str | None:
     return "--lpips" if name in BY_LPIPS and weights.lpips is None else None
 
 
-def unfinished_runs(out: Path, seeds: int, arms: Collection[str]) -> Iterator[tuple[str, int, Path]]:
-    """Each run that has no result and that no other process works on, held while it is the caller's turn: the paper's
-    analysis first, seed after seed, so that early results compare arms."""
+def runs_of(arms: Collection[str], seeds: int) -> list[tuple[str, int]]:
+    """Arms and seeds: the paper's analysis first, seed after seed, so that early results compare arms."""
     groups = (ANALYSIS, OPTIONS, BY_LPIPS)
-    for seed, name in (run for group in groups for run in itertools.product(range(seeds), group) if run[1] in arms):
-        folder, lock = out / f"{name}-{seed}", FileLock(out / f"{name}-{seed}.lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            continue
-        try:
-            if not (folder / "result.json").exists():
-                yield name, seed, folder
-        finally:
-            lock.release()
+    return [(name, seed) for group in groups for seed in range(seeds) for name in group if name in arms]
 
 
 def finished_results(out: Path, seeds: int, arms: Collection[str]) -> dict[str, dict[int, dict[str, Figures]]]:
     """By arm, seed and kind of holes."""
-    paths = {name: {seed: out / f"{name}-{seed}" / "result.json" for seed in range(seeds)} for name in arms}
+    paths = {name: {seed: out / f"{name}-{seed}" / RESULT for seed in range(seeds)} for name in arms}
     return {
         name: {seed: read_result(path) for seed, path in of_arm.items() if path.exists()}
         for name, of_arm in paths.items()
@@ -253,14 +184,16 @@ def ablate(
     val_sha256 = open_folder(val).sha256
     budget = Budget(**values, lpips=lpips is not None, data_sha256=folder.sha256, val_sha256=val_sha256)
     make_folder(out)
-    check_budget(out / "budget.json", budget)
-    for name, seed, run in unfinished_runs(out, 0 if table_only else seeds, chosen):
+    check_budget(out / "budget.json", dataclasses.asdict(budget))
+    runs = {out / f"{name}-{seed}": (name, seed) for name, seed in runs_of(chosen, seeds)}
+    for run in unfinished([] if table_only else runs):
+        name, seed = runs[run]
         click.echo(f"arm {name}, seed {seed}: {run}", err=True)
         with norms_of(ARMS[name]):
             if not train_arm(ARMS[name], seed, budget, folder, weights, run):
                 sys.exit(INTERRUPTED)
             found = measure(name, checkpoint_method(run / "best.pt"), val, budget.size, weights.lpips)
-        write_result(run / "result.json", found)
+        write_json(run / RESULT, {holes: dataclasses.asdict(figures) for holes, figures in found.items()})
     click.echo("\n".join(report(out, val, budget, seeds, chosen, weights.lpips)))
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from benchmarks.ablation_arms import ARMS, COMPARED, norms_of
 from benchmarks.ablation_table import Figures, comparison_table, paired_difference, quality_table
+from benchmarks.resumable_runs import checkpoint_method
 
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.lpips import Lpips, load_lpips
@@ -140,7 +141,7 @@ def test_arms_that_need_published_weights(photo_folder: Path, tmp_path: Path, ru
     # It chose by LPIPS among the checkpoints that have all losses, and that one is measured.
     chosen = load_checkpoint(out / "select-lpips-0" / "best.pt")
     assert chosen.contract.provenance.steps in (3, 4)
-    method = ablation.checkpoint_method(out / "select-lpips-0" / "best.pt")
+    method = checkpoint_method(out / "select-lpips-0" / "best.pt")
     found = ablation.measure("chosen", method, val, 64, load_lpips(lpips))
     assert ablation.read_result(out / "select-lpips-0" / "result.json") == found
     assert f"| {found['centre'].lpips:.4f} |" in tables
