@@ -58,6 +58,10 @@ class Run:
         averaged = out / "averaged.pt"
         if averaged.exists() and load_checkpoint(averaged).contract.provenance.steps == self.steps:
             return True  # it was killed between its last step and its result
+        return self.trainer(folder, out).run()
+
+    def trainer(self, folder: PhotoFolder, out: Path) -> Trainer:
+        """What trains it. It writes nothing before it runs."""
         names = {field.name for field in dataclasses.fields(TrainOptions)}
         ours = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         options = TrainOptions(
@@ -80,7 +84,7 @@ class Run:
             resume=(out / "last.pt").exists(),
             init=None,
         )
-        return Trainer(options, folder, self.vgg, Processes("cpu"), self.lpips).run()
+        return Trainer(options, folder, self.vgg, Processes("cpu"), self.lpips)
 
 
 def checkpoint_method(path: Path) -> Method:
