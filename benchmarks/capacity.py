@@ -39,6 +39,7 @@ from cisi_train.checkpoint import load_checkpoint
 from cisi_train.data import PhotoFolder, open_folder
 from cisi_train.evaluate import Method, Metrics, baseline_method, evaluate, hole_sets, pictures_of
 from cisi_train.network import Generator
+from cisi_train.precision import computes_bf16
 from cisi_train.recipe import Recipe
 
 # Sides of the pictures that the guide is measured on: those of its windows.
@@ -64,6 +65,7 @@ class Settings:
     size: int
     batch: int
     lr: float
+    bf16: bool
     data_sha256: str
 
     def run(self, dim: int, steps: int, seed: int) -> Run:
@@ -79,6 +81,7 @@ class Settings:
             save_every=max(1, steps // 20),
             recipe=Recipe(select="last"),
             permute_colours=True,
+            bf16=self.bf16,
         )
 
 
@@ -190,9 +193,17 @@ def _parse_dims(_context: click.Context, _parameter: click.Parameter, text: str)
 @click.option("--size", type=click.IntRange(64), default=128, show_default=True, help="Side of the crops.")
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
+@click.option("--bf16/--no-bf16", default=None, help="Default: bfloat16 where the CPU computes it.")
 @click.option("--table", "table_only", is_flag=True, help="Train nothing: the table of what is finished.")
 def compare(
-    data: Path, vals: tuple[Path, ...], out: Path, dims: list[int], seeds: int, table_only: bool, **values: Any
+    data: Path,
+    vals: tuple[Path, ...],
+    out: Path,
+    dims: list[int],
+    seeds: int,
+    bf16: bool | None,
+    table_only: bool,
+    **values: Any,
 ) -> None:
     """Train every width for as long, and print how good and how fast each is.
 
@@ -203,7 +214,8 @@ def compare(
     folder = open_folder(data)
     for val in vals:
         pictures_of(val)  # told of now, not after hours of training
-    settings = Settings(**values, data_sha256=folder.sha256)
+    bf16 = computes_bf16("cpu") if bf16 is None else bf16
+    settings = Settings(**values, bf16=bf16, data_sha256=folder.sha256)
     make_folder(out)
     check_budget(out / "budget.json", dataclasses.asdict(settings))
     with mock.patch.dict(PRESETS, {_preset(dim): dataclasses.replace(PRESETS["small"], dim=dim) for dim in dims}):

@@ -35,7 +35,7 @@ RESULT = "result.json"
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run in float32 on one thread of the CPU. The fields are those of `TrainOptions`; vgg: None for no perceptual
+    """A run on one thread of the CPU. The fields are those of `TrainOptions`; vgg: None for no perceptual
     loss, lpips: None for a recipe that does not select by it."""
 
     preset: str
@@ -49,6 +49,7 @@ class Run:
     recipe: Recipe
     experiment: str = "full"
     permute_colours: bool = False
+    bf16: bool = False
     vgg: VggFeatures | None = None
     lpips: Lpips | None = None
 
@@ -78,7 +79,6 @@ class Run:
             threads=1,
             data_name=None,
             data_licence=None,
-            bf16=False,
             compile=False,
             device="cpu",
             resume=(out / "last.pt").exists(),

@@ -13,7 +13,7 @@ from cisi_train.data import open_folder
 from tests.conftest import RunMain
 from tests.train.test_trainer import stats
 
-SETTINGS = capacity.Settings(minutes=2.0, size=64, batch=2, lr=1e-3, data_sha256="0" * 64)
+SETTINGS = capacity.Settings(minutes=2.0, size=64, batch=2, lr=1e-3, bf16=False, data_sha256="0" * 64)
 
 
 def test_a_plan_gives_every_width_as_long_and_stays(
