@@ -42,7 +42,7 @@ from cisi_train.network import Generator
 from cisi_train.precision import computes_bf16
 from cisi_train.recipe import Recipe
 
-# Sides of the pictures that the guide is measured on: those of its windows.
+# Side of the picture whose latency is measured: that of the windows of `cisi-run`.
 _SIDE = 256
 # Measured rounds, after one that warms up, of a training step; pictures that the latency is the median of.
 _STEP_ROUNDS, _LATENCY_ROUNDS = 3, 15
@@ -120,11 +120,12 @@ def plan_of(out: Path, settings: Settings, dims: Sequence[int], folder: PhotoFol
     return {dim: convert(values[str(dim)], Plan, f"{path}: {dim}", CheckpointError) for dim in dims}
 
 
-def measure(name: str, method: Method, vals: Sequence[Path]) -> dict[str, Figures]:
-    """Means over the centre holes of each folder, by its path."""
+def measure(name: str, method: Method, vals: Sequence[Path], size: int) -> dict[str, Figures]:
+    """Means over the centre holes of each folder, by its path. size: of the pictures, the one trained with: what a
+    width carries is asked here, not how a network does at sizes that it has never seen."""
     found = {}
     for val in vals:
-        measured = evaluate(name, method, val, hole_sets("centre", _SIDE)[0], Metrics())
+        measured = evaluate(name, method, val, hole_sets("centre", size)[0], Metrics())
         found[str(val)] = Figures(measured.l1_percent, measured.psnr_db, measured.ssim)
     return found
 
@@ -159,7 +160,7 @@ def report(
         if (run / RESULT).exists():
             finished[dim][seed] = read_result(run / RESULT, vals)
             checkpoints.setdefault(dim, run / "best.pt")
-    telea = measure("telea", baseline_method("telea"), vals)
+    telea = measure("telea", baseline_method("telea"), vals, settings.size)
     lines = [", ".join(f"{name} {value}" for name, value in dataclasses.asdict(settings).items() if "sha" not in name)]
     for val in map(str, vals):
         arms = {f"dim {dim}": {seed: found[val] for seed, found in finished[dim].items()} for dim in plans}
@@ -226,7 +227,7 @@ def compare(
             click.echo(f"dim {dim}, seed {seed}: {plans[dim].steps:,} steps in {run}", err=True)
             if not settings.run(dim, plans[dim].steps, seed).train(folder, run):
                 sys.exit(INTERRUPTED)
-            found = measure(f"dim {dim}", checkpoint_method(run / "best.pt"), vals)
+            found = measure(f"dim {dim}", checkpoint_method(run / "best.pt"), vals, settings.size)
             write_json(run / RESULT, {val: dataclasses.asdict(figures) for val, figures in found.items()})
         click.echo("\n".join(report(vals, settings, plans, runs)))
 

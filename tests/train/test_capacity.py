@@ -37,7 +37,11 @@ def test_a_plan_gives_every_width_as_long_and_stays(
 
 
 @pytest.mark.slow
-def test_a_width_from_end_to_end(photo_folder: Path, tmp_path: Path, run_main: RunMain) -> None:
+def test_a_width_from_end_to_end(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: RunMain
+) -> None:
+    monkeypatch.setattr(capacity, "_LATENCY_ROUNDS", 1)
+    monkeypatch.setattr(capacity, "_STEP_ROUNDS", 1)
     val, out = tmp_path / "val", tmp_path / "runs"
     val.mkdir()
     command = ["--data", photo_folder, "--val", val, "--out", out, "--dims", 4, "--size", 64, "--batch", 2]
