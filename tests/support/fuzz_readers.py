@@ -144,7 +144,7 @@ def _training_state() -> Any:
     import torch
 
     from cisi_train.training_state import TrainingState
-    from tests.train.test_trainer import options
+    from tests.support.training_runs import options
 
     state = TrainingState(options(Path(), Path()), torch.device("cpu"))
     for parameter in state.generator.parameters():

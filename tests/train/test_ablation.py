@@ -19,7 +19,7 @@ from cisi_train.trainer import Trainer
 from cisi_train.vgg import VggFeatures
 from tests.conftest import RunMain
 from tests.support.published_weights import write_lpips, write_vgg
-from tests.train.test_trainer import interrupting, stats
+from tests.support.training_runs import interrupting, stats
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from cisi_runtime.errors import CheckpointError
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.data import open_folder
 from tests.conftest import RunMain
-from tests.train.test_trainer import stats
+from tests.support.training_runs import stats
 
 SETTINGS = capacity.Settings(minutes=2.0, size=64, batch=2, lr=1e-3, bf16=False, data_sha256="0" * 64)
 
@@ -42,6 +42,7 @@ def test_a_width_from_end_to_end(
 ) -> None:
     monkeypatch.setattr(capacity, "_LATENCY_ROUNDS", 1)
     monkeypatch.setattr(capacity, "_STEP_ROUNDS", 1)
+    monkeypatch.setattr(capacity, "_SIDE", 64)
     val, out = tmp_path / "val", tmp_path / "runs"
     val.mkdir()
     command = ["--data", photo_folder, "--val", val, "--out", out, "--dims", 4, "--size", 64, "--batch", 2]

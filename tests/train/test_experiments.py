@@ -7,7 +7,7 @@ import torch
 
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.network import corrupt
-from tests.train.test_trainer import Trainer, options, stats
+from tests.support.training_runs import Trainer, options, stats
 
 
 @pytest.mark.parametrize(

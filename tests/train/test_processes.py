@@ -25,7 +25,7 @@ from cisi_train.data import decode_batch, open_folder
 from cisi_train.processes import Processes
 from cisi_train.trainer import Trainer
 from cisi_train.vgg import VggFeatures
-from tests.train.test_trainer import options
+from tests.support.training_runs import options
 
 torch.set_num_threads(1)
 data, out = Path(sys.argv[1]), Path(sys.argv[2])

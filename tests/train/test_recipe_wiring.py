@@ -10,7 +10,7 @@ from cisi_train.checkpoint import load_checkpoint
 from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.data import TrainingSamples
 from cisi_train.reporting import HeldOutPictures
-from tests.train.test_trainer import Trainer, options, stats
+from tests.support.training_runs import Trainer, options, stats
 
 
 @pytest.mark.parametrize(("schedule", "rates"), [("constant", {1e-3}), ("annealed", {2e-5, 4e-5})])

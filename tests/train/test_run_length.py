@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cisi_train.run_length import RunLength, duration
-from tests.train.test_trainer import options
+from tests.support.training_runs import options
 
 
 def said(seconds: float, count: int, *, first: int = 0, **changes: Any) -> Iterator[tuple[int, str]]:

@@ -15,7 +15,7 @@ from cisi_train.checkpoint import save_checkpoint
 from cisi_train.resuming import saved_options
 from cisi_train.training_state import TrainingState
 from tests.support.networks import provenance
-from tests.train.test_trainer import options
+from tests.support.training_runs import options
 
 Training = dict[str, Any]
 
