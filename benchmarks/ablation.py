@@ -14,14 +14,24 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.ablation_arms import ANALYSIS, ARMS, BY_LPIPS, COMMON_RECIPE, COMPARED, OPTIONS, Arm, norms_of
+from benchmarks.ablation_arms import ANALYSIS, ARMS, BY_LPIPS, COMMON_RECIPE, COMPARED_ARMS, OPTIONS, Arm, norms_of
 from benchmarks.ablation_table import MAX_SEEDS, Figures, comparison_table, quality_table
-from benchmarks.resumable_runs import RESULT, Run, check_budget, checkpoint_method, unfinished, write_json
+from benchmarks.resumable_runs import (
+    RESULT,
+    Run,
+    check_budget,
+    check_size,
+    checkpoint_method,
+    open_measured,
+    unfinished,
+    write_json,
+)
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.cli.command import INTERRUPTED, PATH, run_command
 from cisi_runtime.errors import CheckpointError
 from cisi_runtime.files import make_folder
-from cisi_runtime.strict_json import convert, parse_json
+from cisi_runtime.strict_json import convert, read_json
+from cisi_train.checkpoint import weights_sha256
 from cisi_train.data import PhotoFolder, open_folder
 from cisi_train.evaluate import Method, Metrics, baseline_method, evaluate, hole_sets
 from cisi_train.lpips import Lpips, load_lpips
@@ -39,7 +49,7 @@ _CHECKPOINTS, _CANDIDATES = 6, 20
 class Budget:
     """What all runs of a folder have in common, by the command's options.
 
-    lpips: whether LPIPS is measured.
+    lpips_sha256: of the weights of LPIPS; None where it is not measured.
     data_sha256, val_sha256: over names and sizes of the photographs to train on and to measure on.
     """
 
@@ -49,7 +59,7 @@ class Budget:
     batch: int
     lr: float
     l1_first: float
-    lpips: bool
+    lpips_sha256: str | None
     data_sha256: str
     val_sha256: str
 
@@ -64,7 +74,7 @@ class Weights:
 
 
 def train_arm(arm: Arm, seed: int, budget: Budget, folder: PhotoFolder, weights: Weights, out: Path) -> bool:
-    """Train one run, or go on with it: see `Run.train`. Call it, and what its weights are put to, within `norms_of`."""
+    """Train one run, or go on with it: see `Run.train`. Train and evaluate within `norms_of`."""
     recipe = resolve_recipe("ours", {**COMMON_RECIPE, **arm.changes})
     run = Run(
         preset=budget.preset,
@@ -94,13 +104,16 @@ def measure(name: str, method: Method, val: Path, size: int, lpips: Lpips | None
 
 def read_result(path: Path) -> dict[str, Figures]:
     """The figures of a run for each kind of holes. Raises CheckpointError for a damaged file."""
-    values = parse_json(path.read_text(), str(path), CheckpointError)
+    values = read_json(path, str(path), CheckpointError)
     return {holes: convert(values.get(holes), Figures, f"{path}: {holes}", CheckpointError) for holes in _HOLES}
 
 
-def chosen_arms(named: Sequence[str], weights: Weights) -> list[str]:
-    """The arms that were named, or all that the weights allow. Raises UsageError for one without its weights."""
-    missing = {name: _missing_weights(name, weights) for name in named or ARMS}
+def chosen_arms(named: Sequence[str], *, vgg: bool, lpips: bool) -> list[str]:
+    """The arms that were named, or all that the weights allow. Raises UsageError for one without its weights.
+
+    vgg, lpips: whether the command names the files.
+    """
+    missing = {name: _missing_weights(name, vgg=vgg, lpips=lpips) for name in named or ARMS}
     if named:
         for name, option in missing.items():
             if option is not None:
@@ -108,10 +121,10 @@ def chosen_arms(named: Sequence[str], weights: Weights) -> list[str]:
     return [name for name, option in missing.items() if option is None]
 
 
-def _missing_weights(name: str, weights: Weights) -> str | None:
-    if ARMS[name].perceptual and weights.vgg is None:
+def _missing_weights(name: str, *, vgg: bool, lpips: bool) -> str | None:
+    if ARMS[name].perceptual and not vgg:
         return "--vgg"
-    return "--lpips" if name in BY_LPIPS and weights.lpips is None else None
+    return "--lpips" if name in BY_LPIPS and not lpips else None
 
 
 def runs_of(arms: Collection[str], seeds: int) -> list[tuple[str, int]]:
@@ -120,9 +133,9 @@ def runs_of(arms: Collection[str], seeds: int) -> list[tuple[str, int]]:
     return [(name, seed) for group in groups for seed in range(seeds) for name in group if name in arms]
 
 
-def finished_results(out: Path, seeds: int, arms: Collection[str]) -> dict[str, dict[int, dict[str, Figures]]]:
+def finished_results(out: Path, seeds: int) -> dict[str, dict[int, dict[str, Figures]]]:
     """By arm, seed and kind of holes."""
-    paths = {name: {seed: out / f"{name}-{seed}" / RESULT for seed in range(seeds)} for name in arms}
+    paths = {name: {seed: out / f"{name}-{seed}" / RESULT for seed in range(seeds)} for name in ARMS}
     return {
         name: {seed: read_result(path) for seed, path in of_arm.items() if path.exists()}
         for name, of_arm in paths.items()
@@ -130,12 +143,12 @@ def finished_results(out: Path, seeds: int, arms: Collection[str]) -> dict[str, 
 
 
 def report(out: Path, val: Path, budget: Budget, seeds: int, chosen: Collection[str], lpips: Lpips | None) -> list[str]:
-    """The tables, one for each kind of holes, of what is finished."""
+    """The tables, one for each kind of holes, of the arms that were chosen and of all that have a result."""
     baselines = {name: measure(name, baseline_method(name), val, budget.size, lpips) for name in _BASELINES}
-    results = finished_results(out, seeds, chosen)
+    results = {name: found for name, found in finished_results(out, seeds).items() if found or name in chosen}
     values = dataclasses.asdict(budget).items()
     lines = [", ".join(f"{name} {value}" for name, value in values if not name.endswith("sha256"))]
-    compared = [(ARMS[one].title, ARMS[other].title) for one, other in COMPARED if {one, other} <= set(chosen)]
+    compared = [(ARMS[one].title, ARMS[other].title) for one, other in COMPARED_ARMS if {one, other} <= results.keys()]
     for holes in _HOLES:
         arms = {
             ARMS[name].title: {seed: found[holes] for seed, found in by_seed.items()}
@@ -153,7 +166,9 @@ def report(out: Path, val: Path, budget: Budget, seeds: int, chosen: Collection[
 @click.option("--seeds", type=click.IntRange(1, MAX_SEEDS), default=3, show_default=True)
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="tiny", show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=1000, show_default=True)
-@click.option("--size", type=click.IntRange(64), default=96, show_default=True, help="Side of the crops.")
+@click.option(
+    "--size", type=click.IntRange(64), callback=check_size, default=96, show_default=True, help="Side of the crops."
+)
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
 @click.option("--l1-first", type=click.FloatRange(0, 1), default=0.6, show_default=True)
@@ -174,17 +189,20 @@ def ablate(
 ) -> None:
     """Train every arm with every seed that is not finished, and print the table.
 
-    Without --arm these are all that the weights named allow. Start it in as many processes as there are cores; each
-    takes the next run that nobody works on.
+    Without --arm these are all that the weights named allow. The tables have every arm with a result. Start it in as
+    many processes as there are cores; each takes the next run that nobody works on.
     """
     torch.set_num_threads(1)
-    folder = open_folder(data)
+    chosen = chosen_arms(arms, vgg=vgg is not None, lpips=lpips is not None)
     weights = Weights(None if vgg is None else load_vgg(vgg), None if lpips is None else load_lpips(lpips))
-    chosen = chosen_arms(arms, weights)
-    val_sha256 = open_folder(val).sha256
-    budget = Budget(**values, lpips=lpips is not None, data_sha256=folder.sha256, val_sha256=val_sha256)
+    folder, val_sha256 = open_folder(data), open_measured(val).sha256
+    lpips_sha256 = None if weights.lpips is None else weights_sha256(weights.lpips.state_dict())
+    budget = Budget(**values, lpips_sha256=lpips_sha256, data_sha256=folder.sha256, val_sha256=val_sha256)
     make_folder(out)
-    check_budget(out / "budget.json", dataclasses.asdict(budget))
+    check_budget(out / "budget.json", dataclasses.asdict(budget), table_only=table_only)
+    if weights.vgg is not None:
+        vgg_sha256 = weights_sha256(weights.vgg.state_dict())
+        check_budget(out / "vgg.json", {"vgg_sha256": vgg_sha256}, table_only=table_only)
     runs = {out / f"{name}-{seed}": (name, seed) for name, seed in runs_of(chosen, seeds)}
     for run in unfinished([] if table_only else runs):
         name, seed = runs[run]

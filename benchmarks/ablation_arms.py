@@ -49,20 +49,20 @@ OPTIONS = {
     "no-average": Arm("full, `--no-average`", "full", {"average": False}),
     "paper-holes": Arm("full, `--holes paper`", "full", {"holes": "paper"}),
 }
-# Arms that differ in LPIPS, if in anything: run and compared where it is measured.
+# Arms whose effect, if any, shows in LPIPS; they need `--lpips`.
 BY_LPIPS = {
     "perceptual": Arm("full, perceptual loss", "full", perceptual=True),
-    "perceptual-1": Arm("full, `--perceptual-weight 1`", "full", {"perceptual_weight": 1.0}, perceptual=True),
+    "perceptual-weight-1": Arm("full, `--perceptual-weight 1`", "full", {"perceptual_weight": 1.0}, perceptual=True),
     "swapped": Arm("full, `--swapped-perceptual`", "full", {"swapped_perceptual": True}, perceptual=True),
     "select-psnr": Arm("full, `--select psnr`", "full", {"select": "psnr"}),
     "select-lpips": Arm("full, `--select lpips`", "full", {"select": "lpips"}),
 }
 ARMS = ANALYSIS | OPTIONS | BY_LPIPS
-COMPARED = (
+COMPARED_ARMS = (
     *(("2", "1"), ("3", "2"), ("full", "3"), ("full", "1")),
     *(("1-one-group", "1"), ("2", "1-one-group"), ("full", "1-one-group"), ("style-losses", "full")),
     *((name, "full") for name in OPTIONS),
-    *(("perceptual", "full"), ("perceptual-1", "perceptual"), ("swapped", "perceptual")),
+    *(("perceptual", "full"), ("perceptual-weight-1", "perceptual"), ("swapped", "perceptual")),
     *(("select-psnr", "full"), ("select-lpips", "full"), ("select-lpips", "select-psnr")),
 )
 

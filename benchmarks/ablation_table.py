@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 # Two-sided 95 % points of Student's t by degrees of freedom, for two to ten seeds.
 _T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
@@ -30,7 +31,7 @@ _COLUMNS = (
     ("lpips", "LPIPS", 4, ""),
 )
 # What two arms are compared by.
-_COMPARED = ("psnr_db", "ssim", "lpips")
+_COMPARED_FIELDS = ("psnr_db", "ssim", "lpips")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +74,13 @@ def paired_difference(values: Mapping[int, float], others: Mapping[int, float]) 
 def quality_table(arms: Mapping[str, Mapping[int, Figures]], baselines: Mapping[str, Figures]) -> list[str]:
     """Lines of Markdown: mean and standard deviation over seeds. arms: figures by seed. baselines: methods without
     training, for scale."""
-    titles = [title for _, title, _, _ in _COLUMNS]
+    columns = _measured((baselines, *arms.values()))
+    titles = [title for _, title, _, _ in columns]
     lines = [f"| mean ± standard deviation | Seeds | {' | '.join(titles)} |", f"|---|---{'|---' * len(titles)}|"]
     rows = [(name, "", {0: figures}) for name, figures in baselines.items()]
     rows += [(name, f"{len(by_seed)} ", dict(by_seed)) for name, by_seed in arms.items()]
     for name, seeds, by_seed in rows:
-        cells = (_spread(_values(by_seed, field), digits, unit) for field, _, digits, unit in _COLUMNS)
+        cells = (_spread(_values(by_seed, field), digits, unit) for field, _, digits, unit in columns)
         lines.append(f"| {name} | {seeds}| {' | '.join(cells)} |")
     return lines
 
@@ -86,7 +88,7 @@ def quality_table(arms: Mapping[str, Mapping[int, Figures]], baselines: Mapping[
 def comparison_table(arms: Mapping[str, Mapping[int, Figures]], pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Lines of Markdown: what the first arm of each pair has over the second in PSNR, SSIM and LPIPS, with the
     verdicts."""
-    columns = [column for column in _COLUMNS if column[0] in _COMPARED]
+    columns = [column for column in _measured(arms.values()) if column[0] in _COMPARED_FIELDS]
     titles = [f"{title} | " for _, title, _, _ in columns]
     lines = [f"| difference ± half of its 95 % interval | {'| '.join(titles)}|", f"|---{'|---|---' * len(titles)}|"]
     for one, other in pairs:
@@ -96,6 +98,12 @@ def comparison_table(arms: Mapping[str, Mapping[int, Figures]], pairs: Sequence[
             cells.append(_compared(found, digits, unit))
         lines.append(f"| {one} against {other} | {' | '.join(cells)} |")
     return lines
+
+
+def _measured(figures: Iterable[Mapping[Any, Figures]]) -> list[tuple[str, str, int, str]]:
+    """The columns that have a figure in any row; those of PSNR, L1 and SSIM in any case."""
+    rows = [each for by_key in figures for each in by_key.values()]
+    return [column for column in _COLUMNS if column[0] != "lpips" or any(each.lpips is not None for each in rows)]
 
 
 def _values(by_seed: Mapping[int, Figures], field: str) -> dict[int, float]:
@@ -108,14 +116,14 @@ def _spread(by_seed: Mapping[int, float], digits: int, unit: str) -> str:
     """Mean and standard deviation over seeds."""
     values = list(by_seed.values())
     if not values:
-        return "not there"
+        return "not finished"
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}{unit}" if len(values) > 1 else f"{mean}{unit}"
 
 
 def _compared(difference: Difference | None, digits: int, unit: str) -> str:
     if difference is None:
-        return "not there |"
+        return "not finished |"
     mean = f"{difference.mean:+.{digits}f}"
     if math.isinf(difference.margin):
         return f"{mean}{unit} | one seed has no spread"

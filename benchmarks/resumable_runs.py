@@ -13,14 +13,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 from filelock import FileLock, Timeout
 
-from cisi_runtime.errors import CheckpointError
+from cisi_runtime.architecture import SIZE_MULTIPLE
+from cisi_runtime.errors import CheckpointError, DataError
 from cisi_runtime.files import atomic_file
-from cisi_runtime.strict_json import parse_json
+from cisi_runtime.strict_json import read_json
 from cisi_train.checkpoint import load_checkpoint
-from cisi_train.data import PhotoFolder
+from cisi_train.data import PhotoFolder, open_folder
 from cisi_train.evaluate import Method
 from cisi_train.inpaint import inpaint_pixels
 from cisi_train.lpips import Lpips
@@ -31,12 +33,16 @@ from cisi_train.trainer import Trainer
 from cisi_train.vgg import VggFeatures
 
 RESULT = "result.json"
+_MODULES = ("vgg", "lpips")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run on one thread of the CPU. The fields are those of `TrainOptions`; vgg: None for no perceptual
-    loss, lpips: None for a recipe that does not select by it."""
+    """A run on one thread of the CPU. The fields are those of `TrainOptions`; vgg: None for no perceptual loss, lpips:
+    None for a recipe that does not select by it.
+
+    Raises ValueError for a recipe that does, without it.
+    """
 
     preset: str
     steps: int
@@ -53,20 +59,29 @@ class Run:
     vgg: VggFeatures | None = None
     lpips: Lpips | None = None
 
+    def __post_init__(self) -> None:
+        if self.recipe.select == "lpips" and self.lpips is None:
+            raise ValueError("selection by LPIPS needs its weights")
+
     def train(self, folder: PhotoFolder, out: Path) -> bool:
         """Train in a folder of its own, or go on there. `best.pt` holds the weights that the recipe selects, of the
-        averaged ones. False when Ctrl-C or SIGTERM ended it early."""
-        averaged = out / "averaged.pt"
-        if averaged.exists() and load_checkpoint(averaged).contract.provenance.steps == self.steps:
+        averaged ones. False when Ctrl-C or SIGTERM ended it early.
+
+        Raises DataError where the recipe selects by held-out pictures and the folder has too few for any.
+        """
+        if self.recipe.select != "last" and not folder.held_out:
+            raise DataError(f"{folder.folder}: has {len(folder.training)} pictures, expected ten or more to select by")
+        # `last.pt` is written after the others.
+        last = out / "last.pt"
+        if last.exists() and load_checkpoint(last).contract.provenance.steps == self.steps:
             return True  # it was killed between its last step and its result
         return self.trainer(folder, out).run()
 
     def trainer(self, folder: PhotoFolder, out: Path) -> Trainer:
         """What trains it. It writes nothing before it runs."""
-        names = {field.name for field in dataclasses.fields(TrainOptions)}
-        ours = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields = [field.name for field in dataclasses.fields(self) if field.name not in _MODULES]
         options = TrainOptions(
-            **{name: value for name, value in ours.items() if name in names and name not in ("vgg", "lpips")},
+            **{name: getattr(self, name) for name in fields},
             data=folder.folder,
             out=out,
             minutes=None,
@@ -93,6 +108,15 @@ def checkpoint_method(path: Path) -> Method:
     return lambda picture, hole_mask: inpaint_pixels(generator, picture, hole_mask, torch.device("cpu"))
 
 
+def open_measured(folder: Path) -> PhotoFolder:
+    """A folder of photographs to measure on. Raises DataError when one cannot be read: now, and not after hours of
+    training."""
+    photographs = open_folder(folder)
+    if photographs.unreadable:
+        raise DataError(f"{photographs.unreadable[0]}: expected photographs to measure on that can all be read")
+    return photographs
+
+
 def unfinished(folders: Iterable[Path]) -> Iterator[Path]:
     """Each folder without a result that no other process works on, held while it is the caller's turn."""
     for folder in folders:
@@ -114,13 +138,23 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(values, indent=2) + "\n")
 
 
-def check_budget(path: Path, now: dict[str, Any]) -> None:
-    """Write the budget, or compare it with the one that is there: runs of two budgets make no table. Raises
-    CheckpointError where they differ."""
-    if not path.exists():
-        write_json(path, now)
-        return
-    before = parse_json(path.read_text(), str(path), CheckpointError)
+def check_budget(path: Path, now: dict[str, Any], *, table_only: bool) -> None:
+    """Write what all runs of a folder have in common, or compare it with what is there: runs of two budgets make no
+    table. Raises CheckpointError where they differ, and with `table_only` where there are no runs yet."""
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            if table_only:
+                raise CheckpointError(f"{path}: no such file, so there are no runs to make a table of")
+            write_json(path, now)
+            return
+        before = read_json(path, str(path), CheckpointError)
     changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
     if changed:
         raise CheckpointError(f"{path}: the runs here began otherwise: {', '.join(changed)}; choose another --out")
+
+
+def check_size(_context: click.Context, _parameter: click.Parameter, value: int) -> int:
+    """Callback of an option. Raises BadParameter for a side that the network does not take."""
+    if value % SIZE_MULTIPLE:
+        raise click.BadParameter(f"{value} is not a multiple of {SIZE_MULTIPLE}")
+    return value

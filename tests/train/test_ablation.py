@@ -1,13 +1,15 @@
 """The ablation: its verdicts on made figures, and a run of it from end to end."""
 
+import itertools
 import json
 import math
 from pathlib import Path
 
 import benchmarks.ablation as ablation
+import numpy as np
 import pytest
 import torch
-from benchmarks.ablation_arms import ARMS, COMPARED, norms_of
+from benchmarks.ablation_arms import ARMS, COMPARED_ARMS, norms_of
 from benchmarks.ablation_table import Figures, comparison_table, paired_difference, quality_table
 from benchmarks.resumable_runs import checkpoint_method
 
@@ -64,16 +66,16 @@ def test_tables_of_what_is_finished() -> None:
         "d": {},
     }
     assert quality_table(arms, {"mean": Figures(19.0, 13.0, 0.26)})[2:] == [
-        "| mean | | 13.00 dB | 19.00 % | 0.260 | not there |",
+        "| mean | | 13.00 dB | 19.00 % | 0.260 | not finished |",
         "| a | 2 | 15.10 ± 0.14 dB | 10.50 ± 0.71 % | 0.250 ± 0.071 | 0.2200 ± 0.0141 |",
         "| b | 2 | 16.10 ± 0.14 dB | 9.00 ± 0.00 % | 0.200 ± 0.000 | 0.2100 ± 0.0141 |",
-        "| c | 1 | 16.50 dB | 9.00 % | 0.250 | not there |",
-        "| d | 0 | not there | not there | not there | not there |",
+        "| c | 1 | 16.50 dB | 9.00 % | 0.250 | not finished |",
+        "| d | 0 | not finished | not finished | not finished | not finished |",
     ]
     assert comparison_table(arms, [("b", "a"), ("c", "b"), ("d", "c")])[2:] == [
         "| b against a | +1.00 ± 0.00 dB | higher | -0.050 ± 0.635 | within the spread | -0.0100 ± 0.0000 | lower |",
-        "| c against b | +0.50 dB | one seed has no spread | +0.050 | one seed has no spread | not there | |",
-        "| d against c | not there | | not there | | not there | |",
+        "| c against b | +0.50 dB | one seed has no spread | +0.050 | one seed has no spread | not finished | |",
+        "| d against c | not finished | | not finished | | not finished | |",
     ]
 
 
@@ -120,7 +122,9 @@ def test_an_interrupted_ablation_goes_on_where_it_was(
 
 
 @pytest.mark.slow
-def test_arms_that_need_published_weights(photo_folder: Path, tmp_path: Path, run_main: RunMain) -> None:
+def test_arms_that_need_published_weights(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_main: RunMain
+) -> None:
     vgg, lpips, out, val = (tmp_path / name for name in ("vgg.npz", "lpips.npz", "runs", "val"))
     write_vgg(vgg)
     write_lpips(lpips)
@@ -131,31 +135,47 @@ def test_arms_that_need_published_weights(photo_folder: Path, tmp_path: Path, ru
     for arm, missing in (("swapped", "--vgg"), ("select-lpips", "--lpips")):
         status, _, errors = run_main(ablation.main, *command, "--arm", arm)
         assert (status, f"--arm {arm} needs {missing}" in errors) == (2, True)
-    assert not out.exists()
+    status, _, errors = run_main(ablation.main, *command, "--size", 72)
+    assert (status, "72 is not a multiple of 16" in errors, out.exists()) == (2, True, False)
 
-    command += ["--vgg", vgg, "--lpips", lpips]
-    status, tables, errors = run_main(ablation.main, *command, "--arm", "swapped", "--arm", "select-lpips")
+    # Every checkpoint is worse by LPIPS than the one before: of those with all losses the first is chosen.
+    distances = itertools.count(1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Lpips, "of_pixels", lambda *_: next(distances))
+        status, _, errors = run_main(ablation.main, *command, "--lpips", lpips, "--arm", "select-lpips")
+    assert status == 0, errors
+    chosen = out / "select-lpips-0" / "best.pt"
+    assert load_checkpoint(chosen).contract.provenance.steps == 3
+    assert len(stats(chosen.parent)) == 4
+    figures = ablation.measure("chosen", checkpoint_method(chosen), val, 64, load_lpips(lpips))["centre"]
+    assert ablation.read_result(chosen.with_name("result.json"))["centre"].psnr_db == figures.psnr_db
+
+    # What is finished is in the tables too.
+    status, tables, errors = run_main(ablation.main, *command, "--lpips", lpips, "--vgg", vgg, "--arm", "swapped")
     assert status == 0, errors
     assert "swapped_vgg" not in stats(out / "swapped-0")[1]
     assert "swapped_vgg" in stats(out / "swapped-0")[2]
-    # It chose by LPIPS among the checkpoints that have all losses, and that one is measured.
-    chosen = load_checkpoint(out / "select-lpips-0" / "best.pt")
-    assert chosen.contract.provenance.steps in (3, 4)
-    method = checkpoint_method(out / "select-lpips-0" / "best.pt")
-    found = ablation.measure("chosen", method, val, 64, load_lpips(lpips))
-    assert ablation.read_result(out / "select-lpips-0" / "result.json") == found
-    assert f"| {found['centre'].lpips:.4f} |" in tables
+    assert tables.count("| full, `--select lpips` | 1 |") == 2
+    assert "| Seeds | PSNR | L1 | SSIM | LPIPS |" in tables
+
+    # Runs with other weights make no table with these.
+    torch.manual_seed(1)
+    np.savez(vgg, **{name: value.numpy() for name, value in VggFeatures().state_dict().items()})
+    status, _, errors = run_main(ablation.main, *command, "--lpips", lpips, "--vgg", vgg, "--table")
+    assert (status, "vgg.json: the runs here began otherwise: vgg_sha256 was" in errors) == (1, True)
+    status, _, errors = run_main(ablation.main, *command, "--table")
+    assert (status, "now None; choose another --out" in errors) == (1, True)
 
 
 def test_the_weights_named_decide_which_arms_run() -> None:
-    without = set(ablation.chosen_arms((), ablation.Weights(None, None)))
-    assert without == set(ARMS) - {"perceptual", "perceptual-1", "swapped", "select-psnr", "select-lpips"}
-    assert set(ablation.chosen_arms((), ablation.Weights(None, Lpips()))) == without | {"select-psnr", "select-lpips"}
-    assert ablation.chosen_arms((), ablation.Weights(VggFeatures(), Lpips())) == list(ARMS)
+    plain = set(ablation.chosen_arms((), vgg=False, lpips=False))
+    assert plain == set(ARMS) - {"perceptual", "perceptual-weight-1", "swapped", "select-psnr", "select-lpips"}
+    assert set(ablation.chosen_arms((), vgg=False, lpips=True)) == plain | {"select-psnr", "select-lpips"}
+    assert ablation.chosen_arms((), vgg=True, lpips=True) == list(ARMS)
 
 
 def test_every_arm_is_compared_and_exists() -> None:
-    assert {name for pair in COMPARED for name in pair} == set(ARMS)
+    assert {name for pair in COMPARED_ARMS for name in pair} == set(ARMS)
     assert {arm.experiment for arm in ARMS.values()} == set(EXPERIMENTS)
 
 

@@ -13,7 +13,7 @@ from cisi_train.data import open_folder
 from tests.conftest import RunMain
 from tests.support.training_runs import stats
 
-SETTINGS = capacity.Settings(minutes=2.0, size=64, batch=2, lr=1e-3, bf16=False, data_sha256="0" * 64)
+SETTINGS = capacity.Settings(minutes=2.0, size=64, batch=2, lr=1e-3, bf16=False, data_sha256="0" * 64, vals={})
 
 
 def test_a_plan_gives_every_width_as_long_and_stays(
@@ -24,16 +24,19 @@ def test_a_plan_gives_every_width_as_long_and_stays(
 
     monkeypatch.setattr(capacity, "seconds_per_step", measured)
     folder = open_folder(photo_folder)
-    plans = capacity.plan_of(tmp_path, SETTINGS, [24, 40], folder)
+    plans = capacity.plan_of(tmp_path, SETTINGS, [24, 40], folder, table_only=False)
     assert plans == {24: capacity.Plan(2.4, 50), 40: capacity.Plan(4.0, 30)}
     # A run that is resumed on a machine of another speed is as long.
     monkeypatch.setattr(capacity, "seconds_per_step", lambda *_: pytest.fail("measured again"))
-    assert capacity.plan_of(tmp_path, SETTINGS, [24, 40], folder) == plans
+    assert capacity.plan_of(tmp_path, SETTINGS, [24, 40], folder, table_only=True) == plans
     with pytest.raises(CheckpointError, match=r"plan.json: is for dim 24, 40; choose these, or another --out"):
-        capacity.plan_of(tmp_path, SETTINGS, [24, 32], folder)
+        capacity.plan_of(tmp_path, SETTINGS, [24, 32], folder, table_only=False)
     (tmp_path / "plan.json").write_text('{"24": {"steps": 50}}')
     with pytest.raises(CheckpointError, match="missing keys"):
-        capacity.plan_of(tmp_path, SETTINGS, [24], folder)
+        capacity.plan_of(tmp_path, SETTINGS, [24], folder, table_only=False)
+    (tmp_path / "plan.json").unlink()
+    with pytest.raises(CheckpointError, match=r"plan.json: no such file, so there are no runs"):
+        capacity.plan_of(tmp_path, SETTINGS, [24], folder, table_only=True)
 
 
 @pytest.mark.slow
@@ -58,12 +61,21 @@ def test_a_width_from_end_to_end(
     assert f"| dim 4 | 1 | {figures['psnr_db']:.2f} dB | {figures['l1_percent']:.2f} % |" in tables
     last = tables.rstrip().splitlines()[-1]
     assert last.startswith("| dim 4 | 131,147 | ")
-    assert last.endswith(" ms |")
-    # Finished runs are not trained again; others begin no table with them.
-    assert run_main(capacity.main, *command, "--minutes", 1e-6)[0] == 0
-    assert len(stats(out / "dim-4-0")) == 1
+    assert last.endswith(" | not measured |")
+
+    # Finished runs are not trained again. With --table nothing trains, and the latency is measured.
+    monkeypatch.delattr(capacity.Run, "train")
+    status, again, errors = run_main(capacity.main, *command, "--minutes", 1e-6, "--table")
+    assert status == 0, errors
+    assert again.rstrip().endswith(" ms |")
+    assert again.splitlines()[:-1] == tables.splitlines()[:-1]
+
+    # Runs of other lengths or on other photographs make no table with these.
     status, _, errors = run_main(capacity.main, *command, "--minutes", 2)
     assert (status, "minutes was 1e-06, now 2.0; choose another --out" in errors) == (1, True)
+    (val / "01.png").write_bytes((photo_folder / "02.png").read_bytes())
+    status, _, errors = run_main(capacity.main, *command, "--minutes", 1e-6)
+    assert (status, "vals was {" in errors) == (1, True)
     for bad in ("24,x", "24,24", "0"):
         status, _, errors = run_main(capacity.main, *command, "--dims", bad)
         assert (status, "expected different whole numbers like 24,32,40" in errors) == (2, True)
