@@ -24,7 +24,7 @@ from cisi_runtime.batch.photograph import PhotographOptions
 from cisi_runtime.batch.run_record import RECORD
 from cisi_runtime.batch.workers import WorkerOptions
 from cisi_runtime.errors import CisiError, ClusterError, GraphError
-from tests.runtime.batch.test_folder import PROGRAM, cisi_run, photographs
+from tests.support.folder_runs import PROGRAM, cisi_run, photographs
 from tests.support.shared import TIMEOUT_S
 
 # In each process of a cluster. A worker that opens a photograph named in the folder `do` does what the file of that

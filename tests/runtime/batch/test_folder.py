@@ -1,4 +1,4 @@
-"""Folders and pipes: which mask belongs to which photograph, what is skipped, what a killed run leaves."""
+"""Folders and pipes: what is skipped, what fails alone, what a killed run leaves."""
 
 import dataclasses
 import json
@@ -6,7 +6,6 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -15,142 +14,18 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from cisi_export.golden_cases import natural_picture
 from cisi_runtime.backends.registry import BackendOptions
-from cisi_runtime.batch.folder import plan_folder
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.photograph import PhotographOptions
 from cisi_runtime.batch.workers import WorkerOptions, run_jobs, start_workers
-from cisi_runtime.errors import DataError, OutputError
+from cisi_runtime.errors import DataError
 from cisi_runtime.files import remove_left_over
-from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.reading import read_picture
-from cisi_runtime.pictures.writing import write_picture
+from tests.support.folder_runs import PROGRAM, SIZE, cisi_run, interrupted_run, photographs, touch
 from tests.support.shared import TIMEOUT_S
-
-PROGRAM = [sys.executable, "-c", "import cisi_runtime.cli.run as m; m.main()"]
-# `cisi-run` that gets a signal before the N-th file operation of one of its processes below a folder. An audit hook
-# sees each of them, so nothing depends on how fast the machine is. Python runs this at the start of every process.
-HOOK = """
-import contextlib, itertools, os, sys
-folder, at, signal_number = os.environ["INTERRUPT"].split("|")
-first = int(os.environ.setdefault("INTERRUPT_FIRST", str(os.getpid())))
-count = itertools.count(1)
-def hook(event, arguments):
-    if event in ("open", "os.rename") and str(arguments[0]).startswith(folder) and next(count) == int(at):
-        with contextlib.suppress(FileExistsError):  # one process sends it
-            os.mkdir(f"{folder}.sent.{first}")
-            os.kill(first, int(signal_number))
-sys.addaudithook(hook)
-"""
-SIZE = (160, 200)
-
-
-def photographs(folder: Path, count: int, suffix: str = ".png") -> Path:
-    """`photos`, the last of them in a folder of its own, with `masks` of the same names."""
-    rng = np.random.default_rng(5)
-    for number in range(count):
-        name = f"below/{number}" if number == count - 1 else str(number)
-        hole = np.zeros(SIZE, dtype=np.uint8)
-        hole[20 + number : 60 + number, 30:80] = 255  # of 160 rows
-        for place, pixels in (("photos", natural_picture(*SIZE, rng)), ("masks", np.dstack([hole] * 3))):
-            path = folder / place / f"{name}{suffix if place == 'photos' else '.png'}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_picture(path, Picture(pixels))
-    return folder
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
-def cisi_run(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
-    command = [*PROGRAM, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload,no-any-return]
-
-
-def interrupted_run(
-    out: Path, operation: int, how: signal.Signals, *arguments: object
-) -> subprocess.CompletedProcess[str]:
-    hook = out.parent / "hook" / "sitecustomize.py"
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text(HOOK)
-    environment = {"PYTHONPATH": str(hook.parent), "INTERRUPT": f"{out}|{operation}|{how.value}"}
-    return cisi_run(*arguments, "-o", out, "--threads", 2, env=os.environ | environment)
-
-
-def plan(photographs: Path, masks: Path | None, output: Path) -> tuple[list[Any], list[str]]:
-    """Jobs, and a line for each photograph that cannot be done."""
-    with plan_folder(photographs, masks, output, overwrite=True) as planned:
-        return list(planned.jobs()), [reason for _, reason in planned.refusals()]
-
-
-def planned(folder: Path, masks: str | None) -> tuple[dict[str, str | None], list[str]]:
-    jobs, faults = plan(folder / "p", folder / masks if masks else None, folder / "out")
-    names = {
-        job.image.relative_to(folder / "p").as_posix(): job.mask and job.mask.relative_to(folder).as_posix()
-        for job in jobs
-    }
-    assert all(job.output == folder / "out" / job.image.relative_to(folder / "p") for job in jobs)
-    return names, faults
-
-
-def test_masks_by_name(tmp_path: Path) -> None:
-    touch(tmp_path, "p/a.jpg", "p/b.png", "p/c/a.jpg", "p/notes.txt", "p/.hidden.jpg", "p/twice.jpg", "p/none.jpg")
-    touch(tmp_path, "m/a.png", "m/b.mask.webp", "m/c/a.bmp", "m/twice.png", "m/twice.tif", "m/other.png")
-    names, faults = planned(tmp_path, "m")
-    assert names == {"a.jpg": "m/a.png", "b.png": "m/b.mask.webp", "c/a.jpg": "m/c/a.bmp"}
-    assert len(faults) == 2
-    assert "none.jpg: expected one mask of this name in" in faults[0]
-    assert "found none" in faults[0]
-    assert "twice.jpg: expected one mask" in faults[1]
-    assert "found 2" in faults[1]
-    assert planned(tmp_path, None)[0]["a.jpg"] is None
-    assert set(planned(tmp_path, "m/other.png")[0].values()) == {"m/other.png"}
-
-
-def test_masks_and_results_inside_the_folder_of_photographs(tmp_path: Path) -> None:
-    touch(tmp_path, "p/a.jpg", "p/a.mask.png", "p/masks/a.png", "p/out/a.jpg")
-    jobs, faults = plan(tmp_path / "p", tmp_path / "p" / "masks", tmp_path / "p" / "out")
-    assert [job.image.name for job in jobs] == ["a.jpg"]
-    assert len(faults) == 1
-    assert "a.mask.png: expected one mask" in faults[0]  # a photograph like any other, where masks are elsewhere
-    (tmp_path / "p/masks/a.png").unlink()
-    jobs, faults = plan(tmp_path / "p", tmp_path / "p", tmp_path / "p" / "out")
-    assert faults == []
-    assert jobs == [Job(tmp_path / "p/a.jpg", tmp_path / "p/a.mask.png", tmp_path / "p/out/a.jpg")]
-
-
-def test_folders_above_hidden_ones_and_names_that_end_like_masks(tmp_path: Path) -> None:
-    touch(
-        tmp_path, "p/a.jpg", "p/.thumbnails/a.jpg", "p/album.png/b.jpg", "p/x.mask.jpg", "m/a.png", "m/album.png/b.png"
-    )
-    touch(tmp_path, "m/x.mask.png")
-    names, faults = planned(tmp_path, "m")
-    assert names == {"a.jpg": "m/a.png", "album.png/b.jpg": "m/album.png/b.png", "x.mask.jpg": "m/x.mask.png"}
-    assert faults == []
-    jobs, _ = plan(tmp_path / "p", tmp_path / "m", tmp_path)  # a folder above is no reason to find nothing
-    assert len(jobs) == 3
-
-
-def test_folders_that_cannot_be(tmp_path: Path) -> None:
-    touch(tmp_path, "p/a.jpg", "file", "empty/x.txt")
-    with pytest.raises(OutputError, match="is the folder of the photographs, expected another"):
-        plan(tmp_path / "p", None, tmp_path / "p")
-    touch(tmp_path, "m/a.png")
-    with pytest.raises(OutputError, match="is the folder of the masks, expected another"):
-        plan(tmp_path / "p", tmp_path / "m", tmp_path / "m")
-    with pytest.raises(OutputError, match="is a file, expected a folder"):
-        plan(tmp_path / "p", None, tmp_path / "file")
-    with pytest.raises(DataError, match="no photographs found"):
-        plan(tmp_path / "empty", None, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_jobs_run_side_by_side_and_one_failure_is_its_own(tmp_path: Path) -> None:
@@ -261,13 +136,6 @@ def test_a_list_of_somebody_else_is_kept(tmp_path: Path, tiny_graph: Path) -> No
     mine.unlink()
     mine.mkdir()
     assert "is no list of this command's" in cisi_run(*arguments).stderr
-
-
-def test_results_inside_the_masks_are_no_masks(tmp_path: Path) -> None:
-    touch(tmp_path, "p/out/a.jpg", "p/b.jpg", "m/out/a.png", "m/b.png", "m/out/b.png")
-    jobs, faults = plan(tmp_path / "p", tmp_path / "m", tmp_path / "m" / "out")
-    assert [job.mask for job in jobs] == [tmp_path / "m" / "b.png"]
-    assert "out/a.jpg: expected one mask of this name" in faults[0]
 
 
 def test_pipes(tmp_path: Path, tiny_graph: Path) -> None:

@@ -12,7 +12,7 @@ from cisi_runtime.batch.plan import Plan
 from cisi_runtime.cli.run import main
 from cisi_runtime.errors import CisiError, DataError, OutputError, StorageError
 from tests.conftest import RunMain
-from tests.runtime.batch.test_folder import cisi_run, photographs
+from tests.support.folder_runs import cisi_run, photographs
 
 HEAD = "image,mask,output\n"
 

@@ -13,7 +13,7 @@ from cisi_runtime.cli.run import main
 from cisi_runtime.errors import OutputError
 from cisi_runtime.storage.addresses import parse_address
 from tests.conftest import RunMain
-from tests.runtime.batch.test_folder import photographs
+from tests.support.folder_runs import photographs
 from tests.support.shared import TIMEOUT_S
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cisi_runtime.batch.run_record import RECORD, RunRecord
 from cisi_runtime.errors import OutputError
-from tests.runtime.batch.test_folder import cisi_run, photographs
+from tests.support.folder_runs import cisi_run, photographs
 
 
 def test_what_differs_is_said(tmp_path: Path) -> None:

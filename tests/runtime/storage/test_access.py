@@ -22,7 +22,7 @@ from cisi_runtime.storage.access import (
     write_address,
 )
 from cisi_runtime.storage.addresses import Address, Url, parse_address
-from tests.runtime.batch.test_folder import PROGRAM, photographs
+from tests.support.folder_runs import PROGRAM, photographs
 from tests.support.shared import TIMEOUT_S
 
 NAMES = ["a.png", "b/c.jpg", "b/d/e.txt", "é #?%20/f.png"]

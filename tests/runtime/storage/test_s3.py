@@ -21,7 +21,7 @@ from cisi_runtime.storage import remote
 from cisi_runtime.storage.access import find_names, is_folder, is_present, read_address, remove_address, write_address
 from cisi_runtime.storage.addresses import Url, parse_address
 from tests.conftest import RunMain
-from tests.runtime.batch.test_folder import PROGRAM, cisi_run, photographs
+from tests.support.folder_runs import PROGRAM, cisi_run, photographs
 from tests.support.s3_server import Store, running_store
 from tests.support.service import wait_until
 from tests.support.shared import TIMEOUT_S
