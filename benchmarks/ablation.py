@@ -20,7 +20,6 @@ from benchmarks.resumable_runs import (
     RESULT,
     Run,
     check_budget,
-    check_size,
     checkpoint_method,
     open_measured,
     unfinished,
@@ -32,6 +31,7 @@ from cisi_runtime.errors import CheckpointError
 from cisi_runtime.files import make_folder
 from cisi_runtime.strict_json import convert, read_json
 from cisi_train.checkpoint import weights_sha256
+from cisi_train.cli_train import check_size
 from cisi_train.data import PhotoFolder, open_folder
 from cisi_train.evaluate import Method, Metrics, baseline_method, evaluate, hole_sets
 from cisi_train.lpips import Lpips, load_lpips

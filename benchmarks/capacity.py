@@ -27,7 +27,6 @@ from benchmarks.resumable_runs import (
     RESULT,
     Run,
     check_budget,
-    check_size,
     checkpoint_method,
     open_measured,
     unfinished,
@@ -45,6 +44,7 @@ from cisi_runtime.pictures.masks import centre_hole
 from cisi_runtime.pictures.resizing import read_square
 from cisi_runtime.strict_json import convert, read_json
 from cisi_train.checkpoint import load_checkpoint
+from cisi_train.cli_train import check_size
 from cisi_train.data import PhotoFolder, open_folder
 from cisi_train.evaluate import Method, Metrics, baseline_method, evaluate, hole_sets
 from cisi_train.network import Generator

@@ -13,11 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 from filelock import FileLock, Timeout
 
-from cisi_runtime.architecture import SIZE_MULTIPLE
 from cisi_runtime.errors import CheckpointError, DataError
 from cisi_runtime.files import atomic_file
 from cisi_runtime.strict_json import read_json
@@ -151,10 +149,3 @@ def check_budget(path: Path, now: dict[str, Any], *, table_only: bool) -> None:
     changed = [f"{name} was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
     if changed:
         raise CheckpointError(f"{path}: the runs here began otherwise: {', '.join(changed)}; choose another --out")
-
-
-def check_size(_context: click.Context, _parameter: click.Parameter, value: int) -> int:
-    """Callback of an option. Raises BadParameter for a side that the network does not take."""
-    if value % SIZE_MULTIPLE:
-        raise click.BadParameter(f"{value} is not a multiple of {SIZE_MULTIPLE}")
-    return value

@@ -27,7 +27,7 @@ RUN = Run(
 
 
 class KilledError(Exception):
-    pass
+    """Stands for a signal that ends the process."""
 
 
 @pytest.mark.parametrize("name", ["averaged.pt", "best.pt", "last.pt"])

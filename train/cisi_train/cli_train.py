@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _PAPER_STEPS = 500_000
 
 
-def _check_size(_context: click.Context, _parameter: click.Parameter, value: int) -> int:
+def check_size(_context: click.Context, _parameter: click.Parameter, value: int) -> int:
+    """Callback of an option. Raises BadParameter for a side that the network does not take."""
     if value % SIZE_MULTIPLE:
         raise click.BadParameter(f"{value} is not a multiple of {SIZE_MULTIPLE}")
     return value
@@ -53,7 +54,7 @@ def _check_size(_context: click.Context, _parameter: click.Parameter, value: int
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Instead of --steps: minutes by the clock.")
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Images for each step and process.")
 @click.option(
-    "--size", type=click.IntRange(64), default=256, show_default=True, callback=_check_size, help="Side of the crops."
+    "--size", type=click.IntRange(64), default=256, show_default=True, callback=check_size, help="Side of the crops."
 )
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Adam's rate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
