@@ -34,7 +34,7 @@ class Arm:
 
 
 # What the arms have in common: recipe `ours` but for these.
-COMMON_RECIPE = {"style_losses": False, "select": "last"}
+COMMON_RECIPE = {"optimiser": "adam", "style_losses": False, "select": "last"}
 ANALYSIS = {
     "1": Arm("1", "1"),
     "1-one-group": Arm("1, norms of one group", "1", one_group=True),
@@ -44,6 +44,7 @@ ANALYSIS = {
     "style-losses": Arm("full, style losses", "full", {"style_losses": True}),
 }
 OPTIONS = {
+    "muon": Arm("full, `--optimiser muon`", "full", {"optimiser": "muon"}),
     "direct": Arm("full, `--discriminator-input direct`", "full", {"discriminator_input": "direct"}),
     "constant": Arm("full, `--rate-schedule constant`", "full", {"rate_schedule": "constant"}),
     "no-average": Arm("full, `--no-average`", "full", {"average": False}),

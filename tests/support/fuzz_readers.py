@@ -126,8 +126,7 @@ def _checkpoints() -> dict[str, bytes]:
 
     state = _training_state()
     weights = state.generator.state_dict()
-    names = ("averaged", "discriminator", "optimiser", "adversary_optimiser")
-    training = {name: getattr(state, name).state_dict() for name in names}
+    training = {name: part.state_dict() for name, part in state.training_parts.items()}
     training |= {"step": 1, "minutes": 0.0, "best": None, "colours": None, "before": None}
     settings = {"lr": 1e-3, "steps": 9, "minutes": None}
     made = {}
@@ -149,7 +148,8 @@ def _training_state() -> Any:
     state = TrainingState(options(Path(), Path()), torch.device("cpu"))
     for parameter in state.generator.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    state.optimiser.step()
+    for optimiser in state.generator_optimisers:
+        optimiser.step()
     return state
 
 

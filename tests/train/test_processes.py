@@ -38,8 +38,8 @@ for network in (trainer.state.generator, trainer.state.averaged, trainer.state.d
 seen = []
 update = trainer._update
 
-def keep(optimiser, loss, parameters):
-    update(optimiser, loss, parameters)
+def keep(optimisers, loss, parameters):
+    update(optimisers, loss, parameters)
     seen.append([p.grad.clone() for p in parameters if p.grad is not None])
 
 trainer._update = keep

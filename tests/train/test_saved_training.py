@@ -28,15 +28,14 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> TrainingState:
 
 @pytest.fixture(scope="module")
 def training(state: TrainingState) -> Training:
-    """After one step of both optimisers, from and to random weights."""
+    """After one step of all optimisers, from and to random weights."""
     for network in (state.generator, state.discriminator):
         for parameter in network.parameters():
             parameter.grad = torch.randn_like(parameter)
-    state.optimiser.step()
-    state.adversary_optimiser.step()
-    parts = ("averaged", "discriminator", "optimiser", "adversary_optimiser")
+    for optimiser in (*state.generator_optimisers, state.adversary_optimiser):
+        optimiser.step()
     plain = {"step": 1, "minutes": 0.0, "best": None, "colours": None, "before": None}
-    return plain | {name: getattr(state, name).state_dict() for name in parts}
+    return plain | {name: part.state_dict() for name, part in state.training_parts.items()}
 
 
 def first_moment(training: Training, name: str, value: object) -> None:
@@ -84,6 +83,16 @@ FAULTS: dict[str, tuple[Callable[[Training], object], str]] = {
         "parameter 0: exp_avg_sq is negative",
     ),
     "steps of NaN": (lambda t: first_moment(t, "step", torch.tensor(torch.nan)), "parameter 0: step is not finite"),
+    "no Muon": (lambda t: t.pop("hidden_optimiser"), "hidden_optimiser has other options or parameters"),
+    "Adam for Muon": (lambda t: t.update(hidden_optimiser=t["optimiser"]), "hidden_optimiser has other options"),
+    "moments of Adam": (
+        lambda t: t["hidden_optimiser"]["state"].update({0: t["optimiser"]["state"][0]}),
+        "hidden_optimiser: parameter 0: expected momentum_buffer",
+    ),
+    "momentum of NaN": (
+        lambda t: t["hidden_optimiser"]["state"][0].update(momentum_buffer=torch.full((16, 128), torch.nan)),
+        "hidden_optimiser: parameter 0: momentum_buffer is not finite",
+    ),
 }
 
 

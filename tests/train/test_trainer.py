@@ -126,7 +126,7 @@ def test_a_killed_run_writes_its_lost_steps_again(photo_folder: Path, tmp_path: 
 @pytest.mark.slow
 def test_tiny_overfits_one_picture(tmp_path: Path) -> None:
     steps = 300
-    trainer = Trainer(options(PHOTOS, tmp_path, steps=steps, batch=1, lr=3e-3, holes="centre", l1_first=1.0))
+    trainer = Trainer(options(PHOTOS, tmp_path, steps=steps, batch=1, lr=1e-3, holes="centre", l1_first=1.0))
     picture = held_out_pictures((PHOTOS / "yurt.jpg",), 64)
     hole = centre_hole(64, 64)
     pair = torch.from_numpy(np.stack([hole, hole])[None])
@@ -135,8 +135,8 @@ def test_tiny_overfits_one_picture(tmp_path: Path) -> None:
         trainer.train_step(*batch, progress=step / steps)
         trainer.state.step += 1
     completed = inpaint_pixels(trainer.state.averaged, picture[0], hole, torch.device("cpu"))
-    # 32.4 to 32.8 dB measured, with AVX-512 and AVX2: rounding leads a run elsewhere. Margin 3 dB.
-    assert psnr_db(completed[hole].astype(np.float64) - picture[0][hole], 255.0) > 29.0
+    # 35.7 dB measured with AVX-512, 36.0 with AVX2: rounding leads a run elsewhere. Margin 4 dB.
+    assert psnr_db(completed[hole].astype(np.float64) - picture[0][hole], 255.0) > 32.0
 
 
 @pytest.mark.slow

@@ -16,7 +16,15 @@ from cisi_runtime.console import say, say_json, tell, tell_always, warn
 from cisi_runtime.errors import CheckpointError, DataError, error_prefix
 from cisi_runtime.files import make_folder
 from cisi_runtime.pictures.masks import HOLES
-from cisi_train.recipe import RECIPE_OPTIONS, RECIPES, DiscriminatorInput, RateSchedule, Selection, resolve_recipe
+from cisi_train.recipe import (
+    RECIPE_OPTIONS,
+    RECIPES,
+    DiscriminatorInput,
+    Optimiser,
+    RateSchedule,
+    Selection,
+    resolve_recipe,
+)
 from cisi_train.resuming import changed_options, is_named, read_saved_options, refuse_changes
 from cisi_train.scene_categories import listed
 
@@ -66,6 +74,11 @@ def check_size(_context: click.Context, _parameter: click.Parameter, value: int)
     help="ours: for small budgets; paper: as published. It decides the options marked [recipe].",
 )
 @click.option("--holes", type=click.Choice(HOLES), help="What is cut out. [recipe]")
+@click.option(
+    "--optimiser",
+    type=click.Choice(get_args(Optimiser)),
+    help="Of the generator. muon: for hidden weights, at 20 times --lr; Adam for the others. [recipe]",
+)
 @click.option(
     "--rate-schedule",
     type=click.Choice(get_args(RateSchedule)),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 RateSchedule = Literal["annealed", "constant"]
 DiscriminatorInput = Literal["composite", "direct"]
+Optimiser = Literal["muon", "adam"]
 Selection = Literal["psnr", "lpips", "last"]
 
 
@@ -15,6 +16,7 @@ class Recipe:
     """What differs between the two ways. docs/recipes.md has the reason of each, and what of it was measured.
 
     holes: kind of holes, one of `HOLES`.
+    optimiser: of the generator. "muon" trains the hidden weights with Muon and the others with Adam.
     rate_schedule: "annealed" rises over 50 steps and falls to zero over the last 30 % of the run.
     style_losses: spread, alignment and colour of the style codes, which the paper does not have.
     perceptual_weight: of the perceptual loss, beside 10 for the image L1.
@@ -26,6 +28,7 @@ class Recipe:
     """
 
     holes: str = "mixed"
+    optimiser: Optimiser = "muon"
     rate_schedule: RateSchedule = "annealed"
     style_losses: bool = True
     perceptual_weight: float = 0.1
@@ -43,6 +46,7 @@ RECIPES = {
     "ours": Recipe(),
     "paper": Recipe(
         holes="paper",
+        optimiser="adam",
         rate_schedule="constant",
         style_losses=False,
         perceptual_weight=1.0,

@@ -57,7 +57,8 @@ def check_network(path: Path, name: str, network: nn.Module, state: object) -> N
 
 
 def check_optimiser(path: Path, name: str, optimiser: torch.optim.Optimizer, state: object) -> None:
-    """Raise CheckpointError unless `state` is that of an Adam with the same parameters and options, whatever its rate.
+    """Raise CheckpointError unless `state` is of an optimiser of that kind, Adam or Muon, with the same parameters and
+    options, whatever its rate.
 
     name: for messages. An older PyTorch may have written fewer options.
     """
@@ -71,12 +72,14 @@ def check_optimiser(path: Path, name: str, optimiser: torch.optim.Optimizer, sta
         raise CheckpointError(f"{path}: {name} has moments of other parameters")
     for number, entry in moments.items():
         shape = tuple(parameters[number].shape)
-        shapes = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+        shapes: dict[str, tuple[int, ...]] = {"momentum_buffer": shape}
+        if isinstance(optimiser, torch.optim.Adam):
+            shapes = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
         if not isinstance(entry, dict) or set(entry) != set(shapes):
             raise CheckpointError(f"{path}: {name}: parameter {number}: expected {', '.join(shapes)}")
         for key, expected in shapes.items():
             fault = tensor_fault(entry[key], expected)
-            if fault is None and key != "exp_avg" and entry[key].min() < 0:
+            if fault is None and key in ("step", "exp_avg_sq") and entry[key].min() < 0:
                 fault = "is negative"
             if fault is not None:
                 raise CheckpointError(f"{path}: {name}: parameter {number}: {key} {fault}")

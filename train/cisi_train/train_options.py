@@ -19,7 +19,7 @@ class TrainOptions:
     steps, minutes: length of the run; one of them is None.
     batch: pictures for each step and process.
     size: side of the crops in pixels.
-    lr: Adam's learning rate.
+    lr: Adam's learning rate; Muon has 20 times as much.
     seed: of weights, crops and holes.
     permute_colours: exchange red, green and blue of every other crop at random.
     experiment: row of the paper's internal analysis, a key of `EXPERIMENTS`.

@@ -126,8 +126,10 @@ class Trainer:
         """
         state, objective = self.state, self.objective
         l1_only = progress < self.options.l1_first
-        for group in (*state.optimiser.param_groups, *state.adversary_optimiser.param_groups):
-            group["lr"] = self.lr_at(state.step, progress)
+        optimisers = state.generator_optimisers
+        for optimiser in (*optimisers, state.adversary_optimiser):
+            for group in optimiser.param_groups:
+                group["lr"] = self.lr_at(state.step, progress)
         with self._autocast():
             features = None if l1_only else objective.features(image)
         losses: dict[str, Tensor] = {}
@@ -135,16 +137,17 @@ class Trainer:
             with self._autocast():
                 losses |= objective.self_content(image, features, l1_only=l1_only)
                 total = objective.total(losses)
-            self._update(state.optimiser, total, objective.self_content_parameters())
+            self._update(optimisers, total, objective.self_content_parameters())
         with self._autocast():
             inferred, judged = objective.inferred_content(image, holes, features, l1_only=l1_only)
             total = objective.total(inferred)
-        self._update(state.optimiser, total, objective.inferred_content_parameters())
+        self._update(optimisers, total, objective.inferred_content_parameters())
         losses |= inferred
         if not l1_only:
             with self._autocast():
                 adversary = objective.adversary(image, holes, judged)
-            self._update(state.adversary_optimiser, objective.total(adversary), list(state.discriminator.parameters()))
+            parameters = list(state.discriminator.parameters())
+            self._update([state.adversary_optimiser], objective.total(adversary), parameters)
             losses |= adversary
         state.average_weights()
         return self._finite_values(losses)
@@ -196,12 +199,14 @@ class Trainer:
         if reporter is not None and (state.step % self.options.save_every or state.step == 0):
             reporter.checkpoint(self.held_out.measured_on, self.save(progress=used), {})
 
-    def _update(self, optimiser: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter]) -> None:
-        # Gradients are set to None, not to zero: Adam then leaves alone what the step does not train.
-        optimiser.zero_grad(set_to_none=True)
+    def _update(self, optimisers: list[torch.optim.Optimizer], loss: Tensor, parameters: list[nn.Parameter]) -> None:
+        # Gradients are set to None, not to zero: what the step does not train is then left alone.
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
         loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
         self.processes.average_gradients(parameters)
-        optimiser.step()
+        for optimiser in optimisers:
+            optimiser.step()
 
     def _finite_values(self, losses: dict[str, Tensor]) -> dict[str, float]:
         # One transfer for all of them: each `.item()` would make a GPU wait.

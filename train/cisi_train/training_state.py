@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.contract import Contract, Provenance
@@ -16,14 +17,13 @@ from cisi_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.data import MEMORY_FORMAT, PhotoFolder
 from cisi_train.network import Discriminator, Generator
+from cisi_train.optimisers import ConvolutionMuon, adam, hidden_weights
 from cisi_train.saved_training import SavedCounters, check_network, check_optimiser, saved_counters
 from cisi_train.selection import Candidate
 from cisi_train.train_options import TrainOptions
 
 # Of the averaged weights, once warmed up: (1 + n) / (10 + n) at step n while that is less.
 _EMA_DECAY = 0.999
-# Parts of the state that `last.pt` holds beside the weights.
-_TRAINING_PARTS = ("averaged", "discriminator", "optimiser", "adversary_optimiser")
 
 
 class TrainingState:
@@ -32,6 +32,7 @@ class TrainingState:
     generator, discriminator: the networks in training.
     averaged: exponential moving average of the generator's weights, in evaluation mode.
     optimiser, adversary_optimiser: Adam for generator and discriminator.
+    hidden_optimiser: Muon for the generator's hidden weights, which `optimiser` then has not; None by recipe.
     step: iterations done.
     minutes_before: minutes that earlier parts of a resumed run have used.
     best: the checkpoint that is `best.pt`; None before there is one.
@@ -48,13 +49,33 @@ class TrainingState:
         self.discriminator = discriminator.to(device, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False)
         # One optimiser for both steps: a parameter's moments belong to it, whichever step updates it.
-        self.optimiser = torch.optim.Adam(self.generator.parameters(), lr=options.lr, betas=(0.5, 0.999))
-        self.adversary_optimiser = torch.optim.Adam(self.discriminator.parameters(), lr=options.lr, betas=(0.5, 0.999))
+        hidden = hidden_weights(self.generator) if options.recipe.optimiser == "muon" else []
+        self.hidden_optimiser = ConvolutionMuon(hidden, options.lr) if hidden else None
+        numbers = {id(parameter) for parameter in hidden}
+        others = [parameter for parameter in self.generator.parameters() if id(parameter) not in numbers]
+        self.optimiser = adam(others, options.lr)
+        self.adversary_optimiser = adam(list(self.discriminator.parameters()), options.lr)
         self.step = 0
         self.minutes_before = 0.0
         self.best: Candidate | None = None
         self.colours: ColourStatistics | None = None
         self.provenance_before: Provenance | None = None
+
+    @property
+    def generator_optimisers(self) -> list[torch.optim.Optimizer]:
+        """Those of the generator, each with parameters of its own."""
+        return [self.optimiser] if self.hidden_optimiser is None else [self.optimiser, self.hidden_optimiser]
+
+    @property
+    def training_parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """What `last.pt` holds beside the weights, by name."""
+        parts: dict[str, nn.Module | torch.optim.Optimizer] = {
+            "averaged": self.averaged,
+            "discriminator": self.discriminator,
+            "optimiser": self.optimiser,
+            "adversary_optimiser": self.adversary_optimiser,
+        }
+        return parts if self.hidden_optimiser is None else parts | {"hidden_optimiser": self.hidden_optimiser}
 
     def average_weights(self) -> None:
         """Move the averaged weights towards the generator's, after a step; all the way where there is no average."""
@@ -83,10 +104,12 @@ class TrainingState:
         counters = saved_counters(path, training)
         notes = self._check_resumable(path, checkpoint.configuration, counters, settings)
         self._check_architecture(path, checkpoint)
-        parts = {name: getattr(self, name) for name in _TRAINING_PARTS}
+        parts = self.training_parts
         for name, part in parts.items():
-            check = check_optimiser if isinstance(part, torch.optim.Optimizer) else check_network
-            check(path, name, part, training.get(name))
+            if isinstance(part, torch.optim.Optimizer):
+                check_optimiser(path, name, part, training.get(name))
+            else:
+                check_network(path, name, part, training.get(name))
         self.generator.load_state_dict(checkpoint.weights)
         for name, part in parts.items():
             part.load_state_dict(training[name])
@@ -109,7 +132,7 @@ class TrainingState:
             "colours": None if self.colours is None else dataclasses.asdict(self.colours),
             "minutes": minutes_used if options.minutes is not None else 0.0,
         }
-        training |= {name: getattr(self, name).state_dict() for name in _TRAINING_PARTS}
+        training |= {name: part.state_dict() for name, part in self.training_parts.items()}
         averaged = self.averaged.state_dict()
         for name in ("averaged.pt", "best.pt") if is_best else ("averaged.pt",):
             save_checkpoint(options.out / name, contract, averaged, configuration=configuration, as_float16=True)
