@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from cisi_calibration.model_contract import exporter_versions, sealed_bytes
+from cisi_calibration.model_contract import exporter_versions, record_of, sealed_bytes
 from cisi_calibration.quantisation import quantise
 from cisi_calibration.table import load_table
 from cisi_export.exporting import float_graph
@@ -44,10 +44,13 @@ def test_the_graph_passes_its_golden_file(graph: Path) -> None:
     assert len(report.structure) == (1 if graph == SHIPPED_GRAPH else 2)
 
 
-def test_the_int8_graph_is_what_its_ranges_give() -> None:
+def test_the_int8_graph_is_what_its_ranges_and_its_placement_give() -> None:
     table = load_table(SHIPPED_GRAPH.with_name("small.ranges.json"))
-    quantised = quantise(onnx.load(SHIPPED_GRAPH), None, table, [])
-    record = ExportRecord(exporter_versions(), load_golden(golden_path(SHIPPED_GRAPH)).sha256)
+    placed = record_of(onnx.load(SHIPPED_INT8_GRAPH))
+    assert placed is not None
+    quantised = quantise(onnx.load(SHIPPED_GRAPH), None, table, placed.kept_float)
+    golden = load_golden(golden_path(SHIPPED_GRAPH))
+    record = ExportRecord(exporter_versions(), golden.sha256, kept_float=placed.kept_float)
     assert sealed_bytes(quantised, record, table.to_json()) == SHIPPED_INT8_GRAPH.read_bytes()
 
 
