@@ -85,6 +85,9 @@ def test_a_run_moves_hidden_weights_by_muon(photo_folder: Path, tmp_path: Path) 
     before = {name: tensor.clone() for name, tensor in generator.named_parameters()}
     trainer.run()
     assert trainer.state.hidden_optimiser is not None
+    # Each optimiser has stepped, with what is its own.
+    assert len(trainer.state.hidden_optimiser.state) == len(trainer.state.hidden_optimiser.weights)
+    assert len(trainer.state.optimiser.state) == len(trainer.state.optimiser.param_groups[0]["params"])
     rate = 20 * trainer.lr_at(0, 0.0)
     moved = names_of(generator, trainer.state.hidden_optimiser.weights)
     for name, tensor in generator.named_parameters():
