@@ -52,6 +52,7 @@ class Run:
     save_every: int
     recipe: Recipe
     experiment: str = "full"
+    zoom: float = 1.0
     permute_colours: bool = False
     bf16: bool = False
     vgg: VggFeatures | None = None

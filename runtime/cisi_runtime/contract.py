@@ -44,7 +44,7 @@ class Provenance:
 
     data: name of the training data, for people.
     data_licence: its licence, for people.
-    data_sha256: hash over the names and sizes of its files.
+    data_sha256: hash over the names of its photographs, without suffixes.
     images: number of training pictures.
     steps: training iterations.
     preset: name of the architecture preset.

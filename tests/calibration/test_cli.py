@@ -53,22 +53,22 @@ def shipped(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_int8_for_cpus(run_main: RunMain, shipped: Path, dozen: Path) -> None:
-    status, out, err = run_main(calibrate_main, shipped, "--data", dozen, "--verbose")
+def test_int8_for_cpus(run_main: RunMain, tiny: Path, dozen: Path) -> None:
+    status, out, err = run_main(calibrate_main, tiny, "--data", dozen, "--verbose")
     assert status == 0, err
     assert "ranges of 10 pictures: the largest activations are rare" in err
-    graph = shipped.with_name("small.int8.cpu.onnx")
+    graph = tiny.with_name("tiny.int8.cpu.onnx")
     assert read_graph(graph).contract.precision == "int8"
-    assert graph.stat().st_size < 0.5 * shipped.stat().st_size
+    assert graph.stat().st_size < 0.5 * tiny.stat().st_size
     assert check_on_this_cpu(OnnxRuntimeBackend(graph), graph) is None
     assert "decoder.up.1.conv" in out
     assert "photographs that the search never saw: hole PSNR" in out
     assert "FAIL" not in out
     # Again, with what has been observed: the same graph, byte for byte; as JSON.
     before = graph.read_bytes()
-    table = shipped.with_name("small.ranges.json")
+    table = tiny.with_name("tiny.ranges.json")
     table_before = table.read_bytes()
-    status, out, err = run_main(calibrate_main, shipped, "--data", dozen, "--json")
+    status, out, err = run_main(calibrate_main, tiny, "--data", dozen, "--json")
     assert status == 0
     assert f"ranges: from {table}" in err
     assert (graph.read_bytes(), table.read_bytes()) == (before, table_before)

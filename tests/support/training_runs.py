@@ -40,6 +40,7 @@ def options(data: Path, out: Path, **changes: Any) -> TrainOptions:
         size=64,
         lr=1e-3,
         seed=1,
+        zoom=1.0,
         permute_colours=False,
         categories=(),
         experiment="full",

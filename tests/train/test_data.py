@@ -27,9 +27,11 @@ def test_a_folder_is_searched_below_and_split(photo_folder: Path) -> None:
 def test_the_hash_follows_the_data(tmp_path: Path) -> None:
     pixels = np.zeros((70, 70, 3), dtype=np.uint8)
     write_picture(tmp_path / "a.png", Picture(pixels))
-    one = open_folder(tmp_path).sha256
+    one = open_folder(tmp_path)
     write_picture(tmp_path / "b.png", Picture(pixels))
-    assert open_folder(tmp_path).sha256 != one
+    two = open_folder(tmp_path)
+    assert two.sha256 != one.sha256
+    assert two.names_sha256 != one.names_sha256
 
 
 def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
@@ -102,6 +104,28 @@ def test_colours_of_every_other_crop_change_places(photo_folder: Path) -> None:
         changed += not torch.equal(crop, other)
     # Half of the crops, of which one in six keeps its order: 20 of 48 expected, standard deviation 3.4.
     assert 8 <= changed <= 32
+
+
+def test_zoom_enlarges_by_factors_up_to_it(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.arange(0, 256, dtype=np.uint8)[:, None, None], (256, 256, 3))
+    write_picture(tmp_path / "ramp.png", Picture(ramp))
+    paths = open_folder(tmp_path).training
+
+    def levels_per_pixel(samples: TrainingSamples, number: int) -> float:
+        column = samples[number][0][:, 0, 0].double()
+        return float(column[-1] - column[0]) / (len(column) - 1)
+
+    plain, zoomed = TrainingSamples(paths, 128, 3), TrainingSamples(paths, 128, 3, zoom=2.0)
+    usual = 256 / 143  # short side resized to 143 for crops of 128
+    factors = [usual / levels_per_pixel(zoomed, number) for number in range(64)]
+    assert all(usual / levels_per_pixel(plain, number) == pytest.approx(1.0, abs=0.02) for number in range(8))
+    # Rounding to whole levels changes a factor by at most 1 / (127 * 0.9), less than 0.01.
+    assert 0.98 <= min(factors) < 1.2
+    assert 1.8 < max(factors) <= 2.02
+    # A uniform distribution has its mean in the middle: 1.5, standard error 0.036.
+    assert np.mean(factors) == pytest.approx(1.5, abs=0.15)
+    assert torch.equal(zoomed[5][0], TrainingSamples(paths, 128, 3, zoom=2.0)[5][0])
+    assert torch.equal(TrainingSamples(paths, 128, 3, zoom=1.0)[5][0], plain[5][0])
 
 
 def test_an_epoch_has_every_picture_once(tmp_path: Path) -> None:

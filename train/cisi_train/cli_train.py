@@ -103,6 +103,13 @@ def check_size(_context: click.Context, _parameter: click.Parameter, value: int)
 )
 @click.option("--average/--no-average", default=None, help="Export a moving average of the weights. [recipe]")
 @click.option("--lpips", type=PATH, help="File of LPIPS weights for --select lpips; default: published ones, fetched.")
+@click.option(
+    "--zoom",
+    type=click.FloatRange(1.0, 4.0),
+    default=1.0,
+    show_default=True,
+    help="Enlarge each photograph by a random factor from 1 to this before the crop.",
+)
 @click.option("--permute-colours", is_flag=True, help="Exchange red, green and blue of every other crop at random.")
 @click.option(
     "--experiment",

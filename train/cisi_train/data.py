@@ -35,7 +35,8 @@ class PhotoFolder:
     folder: the folder itself.
     training: to train on.
     held_out: to select the best weights by.
-    sha256: over the relative names and the sizes in bytes of all of them.
+    sha256: over the relative names and the sizes in bytes of all of them: files that a run began with.
+    names_sha256: over the relative names without suffixes: the same photographs, also once `cisi-pack` has copied them.
     unreadable: the errors of the other files.
     """
 
@@ -43,6 +44,7 @@ class PhotoFolder:
     training: tuple[Path, ...]
     held_out: tuple[Path, ...]
     sha256: str
+    names_sha256: str
     unreadable: tuple[str, ...]
 
     def report(self) -> list[str]:
@@ -80,6 +82,7 @@ def open_folder(folder: Path, categories: Sequence[str] = ()) -> PhotoFolder:
     digest = hashlib.sha256()
     for path in good:
         digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+    names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in good)
     by_hash = sorted(good, key=lambda path: hashlib.sha256(path.relative_to(folder).as_posix().encode()).digest())
     held_out = set(by_hash[: min(_MAX_HELD_OUT, len(good) // 10)])
     return PhotoFolder(
@@ -87,6 +90,7 @@ def open_folder(folder: Path, categories: Sequence[str] = ()) -> PhotoFolder:
         tuple(path for path in good if path not in held_out),
         tuple(path for path in good if path in held_out),
         digest.hexdigest(),
+        hashlib.sha256("\n".join(names).encode()).hexdigest(),
         tuple(unreadable),
     )
 
@@ -98,23 +102,32 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
     Photograph, crop, mirroring and holes depend on `seed` and n alone. So a resumed run sees what an uninterrupted one
     would have seen, with any number of workers.
 
+    zoom: enlarge each photograph by a random factor from 1 to this before the crop, so that one photograph has more
+        crops that differ.
     permute_colours: exchange red, green and blue of every other crop at random, so that colours which are rare in
         photographs are not rare in training.
     """
 
     def __init__(
-        self, paths: tuple[Path, ...], size: int, seed: int, holes: str = "mixed", *, permute_colours: bool = False
+        self,
+        paths: tuple[Path, ...],
+        size: int,
+        seed: int,
+        holes: str = "mixed",
+        *,
+        zoom: float = 1.0,
+        permute_colours: bool = False,
     ) -> None:
         self._paths, self._size, self._seed, self._holes = paths, size, seed, holes
-        self._permute_colours = permute_colours
+        self._zoom, self._permute_colours = zoom, permute_colours
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         epoch, position = divmod(number, len(self._paths))
         order = np.random.default_rng([self._seed, 0, epoch]).permutation(len(self._paths))
         rng = np.random.default_rng([self._seed, 1, number])
-        rgb = resize_short_side(
-            read_picture(self._paths[order[position]]).rgb, round(self._size * _SHORT_SIDE_PER_CROP)
-        )
+        enlarged = rng.uniform(1.0, self._zoom) if self._zoom > 1.0 else 1.0
+        short_side = round(self._size * _SHORT_SIDE_PER_CROP * enlarged)
+        rgb = resize_short_side(read_picture(self._paths[order[position]]).rgb, short_side)
         top, left = (rng.integers(0, side - self._size + 1) for side in rgb.shape[:2])
         crop = rgb[top : top + self._size, left : left + self._size]
         if rng.random() < 0.5:

@@ -14,7 +14,7 @@ from cisi_train.recipe import RECIPE_OPTIONS
 # What the run began with and keeps, by click's names. `TrainingState.resume` compares these with the checkpoint too,
 # but only after every photograph has been looked at.
 _KEPT = (
-    *("preset", "experiment", "batch", "size", "seed", "permute_colours", "l1_first", "no_perceptual", "bf16"),
+    *("preset", "experiment", "batch", "size", "seed", "zoom", "permute_colours", "l1_first", "no_perceptual", "bf16"),
     *("recipe", *RECIPE_OPTIONS),
     *("categories", "data_name", "data_licence"),
 )

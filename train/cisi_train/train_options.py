@@ -21,6 +21,7 @@ class TrainOptions:
     size: side of the crops in pixels.
     lr: Adam's learning rate; Muon has 20 times as much.
     seed: of weights, crops and holes.
+    zoom: enlarge each photograph by a random factor from 1 to this.
     permute_colours: exchange red, green and blue of every other crop at random.
     experiment: row of the paper's internal analysis, a key of `EXPERIMENTS`.
     l1_first: first fraction of the run that has image and code losses alone.
@@ -47,6 +48,7 @@ class TrainOptions:
     size: int
     lr: float
     seed: int
+    zoom: float
     permute_colours: bool
     categories: tuple[str, ...]
     experiment: str

@@ -77,7 +77,7 @@ class Trainer:
     def settings(self) -> dict[str, Any]:
         """What must stay the same over a resume for the run to be the same run."""
         options = self.options
-        data = ("batch", "size", "seed", "permute_colours")
+        data = ("batch", "size", "seed", "zoom", "permute_colours")
         network = ("preset", "experiment", "l1_first", "perceptual", "bf16")
         return {name: getattr(options, name) for name in (*data, *network)} | {
             "recipe": options.recipe_name,
@@ -223,9 +223,15 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bf16)
 
     def _samples(self) -> TrainingSamples:
-        options, paths = self.options, self.folder.training
-        permuted = options.permute_colours
-        return TrainingSamples(paths, options.size, options.seed, options.recipe.holes, permute_colours=permuted)
+        options = self.options
+        return TrainingSamples(
+            self.folder.training,
+            options.size,
+            options.seed,
+            options.recipe.holes,
+            zoom=options.zoom,
+            permute_colours=options.permute_colours,
+        )
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         options, count, rank = self.options, self.processes.count, self.processes.rank

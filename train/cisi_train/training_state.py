@@ -144,7 +144,7 @@ class TrainingState:
         provenance = Provenance(
             data=options.data_name or options.data.resolve().name,
             data_licence=options.data_licence or "not stated",
-            data_sha256=folder.sha256,
+            data_sha256=folder.names_sha256,
             images=len(folder.training),
             steps=self.step,
             preset=options.preset,
