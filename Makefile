@@ -4,7 +4,7 @@
 # make fuzz   property tests with new random examples for MINUTES (10), and INPUTS (10000) damaged files
 # make docs   the documentation as a site, in site/
 # make triton NVIDIA's Triton in .venv/triton, for the tests that need a real one
-# make parity every parity check at full size
+# make parity float32 and float16 parity at full size
 # Each makes the environment .venv when it is missing or out of date.
 
 PYTHON ?= python3

@@ -27,6 +27,7 @@ from benchmarks.resumable_runs import (
 )
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.cli.command import INTERRUPTED, PATH, run_command
+from cisi_runtime.cli.numbers import FiniteRange
 from cisi_runtime.errors import CheckpointError
 from cisi_runtime.files import make_folder
 from cisi_runtime.strict_json import convert, read_json
@@ -49,6 +50,7 @@ _CHECKPOINTS, _CANDIDATES = 6, 20
 class Budget:
     """What all runs of a folder have in common, by the command's options.
 
+    recipe: that arms change options of.
     lpips_sha256: of the weights of LPIPS; None where it is not measured.
     data_sha256, val_sha256: over names and sizes of the photographs to train on and to measure on.
     """
@@ -59,6 +61,7 @@ class Budget:
     batch: int
     lr: float
     l1_first: float
+    recipe: str
     lpips_sha256: str | None
     data_sha256: str
     val_sha256: str
@@ -170,8 +173,8 @@ def report(out: Path, val: Path, budget: Budget, seeds: int, chosen: Collection[
     "--size", type=click.IntRange(64), callback=check_size, default=96, show_default=True, help="Side of the crops."
 )
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
-@click.option("--l1-first", type=click.FloatRange(0, 1), default=0.6, show_default=True)
+@click.option("--lr", type=FiniteRange(0, min_open=True), default=1e-3, show_default=True)
+@click.option("--l1-first", type=FiniteRange(0, 1), default=0.6, show_default=True)
 @click.option("--arm", "arms", multiple=True, type=click.Choice(list(ARMS)), help="An arm to train; can be repeated.")
 @click.option("--vgg", type=PATH, help="ImageNet VGG-16, for the arms with a perceptual loss.")
 @click.option("--lpips", type=PATH, help="Weights of LPIPS: measures it, and adds the arms that differ in it.")
@@ -195,9 +198,12 @@ def ablate(
     torch.set_num_threads(1)
     chosen = chosen_arms(arms, vgg=vgg is not None, lpips=lpips is not None)
     weights = Weights(None if vgg is None else load_vgg(vgg), None if lpips is None else load_lpips(lpips))
-    folder, val_sha256 = open_folder(data), open_measured(val).sha256
+    folder, val_sha256 = open_folder(data), open_measured(val).files_sha256
     lpips_sha256 = None if weights.lpips is None else weights_sha256(weights.lpips.state_dict())
-    budget = Budget(**values, lpips_sha256=lpips_sha256, data_sha256=folder.sha256, val_sha256=val_sha256)
+    recipe = str(resolve_recipe("ours", COMMON_RECIPE))
+    budget = Budget(
+        **values, recipe=recipe, lpips_sha256=lpips_sha256, data_sha256=folder.files_sha256, val_sha256=val_sha256
+    )
     make_folder(out)
     check_budget(out / "budget.json", dataclasses.asdict(budget), table_only=table_only)
     if weights.vgg is not None:

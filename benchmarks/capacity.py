@@ -37,6 +37,7 @@ from cisi_runtime.architecture import PRESETS
 from cisi_runtime.backends.registry import BackendOptions, open_backend
 from cisi_runtime.bench.measure import interleaved
 from cisi_runtime.cli.command import INTERRUPTED, PATH, run_command
+from cisi_runtime.cli.numbers import FiniteRange
 from cisi_runtime.errors import CheckpointError
 from cisi_runtime.files import make_folder
 from cisi_runtime.inpainting.single_pass import SinglePassInpainter
@@ -55,6 +56,7 @@ from cisi_train.recipe import Recipe
 _SIDE = 256
 # Measured rounds, after one that warms up, of a training step; pictures that the latency is the median of.
 _STEP_ROUNDS, _LATENCY_ROUNDS = 3, 15
+_RECIPE = Recipe(select="last")
 _TELEA = "OpenCV Telea, radius 5"
 
 
@@ -77,6 +79,7 @@ class Settings:
     size: int
     batch: int
     lr: float
+    recipe: str
     bf16: bool
     data_sha256: str
     vals: dict[str, str]
@@ -92,7 +95,7 @@ class Settings:
             seed=seed,
             l1_first=1.0,
             save_every=max(1, steps // 20),
-            recipe=Recipe(select="last"),
+            recipe=_RECIPE,
             permute_colours=True,
             bf16=self.bf16,
         )
@@ -209,12 +212,12 @@ def _parse_dims(_context: click.Context, _parameter: click.Parameter, text: str)
 @click.option("--out", type=PATH, default="runs/capacity", show_default=True, help="Folder of the runs.")
 @click.option("--dims", callback=_parse_dims, default="24,32,40", show_default=True, help="Channels.")
 @click.option("--seeds", type=click.IntRange(1, MAX_SEEDS), default=1, show_default=True)
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=120, show_default=True, help="Of each run.")
+@click.option("--minutes", type=FiniteRange(0, min_open=True), default=120, show_default=True, help="Of each run.")
 @click.option(
     "--size", type=click.IntRange(64), callback=check_size, default=128, show_default=True, help="Side of the crops."
 )
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-3, show_default=True)
+@click.option("--lr", type=FiniteRange(0, min_open=True), default=1e-3, show_default=True)
 @click.option("--bf16/--no-bf16", default=None, help="Default: bfloat16 where the CPU computes it.")
 @click.option(
     "--table", "table_only", is_flag=True, help="Train nothing: the tables of what is finished, with latency."
@@ -237,9 +240,9 @@ def compare(
     """
     torch.set_num_threads(1)
     folder, opened = open_folder(data), [open_measured(val) for val in vals]
-    hashes = {str(each.folder.resolve()): each.sha256 for each in opened}
+    hashes = {str(each.folder.resolve()): each.files_sha256 for each in opened}
     bf16 = computes_bf16("cpu") if bf16 is None else bf16
-    settings = Settings(**values, bf16=bf16, data_sha256=folder.sha256, vals=hashes)
+    settings = Settings(**values, recipe=str(_RECIPE), bf16=bf16, data_sha256=folder.files_sha256, vals=hashes)
     make_folder(out)
     check_budget(out / "budget.json", dataclasses.asdict(settings), table_only=table_only)
     with mock.patch.dict(PRESETS, {_preset(dim): dataclasses.replace(PRESETS["small"], dim=dim) for dim in dims}):

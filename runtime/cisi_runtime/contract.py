@@ -12,6 +12,8 @@ from cisi_runtime.face import COMPLETED, FACES, HOLE_MASK, IMAGE, Face
 from cisi_runtime.strict_json import check_revision, convert, parse_json
 
 REVISION = 1
+# Between the sets that weights were trained on one after the other.
+_THEN = "; then "
 # Masks are 8-bit pictures in which white is the hole. Grey from this level on counts as hole.
 MASK_THRESHOLD = 128
 
@@ -57,15 +59,27 @@ class Provenance:
     steps: int
     preset: str
 
+    @property
+    def last_data(self) -> str:
+        """Name of the set that was trained on last; `data_sha256` is of that one."""
+        return self.data.split(_THEN)[-1]
+
+    @property
+    def last_licence(self) -> str:
+        """Licence of the set that was trained on last."""
+        return self.data_licence.split(_THEN)[-1]
+
     def then(self, later: Provenance) -> Provenance:
-        """Provenance of weights that were trained on one set and then on another, or again on the same one."""
+        """Provenance of weights that were trained on one set and then on another, or again on the same one: the same
+        photographs under the same name and licence."""
         steps = self.steps + later.steps
-        if self.data_sha256 == later.data_sha256:
+        same = self.last_data, self.last_licence, self.data_sha256
+        if same == (later.data, later.data_licence, later.data_sha256):
             return dataclasses.replace(self, steps=steps)
         return dataclasses.replace(
             later,
-            data=f"{self.data}; then {later.data}",
-            data_licence=f"{self.data_licence}; then {later.data_licence}",
+            data=f"{self.data}{_THEN}{later.data}",
+            data_licence=f"{self.data_licence}{_THEN}{later.data_licence}",
             images=self.images + later.images,
             steps=steps,
         )

@@ -13,7 +13,9 @@ from cisi_train.data import open_folder
 from tests.conftest import RunMain
 from tests.support.training_runs import stats
 
-SETTINGS = capacity.Settings(minutes=2.0, size=64, batch=2, lr=1e-3, bf16=False, data_sha256="0" * 64, vals={})
+SETTINGS = capacity.Settings(
+    minutes=2.0, size=64, batch=2, lr=1e-3, recipe="ours", bf16=False, data_sha256="0" * 64, vals={}
+)
 
 
 def test_a_plan_gives_every_width_as_long_and_stays(

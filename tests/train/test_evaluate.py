@@ -145,6 +145,7 @@ def test_style_by_the_command(photo_folder: Path, tiny_checkpoint_path: Path) ->
     [
         ([], 2, "nothing to evaluate, expected --ckpt, --onnx, --run or --baseline"),
         (["--baseline", "mean", "--style"], 2, "--style looks into checkpoints"),
+        (["--ckpt", "missing.pt", "--style", "--device", "cuda"], 2, "--style looks into checkpoints"),
         (["--baseline", "mean", "--size", "100"], 2, "--size: 100 is not a multiple of 16"),
         (["--run", "missing.onnx"], 1, "--run: missing.onnx: no such file"),
         (["--ckpt", "missing.pt"], 1, "--ckpt: missing.pt: no such file"),

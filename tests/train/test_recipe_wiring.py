@@ -50,6 +50,15 @@ def test_the_holes_are_of_the_kind(photo_folder: Path, tmp_path: Path, holes: st
     assert torch.equal(found, torch.stack([expected[number][1] for number in range(2)]))
 
 
+@pytest.mark.parametrize("changes", [{"zoom": 2.0}, {"permute_colours": True}])
+def test_crops_vary_as_the_run_says(photo_folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    trainer = Trainer(options(photo_folder, tmp_path, batch=8, **changes))
+    crops, _ = next(iter(trainer._batches()))
+    expected, plain = (TrainingSamples(trainer.folder.training, 64, 1, "mixed", **varied) for varied in (changes, {}))
+    assert torch.equal(crops, torch.stack([expected[number][0] for number in range(8)]))
+    assert not torch.equal(crops, torch.stack([plain[number][0] for number in range(8)]))
+
+
 def test_the_colours_are_those_of_the_photographs(photo_folder: Path, tmp_path: Path) -> None:
     trainer = Trainer(options(photo_folder, tmp_path))
     samples = TrainingSamples(trainer.folder.training, 64, 1, "mixed")

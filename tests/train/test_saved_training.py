@@ -90,7 +90,7 @@ FAULTS: dict[str, tuple[Callable[[Training], object], str]] = {
         "hidden_optimiser: parameter 0: expected momentum_buffer",
     ),
     "momentum of NaN": (
-        lambda t: t["hidden_optimiser"]["state"][0].update(momentum_buffer=torch.full((16, 128), torch.nan)),
+        lambda t: t["hidden_optimiser"]["state"][0].update(momentum_buffer=torch.full((16, 8, 4, 4), torch.nan)),
         "hidden_optimiser: parameter 0: momentum_buffer is not finite",
     ),
 }

@@ -222,28 +222,6 @@ def test_dry_run_writes_nothing(photo_folder: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_init_starts_from_weights_and_counts_their_steps(
-    photo_folder: Path, tmp_path: Path, tiny_checkpoint_path: Path
-) -> None:
-    trainer = Trainer(options(photo_folder, tmp_path, init=tiny_checkpoint_path))
-    weights = load_checkpoint(tiny_checkpoint_path).weights
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in trainer.state.generator.state_dict().items())
-    trainer.run()
-    provenance = load_checkpoint(tmp_path / "best.pt").contract.provenance
-    assert provenance.steps == 7 + 6
-    assert provenance.images == 3 + 18
-    assert provenance.data == "made for tests; then made"
-    assert provenance.data_licence == "CC0; then CC0"
-
-
-def test_more_steps_on_the_same_data_keep_its_provenance(photo_folder: Path, tmp_path: Path) -> None:
-    Trainer(options(photo_folder, tmp_path / "a", data_name="name", data_licence="licence")).run()
-    init = tmp_path / "a" / "last.pt"
-    Trainer(options(photo_folder, tmp_path / "b", init=init, data_name=None, data_licence=None)).run()
-    first, second = (load_checkpoint(tmp_path / run / "last.pt").contract.provenance for run in "ab")
-    assert second == dataclasses.replace(first, steps=12)
-
-
 def test_the_output_may_not_lie_among_the_photographs(photo_folder: Path) -> None:
     with pytest.raises(DataError, match="lies inside the folder of photographs"):
         Trainer(options(photo_folder, photo_folder / "run"))

@@ -8,10 +8,10 @@ import torch
 from click.testing import CliRunner
 
 from cisi_train.checkpoint import load_checkpoint
-from cisi_train.cli_train import main, train
+from cisi_train.cli_train import _what_there_is, main, train
 from cisi_train.trainer import Trainer
 from tests.conftest import RunMain
-from tests.support.training_runs import interrupting, stats
+from tests.support.training_runs import interrupting, options, stats
 
 
 def test_the_command(photo_folder: Path, tmp_path: Path) -> None:
@@ -81,6 +81,7 @@ def test_resume_takes_the_options_of_the_run(
     [
         (["--preset", "small"], "--preset was tiny, now small"),
         (["--batch", 3, "--bf16"], "--batch was 2, now 3, --bf16 was not given, now given"),
+        (["--zoom", 1.5], "--zoom was 1.0, now 1.5"),
         (["--vgg", "x.npz"], "--vgg and --no-perceptual exclude each other"),
     ],
 )
@@ -97,6 +98,12 @@ def test_resume_refuses_what_cannot_change_at_once(
     status, _, errors = run_main(main, "--out", out, "--resume", "--preset", "tiny", "--steps", 2)
     assert (status, "is at step 2 already" in errors) == (1, True)
     assert (out / "last.pt").read_bytes() == before
+
+
+def test_the_next_checkpoint_is_named(photo_folder: Path, tmp_path: Path) -> None:
+    saving_by_20 = options(photo_folder, tmp_path, save_every=20)
+    assert "it comes with the first regular checkpoint, at step 20 " in _what_there_is(saving_by_20, 19)
+    assert "it comes with the first regular checkpoint, at step 40 " in _what_there_is(saving_by_20, 35)
 
 
 def test_resume_where_photographs_or_options_are_gone(
@@ -161,6 +168,11 @@ def test_vgg_is_announced_and_its_absence_explained(
         (["--minutes", "3"], 2, "--steps and --minutes exclude each other"),
         (["--vgg", "missing.npz"], 2, "--vgg and --no-perceptual exclude each other"),
         (["--categories", "butte"], 1, "no pictures of category butte"),
+        (["--lr", "nan"], 2, "'--lr': nan is not a finite number"),
+        (["--zoom", "nan"], 2, "'--zoom': nan is not a finite number"),
+        (["--minutes", "inf"], 2, "'--minutes': inf is not a finite number"),
+        (["--zoom", "0.9"], 2, "'--zoom': 0.9 is not in the range"),
+        (["--select", "lpips", "--l1-first", "1"], 2, "--select lpips chooses among checkpoints with all losses"),
     ],
 )
 def test_bad_input(

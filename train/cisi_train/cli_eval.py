@@ -126,7 +126,9 @@ def _check_usage(options: EvalOptions) -> None:
     if options.table1 and (options.device == "cuda" or any(map(is_engine, (*options.onnx, *options.run)))):
         raise click.UsageError("--table1 takes times on the CPU, expected neither --device cuda nor an engine")
     others = options.onnx or options.run or options.baseline or options.lpips or options.against or options.sheet
-    if options.style and (others or options.table1 or options.holes != "centre" or not options.ckpt):
+    if options.style and (
+        others or options.table1 or options.device == "cuda" or options.holes != "centre" or not options.ckpt
+    ):
         raise click.UsageError(
             "--style looks into checkpoints, expected --ckpt and beside it only --data, --categories, --size, --json"
         )

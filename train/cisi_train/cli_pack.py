@@ -28,13 +28,13 @@ from cisi_runtime.progress_on_stderr import counted
     type=click.IntRange(64),
     default=286,
     show_default=True,
-    help="What training at --size 256 resizes to (paper); 143 for --size 128.",
+    help="What training at --size 256 resizes to (paper); 143 for --size 128. More for --zoom: 429 for --zoom 1.5.",
 )
 def pack(data: Path, out: Path, short_side: int) -> None:
     """Write a small JPEG (quality 95, no chroma subsampling) of each photograph, under the same name.
 
-    Training on them reads the same crops as on the originals, up to JPEG's loss, and holds out the same pictures if the
-    originals are .jpg files too. Smaller photographs keep their size. Existing files are kept.
+    Training on them without --zoom reads the same crops as on the originals, up to JPEG's loss. It holds out the same
+    pictures if the originals are .jpg files too. Smaller photographs keep their size. Existing files are kept.
     """
     if out.resolve().is_relative_to(data.resolve()):
         raise click.UsageError(f"--out {out}: lies inside the folder of photographs, expected a place outside")

@@ -12,6 +12,7 @@ import click
 
 from cisi_runtime.architecture import PRESETS, SIZE_MULTIPLE
 from cisi_runtime.cli.command import INTERRUPTED, PATH, command, run_command
+from cisi_runtime.cli.numbers import FiniteRange
 from cisi_runtime.console import say, say_json, tell, tell_always, warn
 from cisi_runtime.errors import CheckpointError, DataError, error_prefix
 from cisi_runtime.files import make_folder
@@ -59,12 +60,12 @@ def check_size(_context: click.Context, _parameter: click.Parameter, value: int)
 )
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="paper", show_default=True, help="Network size.")
 @click.option("--steps", type=click.IntRange(1), help="Iterations in all.  [default: 500000, as the paper]")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Instead of --steps: minutes by the clock.")
+@click.option("--minutes", type=FiniteRange(0, min_open=True), help="Instead of --steps: minutes by the clock.")
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Images for each step and process.")
 @click.option(
     "--size", type=click.IntRange(64), default=256, show_default=True, callback=check_size, help="Side of the crops."
 )
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="Adam's rate.")
+@click.option("--lr", type=FiniteRange(0, min_open=True), default=1e-4, show_default=True, help="Adam's rate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
     "--recipe",
@@ -86,7 +87,7 @@ def check_size(_context: click.Context, _parameter: click.Parameter, value: int)
 )
 @click.option("--style-losses/--no-style-losses", default=None, help="Hold style codes apart, by colour. [recipe]")
 @click.option(
-    "--perceptual-weight", type=click.FloatRange(0), help="Of the perceptual loss, beside 10 for the image. [recipe]"
+    "--perceptual-weight", type=FiniteRange(0), help="Of the perceptual loss, beside 10 for the image. [recipe]"
 )
 @click.option(
     "--swapped-perceptual/--no-swapped-perceptual",
@@ -105,7 +106,7 @@ def check_size(_context: click.Context, _parameter: click.Parameter, value: int)
 @click.option("--lpips", type=PATH, help="File of LPIPS weights for --select lpips; default: published ones, fetched.")
 @click.option(
     "--zoom",
-    type=click.FloatRange(1.0, 4.0),
+    type=FiniteRange(1.0, 4.0),
     default=1.0,
     show_default=True,
     help="Enlarge each photograph by a random factor from 1 to this before the crop.",
@@ -120,10 +121,10 @@ def check_size(_context: click.Context, _parameter: click.Parameter, value: int)
 )
 @click.option(
     "--l1-first",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.0,
     show_default=True,
-    help="First fraction of the run with image and code losses alone, 2.6 times as fast: 0.5 is half of it.",
+    help="First fraction of the run with image and code losses alone, 2.7 times as fast: 0.5 is half of it.",
 )
 @click.option("--vgg", type=PATH, help="File of VGG-16 weights; default: torchvision's, fetched.")
 @click.option("--no-perceptual", is_flag=True, help="Train without VGG-16 and the perceptual loss.")
@@ -203,9 +204,10 @@ def _what_there_is(options: TrainOptions, step: int) -> str:
     resume = f"to go on: cisi-train --out {shlex.quote(str(options.out))} --resume"
     if best.is_file():
         return f"stopped at step {step}: {last} is of this step, {best} holds the best weights so far; {resume}"
+    next_save = (step // options.save_every + 1) * options.save_every
     return (
         f"stopped at step {step}: {last} is of this step; there is no {best.name} yet, it comes with the first regular "
-        f"checkpoint, at step {options.save_every} (--save-every) or at the end; {resume}; to export what there is: "
+        f"checkpoint, at step {next_save} (--save-every) or at the end; {resume}; to export what there is: "
         f"cisi-export --ckpt {shlex.quote(str(last.with_name('averaged.pt')))}"
     )
 
@@ -246,6 +248,8 @@ def _resolve(no_perceptual: bool, categories: str | None, **values: Any) -> Trai
     recipe = resolve_recipe(recipe_name, {name: values.pop(name) for name in RECIPE_OPTIONS})
     if values["lpips"] is not None and recipe.select != "lpips":
         raise click.UsageError("--lpips is for --select lpips")
+    if recipe.select == "lpips" and values["l1_first"] == 1.0:
+        raise click.UsageError("--select lpips chooses among checkpoints with all losses, and --l1-first 1 has none")
     return TrainOptions(
         **values, recipe_name=recipe_name, recipe=recipe, perceptual=not no_perceptual, categories=names
     )

@@ -35,7 +35,7 @@ class PhotoFolder:
     folder: the folder itself.
     training: to train on.
     held_out: to select the best weights by.
-    sha256: over the relative names and the sizes in bytes of all of them: files that a run began with.
+    files_sha256: over the relative names and the sizes in bytes of all of them: files that a run began with.
     names_sha256: over the relative names without suffixes: the same photographs, also once `cisi-pack` has copied them.
     unreadable: the errors of the other files.
     """
@@ -43,7 +43,7 @@ class PhotoFolder:
     folder: Path
     training: tuple[Path, ...]
     held_out: tuple[Path, ...]
-    sha256: str
+    files_sha256: str
     names_sha256: str
     unreadable: tuple[str, ...]
 

@@ -12,6 +12,11 @@ _BETAS = (0.5, 0.999)
 # Rate of Muon over that of Adam. The elements of an orthogonal matrix `[out, in]` have root mean square 1 / sqrt(in),
 # those of Adam's update at most about 1: for a 3x3 convolution of 96 channels this makes them two thirds of Adam's.
 _MUON_RATE_RATIO = 20.0
+# Of Muon, as its authors have them: momentum, and the quintic polynomial that is iterated on the singular values. It
+# takes those between 0 and 1 near to 1 quickly, and not exactly.
+_MUON_MOMENTUM = 0.95
+_NEWTON_SCHULZ, _NEWTON_SCHULZ_STEPS = (3.4445, -4.775, 2.0315), 5
+_NORM_MIN = 1e-7
 # Layers at the ends of the networks, whose inputs or outputs are colours, masks or style codes. Muon is for the others
 # (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
 _ENDS = ("down.0.conv", "style.convs.0", "style.to_code", "mlp.layers.0", "mlp.layers.4", "to_rgb")
@@ -32,45 +37,48 @@ def hidden_weights(generator: Generator) -> list[nn.Parameter]:
     return weights
 
 
-class ConvolutionMuon(torch.optim.Muon):
-    """`torch.optim.Muon`, which takes matrices alone, for the weights of convolutions too.
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov's momentum: the averaged gradient as an orthogonal matrix (Jordan et al. 2024).
 
-    Each weight `[out, in, kh, kw]` is the matrix `[out, kh*kw*in]`, a view of it. Rates are given in Adam's scale, so
-    that one rate does for both optimisers.
+    `torch.optim.Muon` is the same for matrices in bfloat16. This one takes weights of convolutions too, and computes in
+    float32 where bfloat16 is emulated: there that one made a whole step take 1.65 times as long (docs/recipes.md).
 
-    parameters: in channels-last layout if they have four dimensions.
-    lr: Adam's rate.
+    parameters: weights `[out, in]` or `[out, in, kh, kw]`; the latter are taken as matrices `[out, kh*kw*in]`.
+    lr: Adam's rate, so that one rate does for both optimisers.
+    bf16: orthogonalise in bfloat16, else in float32.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
-        self.weights = parameters
-        super().__init__([_as_matrix(weight.detach()) for weight in parameters], lr=lr, weight_decay=0.0)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Remove the gradients of the weights, whatever `set_to_none`: a weight with none stays as it is."""
-        del set_to_none
-        for weight in self.weights:
-            weight.grad = None
+    def __init__(self, parameters: list[nn.Parameter], lr: float, *, bf16: bool) -> None:
+        super().__init__(parameters, {"lr": lr})
+        self._dtype = torch.bfloat16 if bf16 else torch.float32
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step from the gradients of the weights; a weight with none stays as it is."""
+        del closure
         (group,) = self.param_groups
-        for matrix, weight in zip(group["params"], self.weights, strict=True):
-            # Anew at each step: another type or device gives the weight other memory.
-            matrix.data = _as_matrix(weight.detach())
-            gradient = weight.grad
-            if gradient is not None and gradient.dim() == 4:
-                gradient = gradient.permute(0, 2, 3, 1).flatten(1)
-            matrix.grad = gradient
-        rate = group["lr"]
-        group["lr"] = rate * _MUON_RATE_RATIO
-        try:
-            super().step(closure)  # type: ignore[no-untyped-call]
-        finally:
-            group["lr"] = rate
+        for weight in group["params"]:
+            if weight.grad is None:
+                continue
+            state = self.state[weight]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(weight)
+            average = state["momentum_buffer"].lerp_(weight.grad, 1.0 - _MUON_MOMENTUM)
+            # Channels last, as the weights are: then the matrix is a view.
+            update = weight.grad.lerp(average, _MUON_MOMENTUM)
+            update = update.permute(0, 2, 3, 1) if weight.dim() == 4 else update
+            matrix = _orthogonal(update.flatten(1).to(self._dtype)).view(update.shape)
+            matrix = matrix.permute(0, 3, 1, 2) if weight.dim() == 4 else matrix
+            rows, columns = len(weight), weight[0].numel()
+            weight.add_(matrix, alpha=-group["lr"] * _MUON_RATE_RATIO * max(1.0, rows / columns) ** 0.5)
 
 
-def _as_matrix(weight: Tensor) -> Tensor:
-    """`[out, kh*kw*in]`, a view of `[out, in, kh, kw]`. Raises RuntimeError where there is none."""
-    return weight.permute(0, 2, 3, 1).view(len(weight), -1) if weight.dim() == 4 else weight
+def _orthogonal(matrix: Tensor) -> Tensor:
+    """The matrix `[R, C]` with all its singular values at about 1 (0.68 to 1.14), by Newton-Schulz iterations."""
+    wide = matrix.T if matrix.size(0) > matrix.size(1) else matrix
+    wide = wide / wide.norm().clamp(min=_NORM_MIN)
+    for _ in range(_NEWTON_SCHULZ_STEPS):
+        gram = wide @ wide.T
+        polynomial = torch.addmm(gram, gram, gram, beta=_NEWTON_SCHULZ[1], alpha=_NEWTON_SCHULZ[2])
+        wide = torch.addmm(wide, polynomial, wide, beta=_NEWTON_SCHULZ[0])
+    return wide.T if matrix.size(0) > matrix.size(1) else wide

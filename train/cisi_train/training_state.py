@@ -17,7 +17,7 @@ from cisi_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.data import MEMORY_FORMAT, PhotoFolder
 from cisi_train.network import Discriminator, Generator
-from cisi_train.optimisers import ConvolutionMuon, adam, hidden_weights
+from cisi_train.optimisers import Muon, adam, hidden_weights
 from cisi_train.saved_training import SavedCounters, check_network, check_optimiser, saved_counters
 from cisi_train.selection import Candidate
 from cisi_train.train_options import TrainOptions
@@ -50,7 +50,7 @@ class TrainingState:
         self.averaged = copy.deepcopy(self.generator).eval().requires_grad_(False)
         # One optimiser for both steps: a parameter's moments belong to it, whichever step updates it.
         hidden = hidden_weights(self.generator) if options.recipe.optimiser == "muon" else []
-        self.hidden_optimiser = ConvolutionMuon(hidden, options.lr) if hidden else None
+        self.hidden_optimiser = Muon(hidden, options.lr, bf16=options.bf16) if hidden else None
         numbers = {id(parameter) for parameter in hidden}
         others = [parameter for parameter in self.generator.parameters() if id(parameter) not in numbers]
         self.optimiser = adam(others, options.lr)
@@ -141,9 +141,11 @@ class TrainingState:
 
     def _contract(self, folder: PhotoFolder) -> Contract:
         options, before = self.options, self.provenance_before
+        # Unnamed data that the weights have seen before has the name that it had then.
+        known = before if before is not None and before.data_sha256 == folder.names_sha256 else None
         provenance = Provenance(
-            data=options.data_name or options.data.resolve().name,
-            data_licence=options.data_licence or "not stated",
+            data=options.data_name or (known.last_data if known else options.data.resolve().name),
+            data_licence=options.data_licence or (known.last_licence if known else "not stated"),
             data_sha256=folder.names_sha256,
             images=len(folder.training),
             steps=self.step,
@@ -183,7 +185,7 @@ class TrainingState:
 
 def _difference(setting: str, before: Any, now: Any) -> str:
     """In words, by the option that sets it."""
-    if setting == "data_sha256":
+    if setting == "files_sha256":
         return "--data has other photographs (names, sizes or number) than the run had"
     if setting == "processes":
         return f"the run had {before} processes, now there are {now}"

@@ -11,6 +11,7 @@ import click
 
 from cisi_runtime.cli.backend_options import backend_options, take_backend_options
 from cisi_runtime.cli.command import ADDRESS, PATH, command, run_command
+from cisi_runtime.cli.numbers import FiniteRange
 from cisi_runtime.cli.run_options import RunOptions, model_errors, tell_backend
 from cisi_runtime.console import LOUDNESS, say, say_json, tell, tell_more, warn
 from cisi_runtime.errors import DataError, error_prefix
@@ -45,9 +46,7 @@ _NO_MASK = "expected a hole mask: --mask FILE, or --mask-from-alpha"
     default=0,
     help="Threads; processes for a folder, workers of a cluster.  [default: all cores]",
 )
-@click.option(
-    "--max-megapixels", type=click.FloatRange(0, min_open=True), help="Refuse larger pictures.  [default: 80]"
-)
+@click.option("--max-megapixels", type=FiniteRange(0, min_open=True), help="Refuse larger pictures.  [default: 80]")
 @click.option("--no-detail", is_flag=True, help="The smooth fill, without texture from around the hole.")
 @click.option(
     "--sheet", type=PATH, help="Also write original, hole, fill without detail (unless --no-detail) and result."

@@ -14,13 +14,14 @@ from click.core import ParameterSource
 from cisi_runtime.backends.registry import BackendOptions
 from cisi_runtime.cli.backend_options import backend_options, take_backend_options
 from cisi_runtime.cli.command import PATH, command, run_command
+from cisi_runtime.cli.numbers import FiniteRange
 from cisi_runtime.console import LOUDNESS, say
 from cisi_runtime.errors import error_prefix
 
 if TYPE_CHECKING:
     from cisi_runtime.serve.limits import Limits
 
-_POSITIVE = click.FloatRange(0, min_open=True, max=1e6)
+_POSITIVE = FiniteRange(0, min_open=True, max=1e6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ class ServeOptions:
 )
 @click.option("--deadline", type=_POSITIVE, default=60.0, show_default=True, help="Seconds for an answer (504).")
 @click.option(
-    "--grace", type=click.FloatRange(0, 1e6), default=30.0, show_default=True, help="Seconds to finish after SIGTERM."
+    "--grace", type=FiniteRange(0, 1e6), default=30.0, show_default=True, help="Seconds to finish after SIGTERM."
 )
 @click.option("--token-file", type=PATH, help="File with the token that requests must bear.")
 @click.option("--insecure", is_flag=True, help="Let other machines in without a token.")
