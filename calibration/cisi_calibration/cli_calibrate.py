@@ -114,7 +114,7 @@ class _Inputs:
     "used again while graph, photographs and options are the same.",
 )
 @click.option("--lpips", help="LPIPS in the report: a file of its weights, or `fetch`; needs PyTorch.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws the photographs.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the photographs.")
 @click.option("--out", type=PATH, help="INT8 graph; default: BEST.int8.TARGET.onnx beside GRAPH.")
 def calibrate(**values: Any) -> None:
     """Quantise GRAPH, a float32 graph, to INT8 wherever the quality budget allows it.
@@ -159,6 +159,7 @@ def _resolve(
 
 def _check_outputs(options: CalibrateOptions) -> None:
     from cisi_runtime.files import check_writable
+    from cisi_runtime.parity.golden import golden_path
 
     out, table = options.out, options.table
     if out.suffix != ".onnx":
@@ -168,20 +169,19 @@ def _check_outputs(options: CalibrateOptions) -> None:
             raise click.UsageError(f"--out {out}: is {name} itself")
     with error_prefix("--out"):
         check_writable(out)
+        check_writable(golden_path(out))
     if not table.exists() or not options.is_table_named:
         with error_prefix("--table"):
             check_writable(table)
 
 
 def _read_inputs(options: CalibrateOptions) -> _Inputs:
-    from cisi_calibration.model_contract import exporter_versions, record_of
     from cisi_calibration.model_file import read_model
     from cisi_calibration.photographs import choose_photographs
     from cisi_calibration.quantisation import check_float_graph, check_fp16_graph
     from cisi_runtime.backends.graph import read_graph
-    from cisi_runtime.export_record import ExportRecord
-    from cisi_runtime.parity.golden import golden_path, load_golden
-    from cisi_runtime.parity.structure import check_golden
+    from cisi_runtime.parity.golden import golden_in_place, golden_path, load_golden
+    from cisi_runtime.parity.structure import require_as_exported
 
     graph = options.graph
     with error_prefix("GRAPH"), error_prefix(str(graph)):
@@ -189,18 +189,21 @@ def _read_inputs(options: CalibrateOptions) -> _Inputs:
         check_float_graph(model)
         golden = load_golden(golden_path(graph))
     with error_prefix("GRAPH"):
-        check_golden(read_graph(graph), golden)
+        record = require_as_exported(read_graph(graph), golden)
+    with error_prefix("--out"):
+        golden_in_place(golden_path(options.out), golden)
     fp16_graph = None
     if options.fp16_graph is not None:
         with error_prefix("--fp16-graph"), error_prefix(str(options.fp16_graph)):
             fp16_graph = read_model(options.fp16_graph)
             check_fp16_graph(fp16_graph, model)
+        with error_prefix("--fp16-graph"):
+            require_as_exported(read_graph(options.fp16_graph), None)
     metric = _load_metric(options.lpips)
     with error_prefix("--data"):
         photographs = choose_photographs(options.data, options.images, options.seed)
     for warning in photographs.warnings:
         warn(f"{options.data}: {warning}")
-    record = record_of(model) or ExportRecord(exporter_versions(), golden.sha256)
     return _Inputs(model, golden, record, fp16_graph, metric, photographs)
 
 

@@ -100,8 +100,6 @@ def _resolve(
 ) -> ExportOptions:
     """The options with their defaults. Raises UsageError for those that exclude each other, OutputError for a file that
     cannot be written."""
-    from cisi_runtime.files import check_writable
-
     precision = "float16" if fp16 else "int8" if int8 else "float32"
     target = target or ("tensorrt" if fp16 or engine else "cpu")
     _check_usage(fp16, int8, values["calib"], target, engine)
@@ -113,8 +111,7 @@ def _resolve(
     out = values.pop("out") or ckpt.with_name(ckpt.stem + fixed + _suffix(precision, target, values["face"]))
     if out.suffix != ".onnx":
         raise click.UsageError(f"--out {out}: expected a name that ends in .onnx")
-    with error_prefix("--out"):
-        check_writable(out)
+    _check_outputs(out, calibrates=int8)
     flavour = None
     if engine:
         from cisi_runtime.engines.options import choose_flavour
@@ -131,6 +128,16 @@ def _resolve(
         out=out,
         **values,
     )
+
+
+def _check_outputs(out: Path, *, calibrates: bool) -> None:
+    """Raise OutputError where a file cannot be written: now, and not after an hour of calibration."""
+    from cisi_runtime.files import check_writable
+    from cisi_runtime.parity.golden import golden_path, ranges_path
+
+    with error_prefix("--out"):
+        for path in (out, golden_path(out), *([ranges_path(out)] if calibrates else [])):
+            check_writable(path)
 
 
 def _check_usage(fp16: bool, int8: bool, calib: Path | None, target: str, engine: bool) -> None:
@@ -195,12 +202,17 @@ def _export(options: ExportOptions) -> Export:
         checkpoint = load_checkpoint(options.ckpt)
     # After PyTorch, so that an installation without both is told of the extra that brings both.
     from cisi_export.exporting import GraphOptions, export_graph
+    from cisi_export.golden_cases import make_golden
+    from cisi_runtime.parity.golden import golden_in_place, golden_path, within_size_limit
     from cisi_runtime.progress_on_stderr import phases_on_stderr
 
     graph_options = GraphOptions(options.precision, options.target, options.face, options.size, options.batch)
     calibration = _calibration_options(options.calib, options.budget_db or BUDGET_DB)
     with phases_on_stderr() as progress:
-        return export_graph(checkpoint, graph_options, calibration=calibration, progress=progress)
+        golden = make_golden(checkpoint, options.size, options.batch, progress)
+        with error_prefix("--out"):
+            golden_in_place(golden_path(options.out), within_size_limit(golden))
+        return export_graph(checkpoint, graph_options, calibration=calibration, golden=golden, progress=progress)
 
 
 def _calibration_options(calib: Path | None, budget_db: float) -> CalibrationOptions | None:

@@ -18,7 +18,7 @@ from cisi_export.weight_check import weights_in_graph
 from cisi_runtime.errors import ParityError
 from cisi_runtime.export_record import ExportRecord
 from cisi_runtime.files import atomic_file
-from cisi_runtime.parity.golden import Golden, golden_path, save_golden, within_size_limit
+from cisi_runtime.parity.golden import Golden, golden_path, ranges_path, save_golden, within_size_limit
 from cisi_runtime.parity.verdict import ParityReport
 from cisi_runtime.progress_on_stderr import ShowProgress, show_nothing
 from cisi_train.checkpoint import Checkpoint, load_checkpoint
@@ -76,11 +76,6 @@ class Export:
             serialised = self.calibration.sealed_bytes(record)
         with atomic_file(path) as temporary:
             temporary.write_bytes(serialised)
-
-
-def ranges_path(graph: Path) -> Path:
-    """Where the range table of a graph lies: `best.ranges.json` beside `best.int8.cpu.onnx`."""
-    return graph.with_name(golden_path(graph).name.removesuffix(".golden.npz") + ".ranges.json")
 
 
 def export(

@@ -14,13 +14,12 @@ from cisi_calibration.cli_calibrate import main as calibrate_main
 from cisi_calibration.table import load_table
 from cisi_export.cli_export import _calibration_options
 from cisi_export.cli_export import main as export_main
-from cisi_export.exporting import ranges_path
 from cisi_export.golden_cases import natural_picture
 from cisi_runtime.backends.graph import read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.backends.registry import SHIPPED_GRAPH
 from cisi_runtime.parity.cpu_check import check_on_this_cpu
-from cisi_runtime.parity.golden import golden_path
+from cisi_runtime.parity.golden import golden_path, ranges_path
 from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.writing import write_picture
 from tests.conftest import RunMain
@@ -157,6 +156,11 @@ def test_bad_graphs_and_folders(run_main: RunMain, tiny: Path, dozen: Path, tmp_
     swapped = tmp_path / "swapped.onnx"
     shutil.copy(tiny, swapped)
     shutil.copy(golden_path(SHIPPED_GRAPH), tmp_path / "swapped.golden.npz")
+    changed = tmp_path / "changed.onnx"
+    model = onnx.load(tiny)
+    model.doc_string = "changed"
+    changed.write_bytes(model.SerializeToString())
+    shutil.copy(golden_path(tiny), tmp_path / "changed.golden.npz")
     before = sorted(tmp_path.rglob("*"))
     cases: list[tuple[list[object], str]] = [
         ([tmp_path / "none.onnx", "--data", dozen], "error: GRAPH: "),
@@ -170,6 +174,7 @@ def test_bad_graphs_and_folders(run_main: RunMain, tiny: Path, dozen: Path, tmp_
             f"error: --fp16-graph: {tiny}: is the float32",
         ),
         ([swapped, "--data", dozen], "swapped.onnx: graph and golden file come from different weights"),
+        ([changed, "--data", dozen], f"{changed}: it was changed after its export; expected the file as it was"),
         ([tiny, "--data", dozen, "--table", tmp_path / "none" / "t.json"], "error: --table: "),
         ([tiny, "--data", dozen, "--table", text], "not a table of calibration ranges"),
         ([tiny, "--data", dozen, "--lpips", text], "error: --lpips: "),
@@ -192,6 +197,8 @@ def test_bad_graphs_and_folders(run_main: RunMain, tiny: Path, dozen: Path, tmp_
         (["--method", "kl"], "--method"),
         (["--budget-db", "30"], "--budget-db 30: expected 35 or more"),
         (["--budget-db", "nan"], "--budget-db nan: expected 35 or more"),
+        (["--budget-db", "inf"], "--budget-db inf: expected 35 or more"),
+        (["--seed", "-1"], "--seed"),
         (["--target", "tensorrt", "--fp16-graph", "x.onnx", "--out", "x.onnx"], "is --fp16-graph itself"),
         (["--images", "0"], "--images"),
     ],

@@ -1,5 +1,6 @@
 import collections
 import dataclasses
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,7 +135,7 @@ def test_a_graph_of_one_size_by_the_command(tiny_checkpoint_path: Path, tmp_path
     arguments = ["--ckpt", str(checkpoint), "--size", "192x128", "--batch", "1"]
     result = CliRunner().invoke(export, arguments, catch_exceptions=False)
     assert result.exit_code == 0
-    assert [line.partition(":")[0] for line in result.stderr.splitlines()] == ["exporting to ONNX", "reference"] + [
+    assert [line.partition(":")[0] for line in result.stderr.splitlines()] == ["reference", "exporting to ONNX"] + [
         "comparing"
     ] * 4
     assert not set(result.stderr.splitlines()) & set(result.stdout.splitlines())
@@ -153,6 +154,27 @@ def broken(network: object) -> None:
         if isinstance(module, SubPixelConv):
             weight = module.conv.weight.data
             module.conv.weight.data = weight.unflatten(0, (-1, 2, 2)).transpose(1, 2).reshape(weight.shape)
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_exported(
+    tiny_checkpoint_path: Path, tiny_graph: Path, tmp_path: Path, run_main: RunMain
+) -> None:
+    out, golden, ranges = (tmp_path / f"t.{suffix}" for suffix in ("onnx", "golden.npz", "ranges.json"))
+    for folder, more in ((golden, []), (ranges, ["--int8", "--calib", tmp_path])):
+        folder.mkdir()
+        status, said, error = run_main(main, "--ckpt", tiny_checkpoint_path, "--out", out, *more)
+        assert (status, said) == (1, "")
+        assert f"--out: {folder}: is a folder" in error
+        folder.rmdir()
+    # Of another graph of the same weights, which takes any size.
+    shutil.copy(golden_path(tiny_graph), golden)
+    before = golden.read_bytes()
+    arguments = ("--ckpt", tiny_checkpoint_path, "--out", out, "--size", 64, "--batch", 1)
+    status, said, error = run_main(main, *arguments)
+    assert (status, said) == (1, "")
+    assert f"--out: {golden}: holds other cases of the same weights" in error
+    assert "exporting to ONNX" not in error
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(golden.name, before)]
 
 
 @pytest.mark.slow

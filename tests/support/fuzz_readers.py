@@ -226,6 +226,7 @@ def _sidecar_seeds() -> dict[str, bytes]:
         contract=Contract(PRESETS["tiny"], provenance(), target="tensorrt", precision="float16"),
         graph="tiny.onnx",
         graph_sha256="0" * 64,
+        golden_sha256="2" * 64,
         fixed=(None, 64, 64),
         engine_sha256="1" * 64,
         engine_bytes=12,

@@ -19,6 +19,23 @@ _TIMEOUT_S = 300.0
 _CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
+class _Parameter(msgspec.Struct):
+    string_value: str | None = None
+
+
+class _Input(msgspec.Struct):
+    name: str = ""
+    dims: list[int] = []
+
+
+class _Configuration(msgspec.Struct):
+    """What is used of a model's configuration in KServe's protocol."""
+
+    parameters: dict[str, _Parameter] = {}
+    input: list[_Input] = []
+    max_batch_size: int = 0
+
+
 class ServedModel(Backend):
     """`ServedModel("http://localhost:8000", "cisi")` runs where that server runs. For one thread.
 
@@ -41,13 +58,13 @@ class ServedModel(Backend):
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._connection = _CONNECTIONS[parts.scheme](parts.hostname, port, timeout=_TIMEOUT_S)
         configuration = self._configuration()
-        text = configuration.get("parameters", {}).get(METADATA_KEY, {}).get("string_value")
-        if not isinstance(text, str):
+        parameter = configuration.parameters.get(METADATA_KEY)
+        if parameter is None or parameter.string_value is None:
             raise ContractError(
                 f"{url}: model {model} has no parameter {METADATA_KEY}, expected one served by cisi-serve or from a "
                 "repository written by cisi-triton"
             )
-        contract = Contract.from_json(text)
+        contract = Contract.from_json(parameter.string_value)
         super().__init__(f"{model} at {url}", contract, _fixed(configuration, contract))
 
     def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -65,15 +82,15 @@ class ServedModel(Backend):
     def _close(self) -> None:
         self._connection.close()
 
-    def _configuration(self) -> dict[str, Any]:
+    def _configuration(self) -> _Configuration:
         answer, _ = self._ask("GET", f"/v2/models/{self._model}/config")
         try:
-            values = msgspec.json.decode(answer)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise GraphError(f"{self._url}: the configuration of {self._model} is not JSON: {error}") from error
-        if not isinstance(values, dict) or not isinstance(values.get("parameters", {}), dict):
-            raise GraphError(f"{self._url}: the configuration of {self._model} is not one of KServe's protocol")
-        return values
+            # Not strict: Triton may write the numbers of dims as text.
+            return msgspec.json.decode(answer, type=_Configuration, strict=False)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise GraphError(
+                f"{self._url}: the configuration of {self._model} is not one of KServe's protocol: {error}"
+            ) from error
 
     def _ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
@@ -99,13 +116,11 @@ def _error_in(answer: bytes) -> str:
         return answer[:200].decode("utf-8", "replace")
 
 
-def _fixed(configuration: dict[str, Any], contract: Contract) -> FixedShape:
+def _fixed(configuration: _Configuration, contract: Contract) -> FixedShape:
     """Sides that the model's configuration fixes. Its dims leave the batch out, unless it takes one batch alone."""
-    for item in configuration.get("input", []):
-        if item.get("name") == contract.inputs[0]:
-            dims = [int(side) for side in item.get("dims", [])]
-            if configuration.get("max_batch_size", 0) > 0:
-                dims.insert(0, -1)
+    for item in configuration.input:
+        if item.name == contract.inputs[0]:
+            dims = [-1, *item.dims] if configuration.max_batch_size > 0 else item.dims
             # -1 stands for any.
             sides = [dims[axis] if axis < len(dims) and dims[axis] > 0 else None for axis in contract.io.axes]
             return FixedShape(*sides)

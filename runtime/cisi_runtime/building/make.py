@@ -15,7 +15,8 @@ from cisi_runtime.engines.sidecar import Sidecar, file_sha256
 from cisi_runtime.errors import CisiError, CudaError, EngineError, OutputError, ParityError
 from cisi_runtime.files import atomic_file, check_writable
 from cisi_runtime.parity.checks import check_engine_parity
-from cisi_runtime.parity.golden import golden_path, load_golden
+from cisi_runtime.parity.golden import Golden, golden_path, load_golden
+from cisi_runtime.parity.structure import require_as_exported
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +78,22 @@ def make_engine(
 
     On a machine with a GPU that the engine is for, it is compared with the golden file beside the graph. Raises
     EngineError for a graph that cannot be built or whose convolutions are not of the precision that its contract
-    states, ParityError when the engine is another network, and GraphError, ContractError and OutputError.
+    states, ParityError for a graph that was changed since its export and when the engine is another network, and
+    GraphError, ContractError and OutputError.
     """
     check_writable(out)
     info = read_graph(graph)
     assert isinstance(info.source, Path)
     check_profile(info, options)
-    order = _Order(info, info.source, file_sha256(info.serialised()), options, _gpu_to_build_for(options))
+    if info.contract.precision == "int8" and info.contract.target != "tensorrt":
+        raise EngineError(
+            f"{info.label}: is an INT8 graph for CPUs, expected one for TensorRT: cisi-calibrate --target tensorrt"
+        )
+    golden_file = golden_path(info.source)
+    golden = load_golden(golden_file) if golden_file.is_file() else None
+    record = require_as_exported(info, golden)
+    graph_sha256 = file_sha256(info.serialised())
+    order = _Order(info, info.source, graph_sha256, record.golden_sha256, options, _gpu_to_build_for(options))
     timing_file = out.with_name(out.name + ".timing")
     notes: list[str] = []
     entry = _from_cache(order, notes) if use_cache else None
@@ -100,7 +110,8 @@ def make_engine(
                 store_engine(order.key, engine, sidecar)
             except OutputError as error:
                 notes.append(f"not cached (the cache is $CISI_CACHE or the user's cache folder): {error}")
-    sidecar = dataclasses.replace(sidecar, parity=_parity(engine, sidecar, order.path, notes))
+    verdict = _parity(engine, sidecar, golden_file, golden, notes)
+    sidecar = dataclasses.replace(sidecar, parity=verdict)
     write_engine(out, engine, sidecar)
     if timing_cache:
         with atomic_file(timing_file) as temporary:
@@ -112,7 +123,7 @@ def make_engine(
 class _Order:
     """What is to be built.
 
-    info: the graph. path: its file. graph_sha256: of its bytes.
+    info: the graph. path: its file. graph_sha256: of its bytes. golden_sha256: of its golden cases.
     options: of the engine.
     gpu: the GPU to build for, None for none in particular.
     """
@@ -120,6 +131,7 @@ class _Order:
     info: GraphInfo
     path: Path
     graph_sha256: str
+    golden_sha256: str
     options: BuildOptions
     gpu: Gpu | None
 
@@ -170,6 +182,7 @@ def _sidecar(new_engine: BuiltEngine, order: _Order) -> Sidecar:
         contract=order.info.contract,
         graph=order.path.name,
         graph_sha256=order.graph_sha256,
+        golden_sha256=order.golden_sha256,
         fixed=order.info.fixed.sides,
         engine_sha256=file_sha256(new_engine.engine),
         engine_bytes=len(new_engine.engine),
@@ -183,7 +196,7 @@ def _sidecar(new_engine: BuiltEngine, order: _Order) -> Sidecar:
     )
 
 
-def _parity(engine: bytes, sidecar: Sidecar, graph: Path, notes: list[str]) -> str | None:
+def _parity(engine: bytes, sidecar: Sidecar, golden_file: Path, golden: Golden | None, notes: list[str]) -> str | None:
     """Verdict on the golden cases that the engine takes. None, with the reason in `notes`, if it cannot run here."""
     from cisi_runtime.backends.tensorrt import TensorRtBackend
 
@@ -195,15 +208,16 @@ def _parity(engine: bytes, sidecar: Sidecar, graph: Path, notes: list[str]) -> s
         )
         return None
     with TensorRtBackend(engine, sidecar) as backend:
-        comparisons = check_engine_parity(backend, load_golden(golden_path(graph)), tf32=sidecar.options.tf32)
+        comparisons = check_engine_parity(backend, golden or load_golden(golden_file), tf32=sidecar.options.tf32)
         if not comparisons:
             notes.append(f"the engine was not compared: it takes the size of no golden case ({backend.fixed})")
             return None
     failed = [item for item in comparisons if not item.passed]
     if failed:
         raise ParityError(
-            f"{graph}: the engine is another network: {len(failed)} of {len(comparisons)} comparisons failed, the "
-            f"first, {failed[0].case!r}, with {failed[0].hole_psnr_db:.1f} dB, expected {failed[0].tolerance}"
+            f"{sidecar.graph}: the engine is another network: {len(failed)} of {len(comparisons)} comparisons failed, "
+            f"the first, {failed[0].case!r}, with {failed[0].hole_psnr_db:.1f} dB, expected {failed[0].tolerance}; "
+            "--no-cache builds it anew"
         )
     worst = min(item.hole_psnr_db for item in comparisons)
     return f"passed: {len(comparisons)} cases, worst {worst:.1f} dB over the hole"

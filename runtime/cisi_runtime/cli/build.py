@@ -56,7 +56,7 @@ class BuildCommand:
 @click.option("--min", help="Smallest pictures, BATCHxWIDTHxHEIGHT.  [default: 1x64x64]")
 @click.option("--opt", help="Pictures to be quickest with.  [default: 1x256x256]")
 @click.option("--max", help="Largest pictures.  [default: 4x512x512]")
-@click.option("--workspace", "workspace_mib", type=click.IntRange(1), help="Limit of scratch memory, in MiB.")
+@click.option("--workspace", "workspace_mib", type=click.IntRange(1, 1 << 20), help="Limit of scratch memory, in MiB.")
 @click.option("--level", type=click.IntRange(0, 5), default=3, show_default=True, help="Higher tries more kernels.")
 @click.option("--tf32", is_flag=True, help="Let float32 convolutions round their factors to 10 bits of mantissa.")
 @click.option("--no-cache", is_flag=True, help="Build although the same engine was built before.")
@@ -82,10 +82,11 @@ def build(graph: Path, out: Path | None, **values: Any) -> None:
 def _build_options(command: BuildCommand) -> tuple[GraphInfo, BuildOptions]:
     """The graph and the options that its engine is built with. Raises UsageError for options that do not fit."""
     from cisi_runtime.engines.options import CAPABILITIES, BuildOptions, Profile, choose_flavour
+    from cisi_runtime.engines.sidecar import ENGINE_SUFFIXES
     from cisi_runtime.files import check_writable
 
-    if command.out.suffix == ".onnx":
-        raise click.UsageError(f"--out {command.out}: expected the name of an engine, not of a graph")
+    if command.out.suffix not in ENGINE_SUFFIXES:
+        raise click.UsageError(f"--out {command.out}: expected a name that ends in {', '.join(ENGINE_SUFFIXES)}")
     with error_prefix("--out"):
         check_writable(command.out)
     with error_prefix("--flavour"):
@@ -127,7 +128,7 @@ def _profile_of_ranges(ranges: dict[str, str]) -> Profile:
     default = Profile()
     opt = sizes.get("opt", default.opt)
     smallest = sizes.get("min") or _sidewise(min, default.min, opt)
-    largest = sizes.get("max") or _sidewise(max, default.max, opt)
+    largest = sizes.get("max") or _sidewise(max, _sidewise(max, default.max, opt), smallest)
     if "opt" not in sizes:
         opt = _sidewise(min, _sidewise(max, opt, smallest), largest)
     with error_prefix(" ".join(f"--{name}" for name in ranges)):

@@ -38,7 +38,7 @@ class ParityOptions:
     structure: str
     sheet: Path | None
     url: str | None
-    model_name: str
+    model_name: str | None
     token_file: Path | None
 
 
@@ -77,7 +77,7 @@ class _Checked:
 )
 @click.option("--sheet", type=PATH, help="Picture: input, reference, result, difference times 16.")
 @click.option("--url", help="Instead: a model that Triton or cisi-serve serves there.")
-@click.option("--model-name", default="cisi", show_default=True, help="Its name there.")
+@click.option("--model-name", help="Its name there.  [default: cisi]")
 @click.option("--token-file", type=PATH, help="File with the token that the service asks for.")
 def parity(artifact: Path | None, **values: Any) -> None:
     """Compare the graph or engine ARTIFACT with the reference network, and exit with 1 when a comparison fails.
@@ -95,12 +95,13 @@ def parity(artifact: Path | None, **values: Any) -> None:
 
     options = ParityOptions(artifact or SHIPPED_GRAPH, **values)
     if options.url is not None:
-        if artifact is not None or options.ckpt or options.backend or options.sheet:
+        of_files = options.ckpt or options.backend or options.sheet or options.structure != "auto"
+        if artifact is not None or of_files or options.precision != "stored" or options.device != "auto":
             raise click.UsageError("--url goes with --golden, --model-name and --token-file alone")
         _check_served(options, options.url)
         return
-    if options.token_file is not None:
-        raise click.UsageError("--token-file goes with --url")
+    if options.token_file is not None or options.model_name is not None:
+        raise click.UsageError("--token-file and --model-name go with --url")
     _check_usage(options)
     checked = _check_file(options) if options.ckpt is None else _check_against_checkpoint(options, options.ckpt)
     _print(options, checked)
@@ -122,7 +123,7 @@ def _check_served(options: ParityOptions, url: str) -> None:
         token = None if options.token_file is None else read_token(options.token_file)
     with error_prefix("--golden"):
         golden = load_golden(options.golden or golden_path(options.artifact))
-    with error_prefix("--url"), ServedModel(url, options.model_name, token) as model:
+    with error_prefix("--url"), ServedModel(url, options.model_name or "cisi", token) as model:
         report = check_served_parity(model, golden)
         _print(options, _Checked(golden, report))
         if report.failures:
@@ -141,6 +142,8 @@ def _check_usage(options: ParityOptions) -> None:
         raise click.UsageError("--device and --precision go with --backend")
     if options.backend is not None and (options.ckpt is not None or options.sheet is not None):
         raise click.UsageError("--backend excludes --ckpt and --sheet")
+    if options.structure != "auto" and options.artifact.suffix != ".onnx":
+        raise click.UsageError("--structure is for graphs")
     if options.sheet is not None:
         with error_prefix("--sheet"):
             format_of(options.sheet)

@@ -122,6 +122,8 @@ class BuildOptions:
                 raise EngineError(
                     f"SM {capability}: TensorRT-RTX has no such target here, expected {', '.join(CAPABILITIES)}"
                 )
+        if len(set(self.capabilities)) < len(self.capabilities):
+            raise EngineError(f"SM {', '.join(self.capabilities)}: expected each capability once")
         if not 0 <= self.level <= 5:
             raise EngineError(f"level {self.level}: expected 0 to 5")
         if self.workspace_mib is not None and self.workspace_mib < 1:
@@ -154,5 +156,7 @@ def choose_flavour(requested: str | None = None) -> str:
             "neither TensorRT nor TensorRT-RTX is installed: pip install 'cisi-net[tensorrt]' or 'cisi-net[rtx]'"
         )
     if len(installed) > 1:
-        raise EngineError(f"{' and '.join(installed)} are both installed, expected one of them to be asked for")
+        raise EngineError(
+            f"{' and '.join(installed)} are both installed, expected one of them to be asked for: cisi-build --flavour"
+        )
     return installed[0]

@@ -17,8 +17,8 @@ from cisi_runtime.engines.options import BuildOptions, FixedSides
 from cisi_runtime.errors import CisiError, EngineError
 from cisi_runtime.strict_json import check_revision, convert, parse_json, read_json
 
-# 2: the optimisation profile is min, opt, max (1: least, usual, most).
-REVISION = 2
+# 2: the optimisation profile is min, opt, max (1: least, usual, most). 3: has golden_sha256.
+REVISION = 3
 
 # What engines are called. Others are taken too, where a sidecar is beside them.
 ENGINE_SUFFIXES = (".engine", ".plan", ".trt")
@@ -31,6 +31,7 @@ class Sidecar:
     contract: the source graph's.
     graph: file name of the source graph.
     graph_sha256: of the graph's bytes.
+    golden_sha256: of the golden cases of the graph's export; see `Golden.sha256`.
     fixed: batch, height and width that the graph was exported for, None where it takes any.
     engine_sha256: of the engine's bytes.
     engine_bytes: size of the engine.
@@ -47,6 +48,7 @@ class Sidecar:
     contract: Contract
     graph: str
     graph_sha256: str
+    golden_sha256: str
     fixed: FixedSides
     engine_sha256: str
     engine_bytes: Annotated[int, Meta(ge=0)]
@@ -77,7 +79,10 @@ class Sidecar:
             raise EngineError(f"sidecar: revision {values['revision']} is no longer read; build the engine again")
         if isinstance(values.get("contract"), dict):
             check_revision(values["contract"], CONTRACT_REVISION, "sidecar: contract", EngineError)
-        return convert(values, cls, "sidecar", EngineError)
+        sidecar = convert(values, cls, "sidecar", EngineError)
+        if sidecar.graph in ("", ".", "..") or set(sidecar.graph) & set("/\\"):
+            raise EngineError(f"sidecar: graph is {sidecar.graph!r}, expected the name of a file")
+        return sidecar
 
 
 def sidecar_path(engine: Path) -> Path:

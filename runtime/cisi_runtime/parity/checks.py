@@ -12,11 +12,11 @@ from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.graph import GraphInfo, read_graph
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.backends.registry import SHIPPED_GRAPH, BackendOptions, is_engine, open_backend
-from cisi_runtime.engines.sidecar import load_sidecar
+from cisi_runtime.engines.sidecar import Sidecar, load_sidecar
 from cisi_runtime.errors import GraphError, ParityError
 from cisi_runtime.parity.compare import Comparison, compare_backend
 from cisi_runtime.parity.golden import Golden, golden_path, load_golden
-from cisi_runtime.parity.structure import check_structure
+from cisi_runtime.parity.structure import check_golden, check_structure
 from cisi_runtime.parity.verdict import ParityReport, StructureCheck
 from cisi_runtime.progress_on_stderr import ShowProgress, show_nothing
 
@@ -68,6 +68,8 @@ def check_backend_parity(
     if artifact.suffix == ".onnx":
         structure = check_structure(read_graph(artifact), golden, is_required=structure_required)
     with open_backend(artifact, options)[0] as opened:
+        if is_engine(artifact):
+            return ParityReport(_engine_comparisons(opened, artifact, golden))
         name = f"{opened.name}, {opened.precision}"
         return ParityReport(compare_backend(name, opened, golden, opened.precision), structure=structure)
 
@@ -75,28 +77,27 @@ def check_backend_parity(
 def check_served_parity(model: Backend, golden: Golden) -> ParityReport:
     """A served model on the golden cases that it takes. Raises ParityError when it takes none, and for a golden file of
     other weights."""
-    cases = tuple(case for case in golden.cases if model.fixed.accepts(case.image.shape))
-    if not cases:
+    comparisons = _compare_what_fits(f"{model.name}, {model.precision}", model, golden, model.precision)
+    if not comparisons:
         raise ParityError(f"{model.name}: takes {model.fixed}, expected a golden file with cases of that size")
-    golden = dataclasses.replace(golden, cases=cases)
-    return ParityReport(compare_backend(f"{model.name}, {model.precision}", model, golden, model.precision))
+    return ParityReport(comparisons)
 
 
 def check_before_use(backend: Backend, artifact: Path) -> ParityReport | None:
     """An open backend on the golden cases that it takes. None where no golden file lies beside the graph, or it holds
     no case of such a size.
 
-    Raises GraphError for a damaged golden file, ParityError for one of other weights.
+    Raises GraphError for a damaged golden file, ParityError for one of other weights or another export.
     """
     path = golden_path_of(artifact)
     if not path.is_file():
         return None
     golden = load_golden(path)
-    cases = tuple(case for case in golden.cases if backend.fixed.accepts(case.image.shape))
-    tf32 = is_engine(artifact) and load_sidecar(artifact).options.tf32
+    if artifact.suffix == ".onnx":
+        check_golden(read_graph(artifact), golden)
+    tf32 = is_engine(artifact) and _checked_sidecar(artifact, golden).options.tf32
     precision = "float16" if tf32 else backend.precision
-    name = f"{backend.name}, {precision}"
-    comparisons = compare_backend(name, backend, dataclasses.replace(golden, cases=cases), precision)
+    comparisons = _compare_what_fits(f"{backend.name}, {precision}", backend, golden, precision)
     return ParityReport(comparisons) if comparisons else None
 
 
@@ -138,23 +139,42 @@ def check_engine_parity(backend: Backend, golden: Golden, *, tf32: bool) -> list
     tf32: float32 convolutions may round their factors, to as many bits as float16 has. Raises ParityError for a golden
     file of other weights.
     """
-    cases = tuple(case for case in golden.cases if backend.fixed.accepts(case.image.shape))
-    precision = "float16" if tf32 else backend.contract.precision
-    return compare_backend(backend.name, backend, dataclasses.replace(golden, cases=cases), precision)
+    return _compare_what_fits(backend.name, backend, golden, "float16" if tf32 else backend.contract.precision)
 
 
 def check_engine_file_parity(path: Path, golden: Golden) -> list[Comparison]:
     """As `check_engine_parity`, for an engine with its sidecar.
 
-    Raises GraphError when it takes the size of no golden case.
+    Raises GraphError when it takes the size of no golden case, ParityError for a golden file of another export.
     """
     from cisi_runtime.backends.tensorrt import TensorRtBackend
 
     with TensorRtBackend.open(path) as backend:
-        comparisons = check_engine_parity(backend, golden, tf32=load_sidecar(path).options.tf32)
-        if not comparisons:
-            raise GraphError(f"{path}: no golden case is of a size that it takes ({backend.fixed})")
+        return _engine_comparisons(backend, path, golden)
+
+
+def _engine_comparisons(backend: Backend, path: Path, golden: Golden) -> list[Comparison]:
+    comparisons = check_engine_parity(backend, golden, tf32=_checked_sidecar(path, golden).options.tf32)
+    if not comparisons:
+        raise GraphError(f"{path}: no golden case is of a size that it takes ({backend.fixed})")
     return comparisons
+
+
+def _checked_sidecar(engine: Path, golden: Golden) -> Sidecar:
+    """Raises ParityError when the golden file is not that of the export that the engine was built from."""
+    sidecar = load_sidecar(engine)
+    if sidecar.golden_sha256 != golden.sha256:
+        raise ParityError(
+            f"{engine}: the golden file is not the one that {sidecar.graph} was exported with; it was changed, or "
+            "replaced by another export: export the graph and build the engine again"
+        )
+    return sidecar
+
+
+def _compare_what_fits(name: str, backend: Backend, golden: Golden, precision: str) -> list[Comparison]:
+    """The golden cases whose sizes a backend takes; none where it takes none of them."""
+    cases = tuple(case for case in golden.cases if backend.fixed.accepts(case.image.shape))
+    return compare_backend(name, backend, dataclasses.replace(golden, cases=cases), precision)
 
 
 def cpu_runnable(graph: Path | bytes | GraphInfo) -> GraphInfo:

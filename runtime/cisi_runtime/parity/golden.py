@@ -84,13 +84,21 @@ class Golden:
             digest.update(array.tobytes())
         return digest.hexdigest()
 
+    def has_inputs_of(self, other: Golden) -> bool:
+        """Whether both show a network the same pictures with the same holes."""
+
+        def inputs(golden: Golden) -> list[tuple[Any, ...]]:
+            return [
+                (case.name, case.kind, case.image.shape, case.image.tobytes(), case.hole_mask.tobytes())
+                for case in golden.cases
+            ]
+
+        return inputs(self) == inputs(other)
+
     def is_same_but_for_rounding(self, other: Golden) -> bool:
         """Whether both are the same cases of the same weights. Two machines round the reference differently."""
 
-        def inputs(golden: Golden) -> list[tuple[str, str, bytes, bytes]]:
-            return [(case.name, case.kind, case.image.tobytes(), case.hole_mask.tobytes()) for case in golden.cases]
-
-        if self.weights_sha256 != other.weights_sha256 or inputs(self) != inputs(other):
+        if self.weights_sha256 != other.weights_sha256 or not self.has_inputs_of(other):
             return False
         return all(
             np.abs(a.hole_values - b.hole_values).max(initial=0.0) <= _SAME_REFERENCE
@@ -110,6 +118,11 @@ def golden_path(graph: Path) -> Path:
     return graph.with_name(_GRAPH_SUFFIX.sub("", graph.name) + ".golden.npz")
 
 
+def ranges_path(graph: Path) -> Path:
+    """Where the range table of an INT8 graph lies: `best.ranges.json` beside `best.int8.cpu.onnx`."""
+    return graph.with_name(golden_path(graph).name.removesuffix(".golden.npz") + ".ranges.json")
+
+
 def save_golden(path: Path, golden: Golden) -> Golden:
     """Write a golden file, unless there is one of the same cases but for rounding: other graphs may name it. Returns
     what the file holds.
@@ -119,19 +132,8 @@ def save_golden(path: Path, golden: Golden) -> Golden:
     """
     if len(golden.cases) > MAX_CASES:
         raise GraphError(f"{path}: {len(golden.cases)} golden cases, expected at most {MAX_CASES}")
-    try:
-        existing = load_golden(path)
-    except GraphError:
-        pass  # none, or one of another version or of no use
-    else:
-        if existing.is_same_but_for_rounding(golden):
-            return existing
-        names = [[case.name for case in item.cases] for item in (existing, golden)]
-        if existing.weights_sha256 == golden.weights_sha256 and names[0] != names[1]:
-            raise GraphError(
-                f"{path}: holds other cases of the same weights, for graphs of other sizes: expected another name for "
-                "this graph, or that file removed"
-            )
+    if (existing := golden_in_place(path, golden)) is not None:
+        return existing
     with atomic_file(path) as temporary:
         parts: dict[str, Any] = {"header": np.array(json.dumps(_header(golden))), **_arrays(golden)}
         np.savez_compressed(temporary, **parts)
@@ -139,6 +141,23 @@ def save_golden(path: Path, golden: Golden) -> Golden:
         if size > MAX_BYTES:
             raise GraphError(f"{path}: the golden file has {size} bytes, expected at most {MAX_BYTES}")
     return golden
+
+
+def golden_in_place(path: Path, golden: Golden) -> Golden | None:
+    """The golden file of another graph that does for this one too. None where there is none, or one that may be
+    replaced. Raises GraphError for one that may not: it holds other cases of the same weights."""
+    try:
+        existing = load_golden(path)
+    except GraphError:
+        return None  # none, or one of another version or of no use
+    if existing.is_same_but_for_rounding(golden):
+        return existing
+    if existing.weights_sha256 == golden.weights_sha256 and not existing.has_inputs_of(golden):
+        raise GraphError(
+            f"{path}: holds other cases of the same weights, for graphs of other sizes: expected another name for "
+            "this graph, or that file removed"
+        )
+    return None
 
 
 def load_golden(path: Path) -> Golden:

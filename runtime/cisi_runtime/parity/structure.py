@@ -25,6 +25,22 @@ def check_structure(info: GraphInfo, golden: Golden, *, is_required: bool = True
     return tuple(dataclasses.replace(check, is_required=is_required) for check in checks)
 
 
+def require_as_exported(info: GraphInfo, golden: Golden | None) -> ExportRecord:
+    """The record of a graph that is to be made into another file: what is wrong with it would pass for the export's.
+
+    golden: its golden file, None where that is not there. Raises ParityError for a graph that was changed since its
+    export, and as `check_golden`.
+    """
+    if golden is not None:
+        check_golden(info, golden)
+    for check in (check_seal(info), *check_plan(info)):
+        if check.differences:
+            raise ParityError(f"{info.label}: {check.differences[0]}; expected the file as it was exported")
+    record = record_of(info)
+    assert record is not None  # the seal would have failed
+    return record
+
+
 def record_of(info: GraphInfo) -> ExportRecord | None:
     """How a graph was exported, None where it does not say so. Raises ContractError."""
     text = info.metadata.get(RECORD_KEY)

@@ -32,7 +32,7 @@ def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def sidecar_of(engine: bytes) -> Sidecar:
     contract = Contract(PRESETS["tiny"], provenance())
     about = (file_sha256(engine), len(engine), BuildOptions(), "1.7.1.116", "", "", Audit((), 1, 0), 1.0, None)
-    return Sidecar(contract, "best.onnx", "0" * 64, (None, None, None), *about)
+    return Sidecar(contract, "best.onnx", "0" * 64, "1" * 64, (None, None, None), *about)
 
 
 @pytest.mark.usefixtures("entry")
@@ -123,7 +123,7 @@ def test_a_link_in_the_cache_is_replaced_not_followed(entry: Path, tmp_path: Pat
 @pytest.mark.parametrize("of", ["another graph", "other options"])
 def test_an_entry_under_the_name_of_another_is_not_used(tmp_path: Path, entry: Path, of: str) -> None:
     graph_sha256, level = ("1" * 64, 3) if of == "another graph" else ("0" * 64, 5)
-    order = make._Order(None, tmp_path / "mine.onnx", graph_sha256, BuildOptions(level=level), None)
+    order = make._Order(None, tmp_path / "mine.onnx", graph_sha256, "1" * 64, BuildOptions(level=level), None)
     for path in (entry, sidecar_path(entry)):
         path.rename(path.with_name(path.name.replace(KEY, order.key)))
     notes: list[str] = []

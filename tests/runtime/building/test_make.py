@@ -13,56 +13,20 @@ from pathlib import Path
 
 import onnx
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
+from cisi_calibration.model_contract import record_of, sealed_bytes
 from cisi_runtime.building import make, process
 from cisi_runtime.building.cache import write_engine
 from cisi_runtime.building.trtexec import trtexec_line
-from cisi_runtime.cli.build import build as command
 from cisi_runtime.contract import METADATA_KEY
 from cisi_runtime.cuda.driver import Gpu
 from cisi_runtime.engines.compatibility import check_gpu, check_installation
 from cisi_runtime.engines.options import BuildOptions, Profile, Size, choose_flavour
 from cisi_runtime.engines.sidecar import Sidecar, load_engine, sidecar_path
-from cisi_runtime.errors import CisiError, CudaError, EngineError
+from cisi_runtime.errors import EngineError
+from tests.support.build_command import build, failure
 from tests.support.shared import TIMEOUT_S
-
-Graphs = dict[tuple[str, str, str], Path]
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CISI_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def graph(tiny_graphs: Graphs) -> Path:
-    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt_rtx: pip install 'cisi-net[rtx]'")
-    return tiny_graphs["float16", "tensorrt", "uint8"]
-
-
-@pytest.fixture(scope="module")
-def made(tiny_graphs: Graphs, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Sidecar]:
-    """An engine with its sidecar."""
-    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt_rtx: pip install 'cisi-net[rtx]'")
-    out = tmp_path_factory.mktemp("made") / "tiny.engine"
-    graph = tiny_graphs["float16", "tensorrt", "uint8"]
-    with pytest.MonkeyPatch.context() as patch:
-        # As on a machine without a GPU.
-        patch.setattr(make, "find_gpu", lambda: (_ for _ in ()).throw(CudaError("none here")))
-        make.make_engine(graph, out, BuildOptions(capabilities=("8.9",)), use_cache=False)
-    return load_engine(out)
-
-
-def build(*arguments: object) -> Result:
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
-
-
-def failure(*arguments: object) -> str:
-    """The message of a command that must fail."""
-    result = build(*arguments)
-    assert result.exit_code != 0
-    return str(result.exception) if isinstance(result.exception, CisiError) else result.output
 
 
 def test_what_is_built_and_told(graph: Path, tmp_path: Path) -> None:
@@ -109,7 +73,9 @@ def test_nothing_is_built_twice_and_nothing_stale_is_used(
     model = onnx.load(graph)
     model.doc_string = "another file"
     other = tmp_path / "other.onnx"
-    other.write_bytes(model.SerializeToString())
+    record = record_of(model)
+    assert record is not None
+    other.write_bytes(sealed_bytes(model, record))
     assert not is_cached(other)
     renamed = tmp_path / "renamed.onnx"
     renamed.write_bytes(graph.read_bytes())
@@ -236,7 +202,7 @@ def test_a_sidecar_is_checked(made: tuple[bytes, Sidecar], tmp_path: Path) -> No
             load_engine(path)
         return str(error.value)
 
-    assert "revision 3 is newer than 2" in refusal(revision=3)
+    assert "revision 4 is newer than 3" in refusal(revision=4)
     assert "revision 1 is no longer read; build the engine again" in refusal(revision=1)
     assert "unknown keys ['colour']" in refusal(colour="blue")
     assert "flavour cuda: expected tensorrt or tensorrt-rtx" in refusal(options=values["options"] | {"flavour": "cuda"})

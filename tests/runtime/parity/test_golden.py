@@ -84,8 +84,13 @@ def test_a_file_of_the_same_cases_is_kept_for_the_graphs_that_name_it(tmp_path: 
     for replaced in (Golden("abc", (other,)), Golden("abc", (less_exact,)), Golden("abd", (other, case("two")))):
         assert save_golden(path, replaced).sha256 == replaced.sha256 == load_golden(path).sha256
     before = path.read_bytes()
-    with pytest.raises(GraphError, match="holds other cases of the same weights, for graphs of other sizes"):
-        save_golden(path, Golden("abd", (other,)))
+    # Another number of cases, and cases of the same names with another picture: of an export for another size.
+    image = other.image.copy()
+    image[0, 0, 0] ^= 1
+    another_picture = dataclasses.replace(other, image=image)
+    for cases in ((other,), (another_picture, case("two"))):
+        with pytest.raises(GraphError, match="holds other cases of the same weights, for graphs of other sizes"):
+            save_golden(path, Golden("abd", cases))
     assert path.read_bytes() == before
 
 

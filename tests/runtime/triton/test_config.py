@@ -87,7 +87,7 @@ class EngineMaker:
         options = BuildOptions(flavour, ("8.9",) if is_rtx else (), profile)
         card = ("", "") if is_rtx else ("NVIDIA H100", "9.0")
         sizes = (file_sha256(data), len(data), options, "10.13.3.9", *card, Audit((), 1, 0), 1.0, None)
-        sidecar = Sidecar(self.contract, "best.fp16.onnx", "0" * 64, fixed, *sizes)
+        sidecar = Sidecar(self.contract, "best.fp16.onnx", "0" * 64, "1" * 64, fixed, *sizes)
         sidecar_path(path).write_text(sidecar.to_json())
         return path
 
