@@ -33,16 +33,20 @@ _UMASK = _read_umask()
 
 def check_writable(path: Path) -> None:
     """Raise OutputError if `path` clearly cannot be written. Creates nothing."""
-    folder = path.parent
     try:
         if path.is_dir():
             raise OutputError(f"{path}: is a folder, expected a file name")
-        if not folder.is_dir():
-            raise OutputError(f"{path}: folder {folder} does not exist")
-        if not os.access(folder, os.W_OK):
-            raise OutputError(f"{path}: folder {folder} cannot be written to")
+        _check_folder(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _check_folder(path: Path) -> None:
+    """Raise OutputError if the folder that `path` lies in takes nothing new."""
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path}: folder {path.parent} cannot be written to")
 
 
 @contextlib.contextmanager
@@ -92,7 +96,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path: must not exist, or be empty (see `check_empty_folder`). Raises OutputError.
     """
     check_empty_folder(path)
-    path = path.absolute()
+    path = path.resolve()  # a link to an empty folder stays
     temporary: Path | None = None
     try:
         try:
@@ -143,7 +147,7 @@ def check_empty_folder(path: Path) -> None:
             raise OutputError(f"{path}: is a file, expected a new or an empty folder")
         if path.is_dir() and any(path.iterdir()):
             raise OutputError(f"{path}: is not empty, expected a new or an empty folder")
-        check_writable(path.absolute().parent / "new")
+        _check_folder(path.absolute())
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 

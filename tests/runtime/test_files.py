@@ -79,6 +79,18 @@ def test_a_folder_is_synced_with_all_that_is_in_it(tmp_path: Path, events: list[
     assert (tmp_path / "out" / "below" / "b").read_text() == "below/b"
 
 
+def test_a_folder_beside_another_one_and_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    for name in ("out", "link"):
+        with atomic_folder(tmp_path / name) as temporary:
+            (temporary / "a").write_text("content")
+        assert (tmp_path / name / "a").read_text() == "content"
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "empty" / "a").exists()
+
+
 def test_folders_that_are_made_are_synced_into_those_above(tmp_path: Path, events: list[str]) -> None:
     make_folder(tmp_path / "a" / "b")
     assert sorted(events) == ["sync .", "sync a"]

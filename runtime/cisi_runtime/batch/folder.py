@@ -53,7 +53,8 @@ def plan_folder(
         make_writable_folder(output)  # listing may take long
     plan = Plan(job, refusal)
     try:
-        _fill(plan, photographs, mask_folder, output, overwrite=overwrite)
+        mask_name = name_below(masks, photographs) if masks is not None and mask_folder is None else None
+        _fill(plan, photographs, mask_folder, output, overwrite=overwrite, left_out=mask_name)
         if plan.is_empty and not may_be_empty:
             raise DataError(f"{photographs}: no photographs found")
         if isinstance(output, Path):
@@ -114,7 +115,16 @@ def _expected_mask(mask_folder: Address | None, image: str, reason: str) -> str:
     return f"expected one mask of this name in {mask_folder}, found {found}"
 
 
-def _fill(plan: Plan, photographs: Address, mask_folder: Address | None, output: Address, *, overwrite: bool) -> None:
+def _fill(
+    plan: Plan,
+    photographs: Address,
+    mask_folder: Address | None,
+    output: Address,
+    *,
+    overwrite: bool,
+    left_out: str | None,
+) -> None:
+    """left_out: what lies among the photographs and is none: the mask of all of them."""
     is_mixed = mask_folder is not None and is_same(mask_folder, photographs)
     if mask_folder is not None:
         results = _folders_inside(mask_folder, output)
@@ -127,6 +137,8 @@ def _fill(plan: Plan, photographs: Address, mask_folder: Address | None, output:
     originals = [name for folder in (photographs, mask_folder) if folder and (name := name_below(folder, output))]
     for page in _pictures(photographs):
         names = [name for name in page if not name.startswith(inside)] if inside else page
+        if left_out is not None:
+            names = [name for name in names if name != left_out]
         if is_mixed:
             names = [name for name in names if not _key(name).endswith(_MASK_ENDING)]
         if isinstance(output, Path):

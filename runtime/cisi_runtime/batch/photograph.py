@@ -95,13 +95,19 @@ class CompletedPhotograph:
             assert self.picture.origin is not None
             same = self.format == self.picture.origin.format
             how = "copied as it is" if same else f"only converted to {self.format}"
-            return f"the mask has no hole: the picture is {how}"
-        report = (
+            report = f"the mask has no hole: the picture is {how}"
+            if self.change:
+                report += f", which changed pixels by at most {self.change} of 255"
+        else:
+            report = self._known_pixels()
+        return f"{report}, not kept: {', '.join(self.dropped)}" if self.dropped else report
+
+    def _known_pixels(self) -> str:
+        return (
             f"known pixels changed by at most {self.change} of 255 by {self.format}"
             if self.change
             else "known pixels identical"
         )
-        return f"{report}, not kept: {', '.join(self.dropped)}" if self.dropped else report
 
 
 def complete_photograph(
@@ -145,12 +151,13 @@ def complete_photograph(
         check_alpha(output_format, output, has_alpha=picture.alpha is not None)
     inpaint = inpainter()
     if not hole_mask.any():
-        data = image.data
-        with error_prefix(labels.output):
-            if output_format != input_format:
+        data, change, dropped = image.data, 0, []
+        if output_format != input_format:
+            with error_prefix(labels.output):
                 data = encode_picture(picture, output_format, output)
-        dropped = dropped_metadata(picture, output_format) if output_format != input_format else []
-        return CompletedPhotograph(picture, hole_mask, picture, data, output_format, 0.0, 0, tuple(dropped))
+            change = largest_change(picture, data, output_format, hole_mask)
+            dropped = dropped_metadata(picture, output_format)
+        return CompletedPhotograph(picture, hole_mask, picture, data, output_format, 0.0, change, tuple(dropped))
     start = time.perf_counter()
     completed = dataclasses.replace(picture, rgb=inpaint(picture.rgb, hole_mask, timer))
     milliseconds = 1000.0 * (time.perf_counter() - start)

@@ -123,6 +123,17 @@ class Plan:
         return self._count(_EXISTING)
 
     @property
+    def has_results(self) -> bool:
+        """Whether there are results (`add_results`), of these photographs or of others."""
+        return self._database.execute("SELECT 1 FROM results LIMIT 1").fetchone() is not None
+
+    @property
+    def has_results_of_others(self) -> bool:
+        """Whether there are results of photographs that are not in this plan."""
+        others = "SELECT 1 FROM results WHERE name NOT IN (SELECT output FROM jobs) LIMIT 1"
+        return self._database.execute(others).fetchone() is not None
+
+    @property
     def is_empty(self) -> bool:
         """Whether no photograph was found."""
         return self._database.execute("SELECT 1 FROM jobs LIMIT 1").fetchone() is None

@@ -32,17 +32,18 @@ class RunRecord:
     """What a run makes its results with.
 
     output: folder of the results. made_with: the values of options, by their names.
+    replaces_others: since `begin`, whether there may be results that were made with other options.
     """
 
     def __init__(self, output: Address, made_with: dict[str, str]) -> None:
         self._address, self._output, self._entry = output / RECORD, output, _Entry(made_with)
-        self._replaces_others = False
+        self.replaces_others = False
 
     def begin(self, *, has_results: bool, overwrite: bool) -> None:
         """Write it before the first result is written.
 
-        has_results: some of this run's results exist, and would be taken as they are. overwrite: results of another
-            kind are replaced; until `finish`, the folder has both.
+        has_results: there are results, of this run's photographs or of others. overwrite: this run's are made anew;
+            until `finish`, the folder may have both kinds.
 
         Raises OutputError where the results there were made with other options, or are of two kinds; StorageError.
         """
@@ -51,12 +52,12 @@ class RunRecord:
             return
         if before is not None and has_results:
             raise OutputError(f"{self._output}: {self._difference(before)}, expected --overwrite, or another folder")
-        self._replaces_others = before is not None and overwrite
-        self._write(dataclasses.replace(self._entry, is_mixed=self._replaces_others))
+        self.replaces_others = before is not None and overwrite
+        self._write(dataclasses.replace(self._entry, is_mixed=self.replaces_others))
 
     def finish(self) -> None:
-        """All results of another kind have been replaced."""
-        if self._replaces_others:
+        """No result of another kind is left."""
+        if self.replaces_others:
             self._write(self._entry)
 
     def _read(self) -> _Entry | None:
@@ -73,7 +74,7 @@ class RunRecord:
 
     def _difference(self, before: _Entry) -> str:
         if before.is_mixed:
-            return "some of its results were to be replaced by a run that did not finish"
+            return "some of its results were made with other options, and not replaced by the run that followed"
         then, now = before.made_with, self._entry.made_with
         changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
         differences = [f"{name} was {_shown(then.get(name))}, now {_shown(now.get(name))}" for name in changed]

@@ -92,12 +92,13 @@ def bench(threads: str, batches: str, **values: Any) -> None:
     )
     _check_plot(options.plot)
     settings = _settings(options)
-    from cisi_runtime.bench.measure import bench_network, bench_photograph
+    from cisi_runtime.bench.measure import bench_network, bench_photograph, check_job
     from cisi_runtime.pictures.pillow import prepare_for_photographs
 
     prepare_for_photographs()  # as every process of `cisi-run`
     with tempfile.TemporaryDirectory(prefix="cisi-bench-") as folder:
         job = _job(Path(folder), options)
+        check_job(job)
         with error_prefix("ARTIFACTS"):
             network = bench_network(settings, options.batches, options.size, options.rounds)
             photograph = bench_photograph(settings, job, options.rounds)
@@ -256,7 +257,7 @@ def _as_json(options: BenchOptions, photograph: list[PhotographRow], network: li
         values = dataclasses.asdict(row)
         if values.get("quality_db") == inf:  # which JSON does not know
             values["quality_db"] = "exact"
-        setting = {"artifact": row.setting.artifact.name, **values["setting"]["options"]}
+        setting = {"artifact": str(row.setting.artifact), **values["setting"]["options"]}
         return values | {"setting": setting}
 
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,9 @@ def command(
 def run_command(command: click.Command, program: str) -> None:
     """Run a click command as a program. Errors are one line on stderr; the exit status is 2 for usage, 1 for
     failure."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A file may have a name that stdout cannot encode. The work on it is done by then.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command.main(prog_name=program, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,15 +83,11 @@ def _check_usage(options: RunOptions) -> bool:
     from cisi_runtime.batch.job import PIPE
     from cisi_runtime.storage.access import is_folder, is_present
 
-    image, mask, output, sheet = options.image, options.mask, options.output, options.sheet
-    if options.max_megapixels is not None and not isfinite(options.max_megapixels):
-        raise click.UsageError(f"--max-megapixels: {options.max_megapixels}, expected a number")
+    image, mask, output = options.image, options.mask, options.output
     if (image is None) == (options.manifest is None):
         raise click.UsageError("expected IMAGE or --manifest, and not both")
     if mask is not None and options.mask_from_alpha:
         raise click.UsageError("--mask and --mask-from-alpha exclude each other")
-    if sheet is not None and isinstance(output, Path) and sheet.absolute() == output.absolute():
-        raise click.UsageError("--sheet and --output name the same file")
     if options.cpus_per_worker != 1 and options.cluster is None:
         raise click.UsageError("--cpus-per-worker is for --cluster")
     if mask == PIPE and image == PIPE:
@@ -106,7 +101,7 @@ def _check_usage(options: RunOptions) -> bool:
             raise click.UsageError("expected several photographs, or one folder")
         if mask is None and not options.mask_from_alpha:
             raise click.UsageError(_NO_MASK)
-    if len(options.images) != 1 or folders:
+    if len(options.images) != 1 or folders or _is_one_of_many(options):
         _check_many(options)
         return True
     if mask is None and not options.mask_from_alpha:
@@ -116,9 +111,20 @@ def _check_usage(options: RunOptions) -> bool:
             raise click.UsageError(f"--{name} is for folders, and {image} is not one")
     if output == PIPE and LOUDNESS.as_json:
         raise click.UsageError("--json and the picture both go to standard output")
-    if mask is not None and mask != PIPE and is_folder(mask):
-        raise click.UsageError(f"--mask: {mask} is a folder, and {image} is not")
     return False
+
+
+def _is_one_of_many(options: RunOptions) -> bool:
+    """Whether one photograph is what a pattern found, or one more for a folder of results: its masks lie in a folder,
+    or other runs have recorded what they made there."""
+    from cisi_runtime.batch.job import PIPE
+    from cisi_runtime.batch.run_record import RECORD
+    from cisi_runtime.storage.access import is_folder, is_present
+
+    if PIPE in (options.image, options.output, options.mask) or options.sheet is not None:
+        return False
+    is_recorded = isinstance(options.output, Path) and is_present(options.output / RECORD)
+    return is_recorded or (options.mask is not None and is_folder(options.mask))
 
 
 def _check_many(options: RunOptions) -> None:
@@ -204,15 +210,18 @@ def _run_photograph(options: RunOptions) -> None:
 
 
 def _check_sheet(options: RunOptions, job: Job) -> None:
-    from cisi_runtime.batch.job import refuse_original
+    from cisi_runtime.batch.job import PIPE, refuse_original
     from cisi_runtime.files import check_writable
     from cisi_runtime.pictures.writing import format_of
+    from cisi_runtime.storage.addresses import identity
 
     if options.sheet is not None:
         with error_prefix("--sheet"):
             format_of(options.sheet)
             check_writable(options.sheet)
             refuse_original(job, options.sheet)
+        if job.output != PIPE and identity(options.sheet) == identity(job.output):
+            raise click.UsageError(f"--sheet and --output name the same file, {job.output}")
 
 
 def _write_sheet(options: RunOptions, result: CompletedPhotograph, inpainter: Inpainter) -> None:

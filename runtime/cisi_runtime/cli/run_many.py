@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from cisi_runtime.backends.cores import available_cores
-from cisi_runtime.batch.folder import plan_files, plan_folder
+from cisi_runtime.batch.folder import add_results, plan_files, plan_folder
 from cisi_runtime.batch.job import LARGE_HOLE_WARNING, Job, JobSummary
 from cisi_runtime.batch.manifest import plan_manifest
 from cisi_runtime.batch.only_run import only_run
@@ -70,7 +70,7 @@ def _run_plan(options: RunOptions, cluster: ClusterOptions | None) -> None:
         record = _record(options)
         with error_prefix("--output"):
             check_failures(options.output)
-            record.begin(has_results=plan.existing > 0, overwrite=options.overwrite)
+            record.begin(has_results=plan.has_results, overwrite=options.overwrite)
         with RunReport(options.output, plan.existing) as report:
             pending = plan.pending
             with _listed(report, options):
@@ -80,8 +80,10 @@ def _run_plan(options: RunOptions, cluster: ClusterOptions | None) -> None:
                     jobs = _with_folders(plan, report, options)
                     results = _on_cluster(jobs, pending, cluster, options) if cluster else _here(jobs, pending, options)
                     _add_all(_bar(results, pending), report)
-                    if not report.failed:
-                        record.finish()
+                    if not report.failed and record.replaces_others:
+                        add_results(plan, options.output)
+                        if not plan.has_results_of_others:
+                            record.finish()
 
 
 def _record(options: RunOptions) -> RunRecord:
@@ -120,7 +122,7 @@ def _plan(options: RunOptions) -> Plan:
                 from_alpha=options.mask_from_alpha,
                 overwrite=options.overwrite,
             )
-        if len(options.images) > 1:
+        if len(options.images) > 1 or not is_folder(options.images[0]):
             return plan_files(options.images, options.mask, options.output, overwrite=options.overwrite)
         assert options.image is not None  # `_check_usage`
         mask = options.mask if options.mask or options.mask_from_alpha else options.image
@@ -208,11 +210,11 @@ def _watch(options: RunOptions) -> None:
     assert isinstance(options.output, Path)  # `_check_usage`
     workers = options.threads or available_cores()
     with _plan(options) as plan:  # what is wrong with the folders is said first
-        existing = plan.existing
+        existing, has_results = plan.existing, plan.has_results
         remove_left_over(options.output)
     with error_prefix("--output"):
         check_failures(options.output)
-        _record(options).begin(has_results=existing > 0, overwrite=False)
+        _record(options).begin(has_results=has_results, overwrite=False)
     folders = {folder for folder in (options.image, options.mask) if isinstance(folder, Path) and folder.is_dir()}
     pool, run = _start(options, workers)
     watch = Watch(lambda: _plan(options), sorted(folders), options.output, 2 * workers)

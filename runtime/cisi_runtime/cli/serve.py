@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,9 +85,6 @@ def serve(**values: Any) -> None:
     """
     named = dict(values)
     options = ServeOptions(backend=take_backend_options(values), **values)
-    for name in ("max_megapixels", "queue_megapixels", "deadline", "grace"):
-        if not isfinite(values[name]):  # which the ranges of click let through
-            raise click.UsageError(f"--{name.replace('_', '-')}: {values[name]}, expected a number")
     if options.static is not None:
         given = click.get_current_context().get_parameter_source
         others = [name for name in named if given(name) is ParameterSource.COMMANDLINE]

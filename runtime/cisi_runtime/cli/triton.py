@@ -16,6 +16,9 @@ from cisi_runtime.errors import error_prefix
 if TYPE_CHECKING:
     from cisi_runtime.triton.config import ServedNetwork
 
+# Triton keeps such numbers in 32 bits.
+_COUNT = click.IntRange(1, 2**31 - 1)
+
 
 @dataclasses.dataclass(frozen=True)
 class TritonOptions:
@@ -34,13 +37,11 @@ class TritonOptions:
 @click.option("--model", type=PATH, help="Graph, or engine of TensorRT; default: the INT8 graph that ships.")
 @click.option(
     "--max-batch",
-    type=click.IntRange(1),
+    type=_COUNT,
     help="Pictures that Triton may put together.  [default: 4; for an engine, what its profile allows]",
 )
-@click.option("--queue", type=click.IntRange(1), default=64, show_default=True, help="Requests of a model that wait.")
-@click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that complete photographs."
-)
+@click.option("--queue", type=_COUNT, default=64, show_default=True, help="Requests of a model that wait.")
+@click.option("--workers", type=_COUNT, default=1, show_default=True, help="Processes that inpaint photographs.")
 @click.option("--no-photo", is_flag=True, help="The network alone; needs no Python inside of Triton.")
 def triton(**values: Any) -> None:
     """Write a model repository for NVIDIA's Triton Inference Server into DIR, which must be empty or not exist.

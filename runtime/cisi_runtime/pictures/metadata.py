@@ -37,7 +37,7 @@ _PHOTOSHOP_THUMBNAIL = re.compile(rb"8BIM\x04[\x09\x0c]\0\0(.{4})", re.DOTALL)
 _JPEG_KEPT = frozenset({*range(0xE1, 0xEB), 0xEC, 0xED, 0xEF, 0xFE})
 # How segments begin that refer to pictures behind the first one: multi-picture index, gain map (ISO 21496).
 _JPEG_OF_OTHERS = (b"MPF\0", b"urn:iso:std:iso:ts:21496", _EXTENDED_XMP_PREFIX)
-_JPEG_START_OF_SCAN, _JPEG_JFIF = 0xDA, 0xE0
+_JPEG_START_OF_SCAN, _JPEG_JFIF, _JPEG_CREDENTIALS = 0xDA, 0xE0, b"\xeb"
 _PNG_SIGNATURE_BYTES = 8
 # PNG chunks that are valid for any colour type. Of unknown chunks those are kept whose name marks them as safe to copy:
 # a lower-case fourth letter (PNG specification, section 5.4).
@@ -103,6 +103,35 @@ def bytes_behind_jpeg(data: bytes) -> int:
         at += len(segment)
     end = data.find(b"\xff\xd9", at)  # within the coded picture markers are escaped
     return len(data[end + 2 :].rstrip(b"\0")) if end >= 0 else 0
+
+
+def left_out_of_jpeg(data: bytes) -> tuple[str, ...]:
+    """For people: the metadata of a JPEG file that are left out on purpose. Thumbnails are not named."""
+    found = []
+    for segment in _jpeg_parts(data):
+        if segment[1:2] == _JPEG_CREDENTIALS:
+            found.append("content credentials, which sign the picture as it was")
+        if segment[4:].startswith(_EXTENDED_XMP_PREFIX):
+            found.append("the second part of XMP")
+    return tuple(dict.fromkeys(found))
+
+
+def left_out_of_png(data: bytes) -> tuple[str, ...]:
+    """For people: the chunks of a PNG file that are left out, by name. Transparency is among the pixels."""
+    kept = {(chunk[4:8], len(chunk)) for chunk in png_chunks(data)}
+    names = {name for name in _png_names(data) if name[0] & 0x20 and name.isalpha()} - {name for name, _ in kept}
+    shown = sorted(name.decode() for name in names - {b"tRNS"})
+    return (f"PNG chunks {', '.join(shown)}",) if shown else ()
+
+
+def _png_names(data: bytes) -> Iterator[bytes]:
+    at = _PNG_SIGNATURE_BYTES
+    while at + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        if name == b"IEND":
+            return
+        yield name
+        at += 12 + length
 
 
 def jpeg_segments(data: bytes) -> tuple[bytes, ...]:

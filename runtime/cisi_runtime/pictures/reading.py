@@ -23,6 +23,8 @@ from cisi_runtime.pictures.metadata import (
     clean_photoshop,
     clean_xmp,
     jpeg_segments,
+    left_out_of_jpeg,
+    left_out_of_png,
     png_chunks,
     upright_xmp,
 )
@@ -197,6 +199,8 @@ def mask_levels(image: Image.Image, name: str) -> UInt8Array:
     grey = rgb[..., 0]
     if not (np.array_equal(grey, rgb[..., 1]) and np.array_equal(grey, rgb[..., 2])):
         raise MaskError(f"{name}: the colour channels differ, expected a black and white mask (white = hole)")
+    if rgb.shape[2] == 4 and (grey == grey.flat[0]).all() and (rgb[..., 3] != rgb[0, 0, 3]).any():
+        raise MaskError(f"{name}: is of one colour, and drawn in alpha: expected a black and white mask (white = hole)")
     return grey
 
 
@@ -291,10 +295,12 @@ def _origin(image: Image.Image, data: bytes, orientation: int) -> Origin:
         jpeg = _jpeg_coding(image)
         parts = jpeg_segments(data)
         behind = bytes_behind_jpeg(data)
+        dropped = left_out_of_jpeg(data)
         if behind:
-            dropped = (f"{behind} bytes behind the picture (a second picture, a gain map or a video)",)
+            dropped += (f"{behind} bytes behind the picture (a second picture, a gain map or a video)",)
     elif image.format == "PNG":
         parts = png_chunks(data)
+        dropped = left_out_of_png(data)
     elif image.format == "TIFF":
         exif, xmp = _tiff_tags(image), upright_xmp(xmp)
         dpi = dpi if {282, 283} <= set(getattr(image, "tag_v2", {})) else None

@@ -61,8 +61,11 @@ Address = Path | Url
 def parse_address(text: str) -> Address:
     """A path, or the address that `text` is. `file://` is a path of this machine.
 
-    Raises StorageError for another protocol, and for an address that names no bucket.
+    Raises StorageError for another protocol, and for an address that names no bucket or is empty: an unset variable is
+    not the current folder.
     """
+    if not text:
+        raise StorageError("'': expected a path or an address; the current folder is .")
     if "\0" in text:
         raise StorageError(f"{text!r}: expected a path or an address, without a null character")
     protocol, separator, path = text.partition("://")

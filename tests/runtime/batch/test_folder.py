@@ -182,11 +182,11 @@ def test_an_original_is_never_overwritten(tmp_path: Path, tiny_graph: Path) -> N
     [
         (["photos", "--mask", "masks", "-o", "-"], "expected a folder as --output"),
         (["photos", "--mask", "masks", "-o", "out", "--sheet", "s.png"], "no --sheet"),
-        (["photos/0.png", "--mask", "masks", "-o", "o.png"], "masks is a folder, and photos/0.png is not"),
+        (["photos/0.png", "--mask", "masks", "-o", "o.png"], "--output o.png: expected a folder"),
         (["photos/0.png", "--mask", "masks/0.png", "-o", "o.png", "--overwrite"], "--overwrite is for folders"),
         (["-", "--mask", "-", "-o", "o.png"], "IMAGE and --mask are both standard input"),
         (["photos/0.png", "--mask", "masks/0.png", "-o", "o.png", "--max-megapixels", "0"], "--max-megapixels"),
-        (["photos/0.png", "--mask", "masks/0.png", "-o", "o.png", "--max-megapixels", "nan"], "expected a number"),
+        (["photos/0.png", "--mask", "masks/0.png", "-o", "o.png", "--max-megapixels", "nan"], "not a finite number"),
     ],
 )
 def test_usage(tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -195,6 +195,35 @@ def test_usage(tmp_path: Path, arguments: list[str], words: str) -> None:
     assert result.returncode == 2
     assert words in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_pattern_that_finds_one_photograph(tmp_path: Path, tiny_graph: Path) -> None:
+    """The same as one that finds two: masks in a folder, and results that are recorded and skipped."""
+    photographs(tmp_path, 3)
+    model = ("--model", tiny_graph, "--threads", 1)
+
+    def run(*images: str, mask: str = "masks", more: tuple[object, ...] = ()) -> subprocess.CompletedProcess[str]:
+        paths = [tmp_path / "photos" / image for image in images]
+        return cisi_run(*paths, "--mask", tmp_path / mask, "-o", tmp_path / "out", *model, *more)
+
+    assert "1 written, 0 there already" in run("0.png").stdout
+    assert "1 written, 1 there already" in run("0.png", "1.png").stdout
+    before = (tmp_path / "out" / "0.png").read_bytes()
+    refused = run("0.png", mask="masks/1.png", more=("--dilate", 9))
+    assert refused.returncode == 1
+    assert "its results were made otherwise: --dilate was 0, now 9" in refused.stderr
+    assert (tmp_path / "out" / "0.png").read_bytes() == before
+
+
+def test_a_mask_among_the_photographs_is_none_of_them(tmp_path: Path, tiny_graph: Path) -> None:
+    photographs(tmp_path, 3)
+    mask = tmp_path / "photos" / "the mask.png"
+    (tmp_path / "masks" / "0.png").rename(mask)
+    result = cisi_run(
+        tmp_path / "photos", "--mask", mask, "-o", tmp_path / "out", "--model", tiny_graph, "--threads", 1
+    )
+    assert "3 written" in result.stdout
+    assert not (tmp_path / "out" / mask.name).exists()
 
 
 def test_what_killed_processes_leave_is_removed(tmp_path: Path) -> None:

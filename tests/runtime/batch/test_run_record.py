@@ -74,12 +74,40 @@ def test_results_of_two_kinds_are_not_taken_for_one(tmp_path: Path) -> None:
     killed = RunRecord(tmp_path, {"--dilate": "2"})
     killed.begin(has_results=False, overwrite=True)
     for dilate in ("0", "2"):
-        with pytest.raises(OutputError, match="by a run that did not finish, expected --overwrite"):
+        with pytest.raises(OutputError, match="and not replaced by the run that followed, expected --overwrite"):
             RunRecord(tmp_path, {"--dilate": dilate}).begin(has_results=True, overwrite=False)
     again = RunRecord(tmp_path, {"--dilate": "2"})
     again.begin(has_results=False, overwrite=True)
     again.finish()
     RunRecord(tmp_path, {"--dilate": "2"}).begin(has_results=True, overwrite=False)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_of_other_photographs_leaves_results_of_two_kinds(
+    tmp_path: Path, tiny_graph: Path, overwrite: bool
+) -> None:
+    photographs(tmp_path, 4)  # the last one in a folder below
+    photos, masks, out = (tmp_path / name for name in ("photos", "masks", "out"))
+
+    def run(*names: str, more: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        images = [photos / name for name in names]
+        return cisi_run(*images, "--mask", masks, "-o", out, "--model", tiny_graph, "--threads", 1, *more)
+
+    assert "2 written" in run("0.png", "1.png", more=("--no-detail",)).stdout
+    before = (out / "0.png").read_bytes()
+    if not overwrite:
+        refused = run("2.png")
+        assert "its results were made otherwise: --no-detail was given, now not given" in refused.stderr
+    else:
+        assert "2 written" in run("1.png", "2.png", more=("--overwrite",)).stdout
+        refused = run("0.png", "1.png", "2.png")
+        assert "some of its results were made with other options" in refused.stderr
+    assert refused.returncode == 1
+    assert (out / "0.png").read_bytes() == before
+    # All of them anew: one kind is left.
+    assert "3 written" in run("0.png", "1.png", "2.png", more=("--overwrite",)).stdout
+    assert "0 written, 3 there already" in run("0.png", "1.png", "2.png").stdout
+    assert (out / "0.png").read_bytes() != before
 
 
 @pytest.mark.parametrize(

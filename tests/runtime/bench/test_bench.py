@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
-from cisi_runtime.bench.measure import Latency, interleaved
+from cisi_runtime.bench.measure import Latency, _quality_db, interleaved
 from cisi_runtime.inpainting.timing import STAGES, StageTimer
 
 PROGRAM = [sys.executable, "-c", "import cisi_runtime.cli.bench as m; m.main()"]
@@ -85,6 +86,12 @@ def test_graph_and_checkpoint_side_by_side(tmp_path: Path, tiny_graph: Path, tin
         assert image.width > 500
 
 
+def test_the_quality_of_an_int8_graph_is_a_number() -> None:
+    quality_db = _quality_db(SHIPPED_INT8_GRAPH, OnnxRuntimeBackend(SHIPPED_INT8_GRAPH))
+    assert quality_db is not None
+    assert 35.0 < quality_db < 60.0
+
+
 @pytest.mark.slow
 def test_the_tables_are_for_people(tiny_graph: Path) -> None:
     result = cisi_bench(tiny_graph, "--threads", "1,2", "--rounds", 3, "--size", 64, "--batch", "1")
@@ -113,7 +120,7 @@ def test_the_tables_are_for_people(tiny_graph: Path) -> None:
         (["GRAPH", "--plot", "none/a.png"], 1, "--plot: "),
         (["GRAPH", "--plot", "a.xyz"], 2, "--plot: a.xyz: expected a name that ends with .png"),
         (["GRAPH", "--size", "100"], 1, "not batch 1 of 100x100: choose --size and --batch"),
-        (["GRAPH", "--rounds", "3", "--size", "64", "--image", "a.jpg", "--mask", "b.png"], 1, "a.jpg: no such file"),
+        (["GRAPH", "--image", "a.jpg", "--mask", "b.png"], 1, "--image: a.jpg: no such file"),
     ],
 )
 def test_refusals(tiny_graph: Path, arguments: list[str], status: int, words: str) -> None:

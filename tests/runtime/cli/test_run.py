@@ -1,14 +1,17 @@
 """`cisi-run` as a process: results, errors, exit status, and what it loads."""
 
+import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from cisi_runtime.backends.registry import SHIPPED_GRAPH
 from cisi_runtime.inpainting.inpainter import Inpainter
@@ -20,9 +23,9 @@ from tests.support.networks import PHOTOS
 PROFILE = b"16 bytes before RGB a profile"
 
 
-def cisi_run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def cisi_run(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "import cisi_runtime.cli.run as m; m.main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
 
 
 def failed(result: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
@@ -202,6 +205,45 @@ def test_a_mask_without_a_hole_copies_and_says_so(files: Path, tiny_graph: Path)
     arguments = (files / "photo.png", "--mask", files / "mask.png", "-o", files / "out.bmp")
     assert "the picture is only converted to BMP" in cisi_run(*arguments).stdout
     assert np.array_equal(read_picture(files / "out.bmp").rgb, read_picture(files / "photo.png").rgb)
+    # A lossy format changes pixels, also where there is nothing to fill, and not every format takes everything.
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Title", "a title")
+    with Image.open(files / "photo.png") as photo:
+        photo.save(files / "photo.png", pnginfo=text)
+    converted = cisi_run(*arguments[:3], "-o", files / "out.jpg").stdout
+    assert re.search(r"converted to JPEG, which changed pixels by at most \d+ of 255, not kept: text\n", converted)
+
+
+def test_the_sheet_is_another_file_than_the_result(files: Path, tiny_graph: Path) -> None:
+    (files / "folder").mkdir()
+    for output, sheet in (
+        (files / "folder", files / "folder" / "photo.png"),
+        (files / "o.png", files / "folder" / ".." / "o.png"),
+    ):
+        arguments = ("--mask", files / "mask.png", "-o", output, "--sheet", sheet, "--model", tiny_graph)
+        failed(cisi_run(files / "photo.png", *arguments), 2, "--sheet and --output name the same file")
+        assert not sheet.exists()
+
+
+def test_a_name_that_stdout_cannot_encode(files: Path, tiny_graph: Path) -> None:
+    output = files / os.fsdecode(b"b\xff.png")
+    result = cisi_run(
+        *(files / "photo.png", "--mask", files / "mask.png", "-o", output, "--model", tiny_graph),
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert (result.returncode, result.stderr.count("Traceback")) == (0, 0)
+    assert r"b\udcff.png: 90x70" in result.stdout
+    assert output.exists()
+
+
+def test_an_empty_argument_is_not_this_folder(files: Path, tiny_graph: Path) -> None:
+    for empty in ("IMAGE", "--output"):
+        image, output = ("", "out") if empty == "IMAGE" else (files / "photo.png", "")
+        arguments = (image, "--mask", files / "mask.png", "-o", output, "--model", tiny_graph)
+        result = cisi_run(*arguments, cwd=files)
+        assert result.returncode != 0
+        assert "expected a path or an address; the current folder is ." in result.stderr
+    assert {path.name for path in files.iterdir()} == {"photo.png", "mask.png"}
 
 
 def test_a_mask_of_0_and_1_is_one_of_0_and_255(files: Path, tiny_graph: Path) -> None:

@@ -291,6 +291,24 @@ def test_what_is_not_kept_is_said(picture: Pixels) -> None:
     assert dropped_metadata(Picture(picture), "JPEG") == []
 
 
+def test_metadata_that_are_left_out_on_purpose_are_said(picture: Pixels) -> None:
+    image = Image.fromarray(picture)
+    plain = encoded(image, format="JPEG")
+    credentials = b"\xff\xeb\0\x06JP\0\0"
+    extended = b"http://ns.adobe.com/xmp/extension/\0" + b"0" * 40
+    second_part = b"\xff\xe1" + (len(extended) + 2).to_bytes(2, "big") + extended
+    signed = decode_picture(plain[:2] + credentials + second_part + second_part + plain[2:], "it")
+    said = ["content credentials, which sign the picture as it was", "the second part of XMP"]
+    assert dropped_metadata(signed, "JPEG") == said
+    assert dropped_metadata(signed, "PNG") == said
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add(b"tIME", b"\x07\xe6\x01\x01\0\0\0")
+    chunks.add(b"bKGD", bytes(6))
+    chunks.add(b"pHYs", (3000).to_bytes(4, "big") * 2 + b"\1")
+    with_chunks = decode_picture(encoded(image, format="PNG", pnginfo=chunks), "it")
+    assert dropped_metadata(with_chunks, "PNG") == ["PNG chunks bKGD, tIME"]
+
+
 def test_pictures_in_metadata_are_not_kept() -> None:
     xmp = (
         b'<rdf:Description tiff:Make="Cis" GCamera:MotionPhoto="1" hdrgm:Version="1.0" xmpNote:HasExtendedXMP="AB12">'

@@ -331,6 +331,8 @@ def test_folders_that_are_not_written_to(tmp_path: Path, tiny_graph: Path) -> No
     assert "--workers is for photographs" in refusal(tmp_path / "new", "--no-photo", "--workers", 2)
     assert refusal(tmp_path / "new", "--model", tmp_path / "none.onnx").startswith("--model: ")
     assert refusal(tmp_path / "new", "--model", tiny_graph, "--max-batch", 0)
+    for option in ("--max-batch", "--queue", "--workers"):
+        assert option in refusal(tmp_path / "new", "--model", tiny_graph, option, 2**31)
     assert not (tmp_path / "new").exists()
 
 
