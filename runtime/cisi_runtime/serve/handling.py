@@ -39,6 +39,7 @@ class Handling:
         self.admission = Admission(limits.queue_megapixels, workers, limits.deadline_s)
         self.outgoing = Outgoing(limits.send_s, limits.body_s)
         self.is_ending = self.is_draining = False
+        self.given_up = asyncio.Event()
         metrics.gauge("cisi_queue_requests", "Requests that were let in.", lambda: self.admission.requests)
         metrics.gauge("cisi_queue_megapixels", "Their megapixels.", lambda: self.admission.megapixels)
         metrics.gauge("cisi_session_photographs", "Photographs kept for further masks.", lambda: len(self.sessions))
@@ -119,14 +120,18 @@ class Handling:
             raise RefusalError(503, "draining", "the service is ending: ask another one", retry_after_s=1.0)
 
     async def _while_connected(self, request: Request, work: Awaitable[T]) -> T:
-        """The result, or a refusal in place of what went wrong. The work is dropped when the client goes away."""
+        """The result, or a refusal in place of what went wrong. The work is dropped when the client goes away, and when
+        the service ends without it."""
         working = asyncio.ensure_future(work)
         gone = asyncio.ensure_future(_until_gone(request))
+        given_up = asyncio.ensure_future(self.given_up.wait())
         try:
-            await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
+            await asyncio.wait({working, gone, given_up}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            if gone.done():
                 raise RefusalError(NO_ANSWER, "client-gone", "the client went away")
-            return working.result()
+            raise RefusalError(503, "draining", "the service ended before it was done", retry_after_s=1.0)
         except TimeoutError as error:
             raise RefusalError(
                 504, "deadline", f"not done within {self.limits.deadline_s:g} s", retry_after_s=self.limits.deadline_s
@@ -136,9 +141,9 @@ class Handling:
         except CisiError as error:
             raise refusal_of(error) from error
         finally:
-            for task in (working, gone):
+            for task in (working, gone, given_up):
                 task.cancel()
-            await asyncio.gather(working, gone, return_exceptions=True)
+            await asyncio.gather(working, gone, given_up, return_exceptions=True)
 
 
 @contextlib.contextmanager

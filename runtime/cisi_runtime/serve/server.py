@@ -33,6 +33,8 @@ _LOG = logging.getLogger("cisi.serve")
 # How long a service that was told to end still takes work, so that who asks `/readyz` notices first.
 _NOTICE_S = 1.0
 _LOOK_S = 0.05
+# For the answers of what was given up.
+_ANSWER_S = 5.0
 # How often kept photographs are looked at.
 _FORGET_S = 10.0
 # Files beside connections: pipes, and what libraries open.
@@ -133,6 +135,10 @@ class _Service:
             await asyncio.sleep(_LOOK_S)
         if self.app.open_requests:
             _LOG.error("given up", extra={"requests": self.app.open_requests, "grace_s": grace_s})
+            handling.given_up.set()
+            answered = clock() + _ANSWER_S
+            while self.app.open_requests and clock() < answered:
+                await asyncio.sleep(_LOOK_S)
         # What has been answered is still on its way to slow clients.
         self.server.config.timeout_graceful_shutdown = max(1, round(end - clock()))
         self.server.should_exit = True

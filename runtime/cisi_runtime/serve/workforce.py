@@ -224,6 +224,8 @@ class Workforce:
 
     async def _take_back(self, worker: PhotographWorker, work: asyncio.Future[Any]) -> None:
         """Wait for a cancelled task to stop, or kill its process."""
+        # This may itself be cancelled, at the end of the service; then nobody else looks at what became of the task.
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait([work], timeout=_PATIENCE_S)
         if not work.done():
             worker.process.kill()
