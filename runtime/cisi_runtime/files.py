@@ -96,7 +96,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path: must not exist, or be empty (see `check_empty_folder`). Raises OutputError.
     """
     check_empty_folder(path)
-    path = path.resolve()  # a link to an empty folder stays
+    path = path.resolve() if path.is_dir() else path.absolute()  # a link to an empty folder stays
     temporary: Path | None = None
     try:
         try:

@@ -1,7 +1,7 @@
 """A folder that one process at a time writes to.
 
 The lock is the kernel's and lies on the folder itself (flock(2)). It leaves no file, and is gone with its process,
-whatever ends that. Windows has no such lock.
+whatever ends that: children let go of it at once. Windows has no such lock.
 """
 
 from __future__ import annotations
@@ -14,6 +14,20 @@ from pathlib import Path
 
 from cisi_runtime.console import tell
 from cisi_runtime.errors import OutputError
+
+# Descriptors of folders that are locked. A child that is forked, as PyTorch's readers of data are, has copies of them,
+# and would hold the lock beyond the end of its parent.
+_HELD: set[int] = set()
+
+
+def _let_go() -> None:
+    for descriptor in _HELD:
+        os.close(descriptor)
+    _HELD.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_let_go)
 
 
 @contextlib.contextmanager
@@ -31,6 +45,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be read: {error.strerror}") from error
+    _HELD.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,4 +55,5 @@ def locked_folder(folder: Path) -> Iterator[None]:
             tell(f"{folder}: cannot be locked ({error.strerror}): start no other run into it before this one ends")
         yield
     finally:
+        _HELD.discard(descriptor)
         os.close(descriptor)

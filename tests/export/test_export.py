@@ -201,7 +201,7 @@ def test_a_broken_rewrite_fails_and_nothing_is_written(
         (["--int8"], "--int8 needs --calib"),
         (["--calib", "x"], "--calib is for --int8"),
         (["--budget-db", "36"], "--budget-db is for --int8"),
-        (["--int8", "--calib", "x", "--budget-db", "30"], "--budget-db 30: expected 35 or more"),
+        (["--int8", "--calib", "x", "--budget-db", "30"], "--budget-db 30: expected a number from 35 on"),
         (["--size", "100"], "--size 100: expected WIDTHxHEIGHT, multiples of 16 and 64 or more, or dynamic"),
         (["--size", "256x"], "--size 256x: expected WIDTHxHEIGHT"),
         (["--size", "48x64"], "--size 48x64: expected WIDTHxHEIGHT"),

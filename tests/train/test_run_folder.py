@@ -1,24 +1,62 @@
 """The folder of a run: what is there already, and who else writes to it."""
 
+import os
 import shutil
+import socket
+import sys
 from pathlib import Path
 
 import pytest
 
-from cisi_runtime.errors import CheckpointError, OutputError
+from cisi_runtime.errors import CheckpointError
 from cisi_runtime.folder_lock import locked_folder
+from cisi_train.cli_train import main
+from tests.conftest import RunMain
 from tests.support.training_runs import Trainer, options
 
 
-def test_one_run_at_a_time_in_a_folder(photo_folder: Path, tmp_path: Path) -> None:
+def test_one_run_at_a_time_in_a_folder(photo_folder: Path, tmp_path: Path, run_main: RunMain) -> None:
     out = tmp_path / "run"
     Trainer(options(photo_folder, out)).run()
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    second = Trainer(options(photo_folder, out, steps=9, resume=True))
-    with locked_folder(out), pytest.raises(OutputError, match="run: another run is at work here"):
-        second.run()
+    with locked_folder(out):
+        status, said, error = run_main(main, "--out", out, "--resume", "--steps", 9)
+    assert (status, said) == (1, "")
+    assert f"error: --out: {out}: another run is at work here, expected another folder, or its end" in error
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
-    assert second.run()
+    assert run_main(main, "--out", out, "--resume", "--steps", 9)[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the lock is flock's: run it on Linux or macOS")
+def test_children_do_not_hold_the_lock(tmp_path: Path) -> None:
+    """As the readers of pictures, which are forked and may outlive a process that is killed."""
+    here, there = socket.socketpair()
+    with here, there:
+        with locked_folder(tmp_path):
+            child = os.fork()
+            if child == 0:
+                there.send(b"!")
+                there.recv(1)
+                os._exit(0)
+            here.recv(1)  # it has begun
+        try:
+            with locked_folder(tmp_path):
+                pass
+        finally:
+            here.send(b"!")
+            os.waitpid(child, 0)
+
+
+def test_a_run_that_was_killed_in_its_first_checkpoint_begins_again(photo_folder: Path, tmp_path: Path) -> None:
+    killed = Trainer(options(photo_folder, tmp_path))
+    assert killed.run()
+    (tmp_path / "last.pt").unlink()
+    assert (tmp_path / "options.json").exists()
+    assert Trainer(options(photo_folder, tmp_path)).run()
+    # But not over the weights that it starts from.
+    (tmp_path / "last.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"best.pt exists, of another run"):
+        Trainer(options(photo_folder, tmp_path, init=tmp_path / "best.pt"))
 
 
 @pytest.mark.parametrize("kept", ["best.pt", "averaged.pt"])

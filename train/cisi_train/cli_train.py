@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any, get_args
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from cisi_runtime.architecture import PRESETS, SIZE_MULTIPLE
+from cisi_runtime.batch.only_run import only_run
 from cisi_runtime.cli.command import INTERRUPTED, PATH, command, run_command
 from cisi_runtime.cli.numbers import FiniteRange
 from cisi_runtime.console import say, say_json, tell, tell_always, warn
@@ -162,12 +165,21 @@ def train(dry_run: bool, **values: Any) -> None:
     interrupted. With torchrun, each process takes its own part of the batch.
     """
     options = _resolve(**values)
-    trainer, processes = _trainer(options)
     if dry_run:
-        report = trainer.dry_run()
+        report = _trainer(options)[0].dry_run()
         say(json.dumps(report, indent=2))
         say_json(report)
         return
+    with contextlib.ExitStack() as stack:
+        # Before anything in the folder is read. Under torchrun the first process writes.
+        if os.environ.get("RANK", "0") == "0":
+            with error_prefix("--out"):
+                stack.enter_context(only_run(options.out))
+        _run(options)
+
+
+def _run(options: TrainOptions) -> None:
+    trainer, processes = _trainer(options)
     with error_prefix("--out"):
         make_folder(options.out)
     if not trainer.run():

@@ -41,7 +41,8 @@ class Muon(torch.optim.Optimizer):
     """Muon with Nesterov's momentum: the averaged gradient as an orthogonal matrix (Jordan et al. 2024).
 
     `torch.optim.Muon` is the same for matrices in bfloat16. This one takes weights of convolutions too, and computes in
-    float32 where bfloat16 is emulated: there that one made a whole step take 1.65 times as long (docs/recipes.md).
+    float32 in a run that does: where bfloat16 is emulated that one made a step take 1.65 times as long
+    (docs/recipes.md).
 
     parameters: weights `[out, in]` or `[out, in, kh, kw]`; the latter are taken as matrices `[out, kh*kw*in]`.
     lr: Adam's rate, so that one rate does for both optimisers.

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from cisi_runtime.errors import CheckpointError, CisiError, DataError
-from cisi_runtime.files import make_folder
-from cisi_runtime.folder_lock import locked_folder
 from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.data import MEMORY_FORMAT, PhotoFolder, TrainingSamples, decode_batch
 from cisi_train.lpips import Lpips
@@ -91,16 +89,11 @@ class Trainer:
         }
 
     def run(self) -> bool:
-        """Train to the end of the schedule. Returns False when SIGINT or SIGTERM ended it early, after a checkpoint.
-
-        Raises OutputError when another run is at work in the folder.
-        """
+        """Train to the end of the schedule. Returns False when SIGINT or SIGTERM ended it early, after a checkpoint."""
         self.schedule = Schedule(self.options.steps, self.options.minutes, self.state.minutes_before)
         with self._stop_signals(), contextlib.ExitStack() as stack:
             reporter = None
             if self.processes.is_first:
-                make_folder(self.options.out)
-                stack.enter_context(locked_folder(self.options.out))
                 used = self.schedule.minutes_used
                 reporter = stack.enter_context(Reporter(self.options, step=self.state.step, minutes_used=used))
             self._loop(reporter)
@@ -184,8 +177,9 @@ class Trainer:
             return self.state.resume(last, self.settings)
         if last.exists():
             raise CheckpointError(f"{last} exists: add --resume to go on, or choose another --out")
+        is_of_a_run = (options.out / "options.json").exists()  # which was killed before its first `last.pt`
         for kept in (options.out / "best.pt", options.out / "averaged.pt"):
-            if kept.exists():
+            if kept.exists() and (not is_of_a_run or kept == options.init):
                 raise CheckpointError(f"{kept} exists, of another run: choose another --out")
         if options.init is not None:
             self.state.start_from(options.init)

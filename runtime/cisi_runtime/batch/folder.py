@@ -96,7 +96,7 @@ def plan_files(
         for page in _pictures(mask_folder) if mask_folder is not None else ():
             plan.add_masks(pair for name in page for pair in _keys(name, only_marked=False))
         if not overwrite:
-            add_results(plan, output)
+            add_results(plan, output, mask_folder)
         if mask_folder is None:
             plan.add(Names(name, None, name) for name in by_name)
         else:
@@ -132,7 +132,7 @@ def _fill(
             names = [name for name in page if not name.startswith(results)] if results else page
             plan.add_masks(pair for name in names for pair in _keys(name, only_marked=is_mixed))
     if not overwrite:
-        add_results(plan, output)
+        add_results(plan, output, photographs, mask_folder)
     inside = _folders_inside(photographs, output, None if is_mixed else mask_folder)
     originals = [name for folder in (photographs, mask_folder) if folder and (name := name_below(folder, output))]
     for page in _pictures(photographs):
@@ -154,11 +154,12 @@ def _fill(
             plan.add_by_key((name, _key(name), name) for name in names)
 
 
-def add_results(plan: Plan, output: Address) -> None:
-    """Tell a plan which results exist in a folder."""
+def add_results(plan: Plan, output: Address, *originals: Address | None) -> None:
+    """Tell a plan which results exist in a folder. originals: folders that have none, and may lie in it."""
+    kept = tuple(f"{name}/" for folder in originals if folder is not None and (name := name_below(folder, output)))
     if not isinstance(output, Path) or output.exists():
         for page in _pictures(output):
-            plan.add_results(page)
+            plan.add_results(name for name in page if not name.startswith(kept))
 
 
 def _check_folders(photographs: Address, mask_folder: Address | None, output: Address) -> None:

@@ -122,16 +122,18 @@ class Plan:
         """Number of photographs whose results exist."""
         return self._count(_EXISTING)
 
-    @property
-    def has_results(self) -> bool:
-        """Whether there are results (`add_results`), of these photographs or of others."""
-        return self._database.execute("SELECT 1 FROM results LIMIT 1").fetchone() is not None
+    def has_results(self, folder: str) -> bool:
+        """Whether a folder has results (`add_results`), of these photographs or of others, and not originals alone."""
+        return self._first_result(folder, "") is not None
 
-    @property
-    def has_results_of_others(self) -> bool:
-        """Whether there are results of photographs that are not in this plan."""
-        others = "SELECT 1 FROM results WHERE name NOT IN (SELECT output FROM jobs) LIMIT 1"
-        return self._database.execute(others).fetchone() is not None
+    def has_results_of_others(self, folder: str) -> bool:
+        """Whether a folder has results of photographs that are not in this plan."""
+        return self._first_result(folder, "AND name NOT IN (SELECT output FROM jobs)") is not None
+
+    def _first_result(self, folder: str, condition: str) -> tuple[int] | None:
+        query = f"SELECT 1 FROM results WHERE CAST(? || name AS BLOB) NOT IN originals {condition} LIMIT 1"
+        row: tuple[int] | None = self._database.execute(query, (_bytes(f"{folder.rstrip('/')}/"),)).fetchone()
+        return row
 
     @property
     def is_empty(self) -> bool:

@@ -28,6 +28,15 @@ class _Entry:
     revision: int = _REVISION
 
 
+def recorded_options(output: Address) -> dict[str, str]:
+    """What the results of a folder were made with, by the names of options. Empty where nothing is recorded.
+
+    Raises OutputError for a record that cannot be read; StorageError.
+    """
+    before = RunRecord(output, {})._read()
+    return {} if before is None else before.made_with
+
+
 class RunRecord:
     """What a run makes its results with.
 

@@ -110,7 +110,12 @@ def make_engine(
                 store_engine(order.key, engine, sidecar)
             except OutputError as error:
                 notes.append(f"not cached (the cache is $CISI_CACHE or the user's cache folder): {error}")
-    verdict = _parity(engine, sidecar, golden_file, golden, notes)
+    try:
+        verdict = _parity(engine, sidecar, golden_file, golden, notes)
+    except ParityError as error:
+        if entry is None:
+            raise
+        raise ParityError(f"{error}; --no-cache builds it anew") from error
     sidecar = dataclasses.replace(sidecar, parity=verdict)
     write_engine(out, engine, sidecar)
     if timing_cache:
@@ -215,9 +220,9 @@ def _parity(engine: bytes, sidecar: Sidecar, golden_file: Path, golden: Golden |
     failed = [item for item in comparisons if not item.passed]
     if failed:
         raise ParityError(
-            f"{sidecar.graph}: the engine is another network: {len(failed)} of {len(comparisons)} comparisons failed, "
-            f"the first, {failed[0].case!r}, with {failed[0].hole_psnr_db:.1f} dB, expected {failed[0].tolerance}; "
-            "--no-cache builds it anew"
+            f"{golden_file.with_name(sidecar.graph)}: the engine is another network: {len(failed)} of "
+            f"{len(comparisons)} comparisons failed, the first, {failed[0].case!r}, with {failed[0].hole_psnr_db:.1f} "
+            f"dB, expected {failed[0].tolerance}"
         )
     worst = min(item.hole_psnr_db for item in comparisons)
     return f"passed: {len(comparisons)} cases, worst {worst:.1f} dB over the hole"

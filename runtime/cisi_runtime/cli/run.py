@@ -111,6 +111,8 @@ def _check_usage(options: RunOptions) -> bool:
             raise click.UsageError(f"--{name} is for folders, and {image} is not one")
     if output == PIPE and LOUDNESS.as_json:
         raise click.UsageError("--json and the picture both go to standard output")
+    if mask is not None and mask != PIPE and is_folder(mask):
+        raise click.UsageError(f"--mask: {mask} is a folder: expected a folder as --output too, and no --sheet")
     return False
 
 
@@ -123,8 +125,9 @@ def _is_one_of_many(options: RunOptions) -> bool:
 
     if PIPE in (options.image, options.output, options.mask) or options.sheet is not None:
         return False
-    is_recorded = isinstance(options.output, Path) and is_present(options.output / RECORD)
-    return is_recorded or (options.mask is not None and is_folder(options.mask))
+    if options.mask is not None and is_folder(options.mask):
+        return True
+    return is_folder(options.output) and is_present(options.output / RECORD)
 
 
 def _check_many(options: RunOptions) -> None:
@@ -135,7 +138,8 @@ def _check_many(options: RunOptions) -> None:
     if options.sheet is not None or options.output == PIPE:
         raise click.UsageError("for more than one photograph: expected a folder as --output, and no --sheet")
     if isinstance(options.output, Path) and options.output.suffix.lower() in SUFFIXES and not options.output.is_dir():
-        raise click.UsageError(f"--output {options.output}: expected a folder, because there are several photographs")
+        reason = "there are several photographs" if len(options.images) > 1 else "photographs or masks are in one"
+        raise click.UsageError(f"--output {options.output}: expected a folder, because {reason}")
     _refuse_expanded_masks(options)
     if options.manifest == PIPE or options.mask == PIPE:
         raise click.UsageError("standard input is for one photograph")
@@ -143,7 +147,8 @@ def _check_many(options: RunOptions) -> None:
         raise click.UsageError("--manifest names masks itself: expected a file as --mask, for all that have none")
     if options.watch:
         addresses = (options.image, options.mask, options.output)
-        if any(not isinstance(address, Path | None) for address in addresses) or len(options.images) != 1:
+        of_this_machine = all(isinstance(address, Path | None) for address in addresses)
+        if not of_this_machine or len(options.images) != 1 or not is_folder(options.images[0]):
             raise click.UsageError("--watch is for a folder of this machine")
         if options.cluster is not None or options.overwrite:
             raise click.UsageError("--watch goes with neither --cluster nor --overwrite")

@@ -23,7 +23,7 @@ from cisi_runtime.batch.only_run import only_run
 from cisi_runtime.batch.plan import Plan
 from cisi_runtime.batch.report import FAILURES, RunReport, check_failures
 from cisi_runtime.batch.result_folders import ResultFolders
-from cisi_runtime.batch.run_record import RunRecord
+from cisi_runtime.batch.run_record import RunRecord, recorded_options
 from cisi_runtime.batch.workers import WorkerOptions, run_jobs, start_workers
 from cisi_runtime.cli.run_options import RunOptions, model_errors, tell_backend
 from cisi_runtime.console import LOUDNESS, say, say_json, tell, tell_always, tell_more, warn
@@ -70,7 +70,7 @@ def _run_plan(options: RunOptions, cluster: ClusterOptions | None) -> None:
         record = _record(options)
         with error_prefix("--output"):
             check_failures(options.output)
-            record.begin(has_results=plan.has_results, overwrite=options.overwrite)
+            record.begin(has_results=plan.has_results(identity(options.output)), overwrite=options.overwrite)
         with RunReport(options.output, plan.existing) as report:
             pending = plan.pending
             with _listed(report, options):
@@ -81,8 +81,9 @@ def _run_plan(options: RunOptions, cluster: ClusterOptions | None) -> None:
                     results = _on_cluster(jobs, pending, cluster, options) if cluster else _here(jobs, pending, options)
                     _add_all(_bar(results, pending), report)
                     if not report.failed and record.replaces_others:
-                        add_results(plan, options.output)
-                        if not plan.has_results_of_others:
+                        folders = (each for each in (*options.images, options.mask) if each and is_folder(each))
+                        add_results(plan, options.output, *folders)
+                        if not plan.has_results_of_others(identity(options.output)):
                             record.finish()
 
 
@@ -94,14 +95,11 @@ def _record(options: RunOptions) -> RunRecord:
             network = hashlib.sha256(model.read_bytes()).hexdigest()[:12]
         except OSError as error:
             raise DataError(f"{model}: {error.strerror or error}") from error
-    mask = "of each photograph"
-    if options.mask is not None and not is_folder(options.mask):
-        mask = f"{options.mask.name} ({hashlib.sha256(read_address(options.mask)).hexdigest()[:12]})"
     return RunRecord(
         options.output,
         {
             "--model": f"{model.name} ({network})",
-            "--mask": "from alpha" if options.mask_from_alpha else mask,
+            "--mask": "from alpha" if options.mask_from_alpha else _recorded_mask(options),
             "--backend": options.backend.backend,
             "--device": options.backend.device,
             "--precision": options.backend.precision,
@@ -110,6 +108,17 @@ def _record(options: RunOptions) -> RunRecord:
             "--no-detail": str(options.no_detail),
         },
     )
+
+
+def _recorded_mask(options: RunOptions) -> str:
+    """A mask that all photographs share, by its contents."""
+    own = "of each photograph"
+    if options.mask is None or is_folder(options.mask):
+        return own
+    shared = f"{options.mask.name} ({hashlib.sha256(read_address(options.mask)).hexdigest()[:12]})"
+    is_of_one = len(options.images) == 1 and not is_folder(options.images[0])
+    # The mask of one photograph is its own, unless the others had the same.
+    return own if is_of_one and recorded_options(options.output).get("--mask") != shared else shared
 
 
 def _plan(options: RunOptions) -> Plan:
@@ -210,7 +219,7 @@ def _watch(options: RunOptions) -> None:
     assert isinstance(options.output, Path)  # `_check_usage`
     workers = options.threads or available_cores()
     with _plan(options) as plan:  # what is wrong with the folders is said first
-        existing, has_results = plan.existing, plan.has_results
+        existing, has_results = plan.existing, plan.has_results(identity(options.output))
         remove_left_over(options.output)
     with error_prefix("--output"):
         check_failures(options.output)

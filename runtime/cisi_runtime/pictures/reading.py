@@ -160,7 +160,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> BoolArray:
 
     1-bit, grey, palette and RGB(A) files are accepted. Their colour channels must be equal; alpha is ignored. A mask of
     0 and 1 is one of 0 and 255. Raises PictureError, also for channels that differ, for a mask that is dark everywhere
-    and not black, and for another size.
+    and not black, for one of a single colour with a shape in its alpha, and for another size.
     """
     # The size must match in any case, so no other limit applies.
     hole_mask = decode_mask(read_file(path), str(path), max(MAX_PIXELS, size[0] * size[1]))
@@ -192,7 +192,7 @@ def decode_mask_levels(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> 
 
 def mask_levels(image: Image.Image, name: str) -> UInt8Array:
     """The levels of a mask in a mode of `MODES_8_BIT`, uint8 `[H, W]`. Raises MaskError where its colour channels
-    differ."""
+    differ, and where they are of one colour and alpha is not."""
     if image.mode in _GREY_MODES:
         return pixels_of(image if image.mode == "L" else image.convert("L"))
     rgb = pixels_of(image.convert("RGBA" if image.has_transparency_data else "RGB"))

@@ -182,7 +182,15 @@ def test_an_original_is_never_overwritten(tmp_path: Path, tiny_graph: Path) -> N
     [
         (["photos", "--mask", "masks", "-o", "-"], "expected a folder as --output"),
         (["photos", "--mask", "masks", "-o", "out", "--sheet", "s.png"], "no --sheet"),
-        (["photos/0.png", "--mask", "masks", "-o", "o.png"], "--output o.png: expected a folder"),
+        (
+            ["photos/0.png", "--mask", "masks", "-o", "o.png"],
+            "--output o.png: expected a folder, because photographs or masks are in one",
+        ),
+        (
+            ["photos/0.png", "--mask", "masks", "-o", "o.png", "--sheet", "s.png"],
+            "masks is a folder: expected a folder as",
+        ),
+        (["photos/0.png", "--mask", "masks", "-o", "out", "--watch"], "--watch is for a folder of this machine"),
         (["photos/0.png", "--mask", "masks/0.png", "-o", "o.png", "--overwrite"], "--overwrite is for folders"),
         (["-", "--mask", "-", "-o", "o.png"], "IMAGE and --mask are both standard input"),
         (["photos/0.png", "--mask", "masks/0.png", "-o", "o.png", "--max-megapixels", "0"], "--max-megapixels"),
@@ -213,6 +221,11 @@ def test_a_pattern_that_finds_one_photograph(tmp_path: Path, tiny_graph: Path) -
     assert refused.returncode == 1
     assert "its results were made otherwise: --dilate was 0, now 9" in refused.stderr
     assert (tmp_path / "out" / "0.png").read_bytes() == before
+    # One of them again, with a better mask: its own, as those of the others are theirs.
+    assert "0 written, 1 there already" in run("0.png", mask="masks/1.png").stdout
+    assert "1 written" in run("0.png", mask="masks/1.png", more=("--overwrite",)).stdout
+    assert (tmp_path / "out" / "0.png").read_bytes() != before
+    assert "0 written, 2 there already" in run("0.png", "1.png").stdout
 
 
 def test_a_mask_among_the_photographs_is_none_of_them(tmp_path: Path, tiny_graph: Path) -> None:

@@ -40,6 +40,7 @@ def test_a_graph_that_was_changed_since_its_export_is_refused(graph: Path, tmp_p
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("graph")  # skips without a library to build with
 def test_an_int8_graph_for_cpus_is_no_source(tmp_path: Path) -> None:
     out = tmp_path / "small.engine"
     message = failure(SHIPPED_INT8_GRAPH, "-o", out)
