@@ -1,5 +1,6 @@
 """What the package ships: weights, graph, golden file, model card."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,9 @@ def test_provenance_is_stated() -> None:
     attribution = (folder / "ATTRIBUTION.tsv").read_text().splitlines()
     assert len(attribution) == 1 + provenance.images + 60  # header, training pictures, held-out pictures
     assert all(len(line.split("\t")) == 3 for line in attribution)
+    # The photographs are those that are credited: more training on them counts as training on the same data.
+    names = sorted(Path(line.split("\t")[0]).with_suffix("").as_posix() for line in attribution[1:])
+    assert hashlib.sha256("\n".join(names).encode()).hexdigest() == provenance.data_sha256
 
 
 def test_every_tracked_file_of_the_folder_has_a_purpose() -> None:
