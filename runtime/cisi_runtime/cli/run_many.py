@@ -131,7 +131,8 @@ def _plan(options: RunOptions) -> Plan:
                 from_alpha=options.mask_from_alpha,
                 overwrite=options.overwrite,
             )
-        if len(options.images) > 1 or not is_folder(options.images[0]):
+        # A folder that is watched may be gone.
+        if len(options.images) > 1 or (is_present(options.images[0]) and not is_folder(options.images[0])):
             return plan_files(options.images, options.mask, options.output, overwrite=options.overwrite)
         assert options.image is not None  # `_check_usage`
         mask = options.mask if options.mask or options.mask_from_alpha else options.image

@@ -285,7 +285,7 @@ def test_a_start_that_cannot_be(tiny_graph: Path, tmp_path: Path, run_main: RunM
         (("--max-megapixels", 200), 2, "--queue-megapixels: expected at least --max-megapixels"),
         (("--token-file", tmp_path / "none"), 1, "No such file"),
         (("--deadline", 0), 2, "--deadline"),
-        (("--max-megapixels", "nan"), 2, "--max-megapixels: nan, expected a number"),
+        (("--max-megapixels", "nan"), 2, "'--max-megapixels': nan is not a finite number"),
         (("--static", tmp_path / "page", "--workers", 2), 2, "--static goes with --model alone"),
     ):
         status, _, error = run_main(command.main, *arguments)
