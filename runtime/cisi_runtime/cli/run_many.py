@@ -30,8 +30,9 @@ from cisi_runtime.console import LOUDNESS, say, say_json, tell, tell_always, tel
 from cisi_runtime.errors import CisiError, DataError, OutputError, error_prefix
 from cisi_runtime.files import remove_left_over
 from cisi_runtime.inpainting.model import shipped_graph
+from cisi_runtime.pictures.picture import SUFFIXES
 from cisi_runtime.storage.access import is_folder, is_present, read_address
-from cisi_runtime.storage.addresses import identity
+from cisi_runtime.storage.addresses import Address, identity
 
 if TYPE_CHECKING:
     from cisi_runtime.batch.cluster import ClusterOptions
@@ -116,9 +117,14 @@ def _recorded_mask(options: RunOptions) -> str:
     if options.mask is None or is_folder(options.mask):
         return own
     shared = f"{options.mask.name} ({hashlib.sha256(read_address(options.mask)).hexdigest()[:12]})"
-    is_of_one = len(options.images) == 1 and not is_folder(options.images[0])
+    is_of_one = len(options.images) == 1 and _is_photograph(options.images[0])
     # The mask of one photograph is its own, unless the others had the same.
     return own if is_of_one and recorded_options(options.output).get("--mask") != shared else shared
+
+
+def _is_photograph(image: Address) -> bool:
+    """And no folder. In a store that goes by the name, because asking takes a request."""
+    return image.is_file() if isinstance(image, Path) else image.name.lower().endswith(SUFFIXES)
 
 
 def _plan(options: RunOptions) -> Plan:
@@ -131,8 +137,7 @@ def _plan(options: RunOptions) -> Plan:
                 from_alpha=options.mask_from_alpha,
                 overwrite=options.overwrite,
             )
-        # A folder that is watched may be gone.
-        if len(options.images) > 1 or (is_present(options.images[0]) and not is_folder(options.images[0])):
+        if len(options.images) > 1 or _is_photograph(options.images[0]):
             return plan_files(options.images, options.mask, options.output, overwrite=options.overwrite)
         assert options.image is not None  # `_check_usage`
         mask = options.mask if options.mask or options.mask_from_alpha else options.image
