@@ -27,7 +27,7 @@ FORBIDDEN = {"runtime": {"torch", "onnx"}, "calibration": {"torch"}}
 LAYERS = (
     {"errors", "codec", "metrics"},
     {"files", "architecture", "face", "strict_json", "token_file", "allocator", "child_process", "cuda", "console"},
-    {"contract", "export_record", "folder_lock", "progress_on_stderr"},
+    {"contract", "export_record", "progress_on_stderr"},
     {"pictures", "engines"},
     {"backends", "storage"},
     {"parity"},

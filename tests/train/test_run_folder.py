@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cisi_runtime.batch.only_run import only_run
 from cisi_runtime.errors import CheckpointError
-from cisi_runtime.folder_lock import locked_folder
 from cisi_train.cli_train import main
 from tests.conftest import RunMain
 from tests.support.training_runs import Trainer, options
@@ -19,7 +19,7 @@ def test_one_run_at_a_time_in_a_folder(photo_folder: Path, tmp_path: Path, run_m
     out = tmp_path / "run"
     Trainer(options(photo_folder, out)).run()
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with locked_folder(out):
+    with only_run(out):
         status, said, error = run_main(main, "--out", out, "--resume", "--steps", 9)
     assert (status, said) == (1, "")
     assert f"error: --out: {out}: another run is at work here, expected another folder, or its end" in error
@@ -32,7 +32,7 @@ def test_children_do_not_hold_the_lock(tmp_path: Path) -> None:
     """As the readers of pictures, which are forked and may outlive a process that is killed."""
     here, there = socket.socketpair()
     with here, there:
-        with locked_folder(tmp_path):
+        with only_run(tmp_path):
             child = os.fork()
             if child == 0:
                 there.send(b"!")
@@ -40,7 +40,7 @@ def test_children_do_not_hold_the_lock(tmp_path: Path) -> None:
                 os._exit(0)
             here.recv(1)  # it has begun
         try:
-            with locked_folder(tmp_path):
+            with only_run(tmp_path):
                 pass
         finally:
             here.send(b"!")
@@ -56,7 +56,7 @@ def test_a_run_that_was_killed_in_its_first_checkpoint_begins_again(photo_folder
     # But not over the weights that it starts from.
     (tmp_path / "last.pt").unlink()
     with pytest.raises(CheckpointError, match=r"best.pt exists, of another run"):
-        Trainer(options(photo_folder, tmp_path, init=tmp_path / "best.pt"))
+        Trainer(options(photo_folder, tmp_path, init=tmp_path / ".." / tmp_path.name / "best.pt"))
 
 
 @pytest.mark.parametrize("kept", ["best.pt", "averaged.pt"])

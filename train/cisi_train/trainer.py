@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from cisi_runtime.errors import CheckpointError, CisiError, DataError
+from cisi_runtime.storage.access import is_same
 from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.data import MEMORY_FORMAT, PhotoFolder, TrainingSamples, decode_batch
 from cisi_train.lpips import Lpips
@@ -179,7 +180,7 @@ class Trainer:
             raise CheckpointError(f"{last} exists: add --resume to go on, or choose another --out")
         is_of_a_run = (options.out / "options.json").exists()  # which was killed before its first `last.pt`
         for kept in (options.out / "best.pt", options.out / "averaged.pt"):
-            if kept.exists() and (not is_of_a_run or kept == options.init):
+            if kept.exists() and (not is_of_a_run or (options.init is not None and is_same(kept, options.init))):
                 raise CheckpointError(f"{kept} exists, of another run: choose another --out")
         if options.init is not None:
             self.state.start_from(options.init)

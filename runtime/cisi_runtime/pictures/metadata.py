@@ -116,11 +116,11 @@ def left_out_of_jpeg(data: bytes) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def left_out_of_png(data: bytes) -> tuple[str, ...]:
-    """For people: the chunks of a PNG file that are left out, by name. Transparency is among the pixels."""
-    kept = {(chunk[4:8], len(chunk)) for chunk in png_chunks(data)}
-    names = {name for name in _png_names(data) if name[0] & 0x20 and name.isalpha()} - {name for name, _ in kept}
-    shown = sorted(name.decode() for name in names - {b"tRNS"})
+def left_out_of_png(data: bytes, kept: tuple[bytes, ...]) -> tuple[str, ...]:
+    """For people: the chunks of a PNG file that are not among those that are kept (`png_chunks`), by name. Transparency
+    is among the pixels."""
+    names = {name for name in _png_names(data) if name[0] & 0x20 and name.isalpha()}
+    shown = sorted(name.decode() for name in names - {chunk[4:8] for chunk in kept} - {b"tRNS"})
     return (f"PNG chunks {', '.join(shown)}",) if shown else ()
 
 

@@ -300,7 +300,7 @@ def _origin(image: Image.Image, data: bytes, orientation: int) -> Origin:
             dropped += (f"{behind} bytes behind the picture (a second picture, a gain map or a video)",)
     elif image.format == "PNG":
         parts = png_chunks(data)
-        dropped = left_out_of_png(data)
+        dropped = left_out_of_png(data, parts)
     elif image.format == "TIFF":
         exif, xmp = _tiff_tags(image), upright_xmp(xmp)
         dpi = dpi if {282, 283} <= set(getattr(image, "tag_v2", {})) else None
