@@ -34,7 +34,7 @@ class Arm:
 
 
 # What the arms have in common: recipe `ours` but for these.
-COMMON_RECIPE = {"optimiser": "adam", "style_losses": False, "select": "last"}
+COMMON_RECIPE = {"optimiser": "adam", "style_losses": False, "image_loss": "l1", "select": "last"}
 ANALYSIS = {
     "1": Arm("1", "1"),
     "1-one-group": Arm("1, norms of one group", "1", one_group=True),
@@ -45,6 +45,7 @@ ANALYSIS = {
 }
 OPTIONS = {
     "muon": Arm("full, `--optimiser muon`", "full", {"optimiser": "muon"}),
+    "psnr": Arm("full, `--image-loss psnr`", "full", {"image_loss": "psnr"}),
     "direct": Arm("full, `--discriminator-input direct`", "full", {"discriminator_input": "direct"}),
     "constant": Arm("full, `--rate-schedule constant`", "full", {"rate_schedule": "constant"}),
     "no-average": Arm("full, `--no-average`", "full", {"average": False}),

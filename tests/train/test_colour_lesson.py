@@ -1,6 +1,6 @@
 """Every objective must teach colour: scenes that differ in hue alone are filled with the right hues."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from cisi_runtime.pictures.writing import write_picture
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.cli_train import train
 from cisi_train.inpaint import inpaint_pixels
-from cisi_train.losses import weighted_l1
+from cisi_train.losses import weighted_l1, weighted_psnr
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -82,9 +82,10 @@ def test_the_right_hue_comes_back(tmp_path: Path, options: tuple[object, ...]) -
 
 @pytest.mark.slow
 def test_an_objective_without_colour_does_not_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def of_grey(generated: Tensor, image: Tensor, hole_mask: Tensor, hole_weight: float) -> Tensor:
-        return weighted_l1(generated.mean(1, keepdim=True), image.mean(1, keepdim=True), hole_mask, hole_weight)
+    def of_grey(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda generated, image, *more: loss(generated.mean(1, keepdim=True), image.mean(1, keepdim=True), *more)
 
-    monkeypatch.setattr("cisi_train.objective.weighted_l1", of_grey)
+    for loss in (weighted_l1, weighted_psnr):
+        monkeypatch.setattr(f"cisi_train.objective.{loss.__name__}", of_grey(loss))
     fractions = right_hues(tmp_path / "data", tmp_path / "out", "--experiment", 1)
     assert max(fractions.values()) < 0.6, fractions

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from cisi_train.losses import (
     style_colour,
     style_spread,
     weighted_l1,
+    weighted_psnr,
 )
 
 
@@ -25,11 +28,47 @@ def test_weighted_l1_by_hand() -> None:
     assert weighted_l1(generated, image, torch.zeros_like(mask)).item() == pytest.approx(0.75 / 4 / 2)
 
 
+def test_weighted_psnr_by_hand() -> None:
+    image = torch.zeros(2, 3, 2, 2)
+    generated = image.clone()
+    generated[0, :, 0, 0] = 0.5  # in the hole: weight 5
+    generated[0, :, 1, 1] = -0.25  # known: weight 1
+    generated[1, 0] = 0.3
+    mask = torch.zeros(2, 1, 2, 2)
+    mask[0, 0, 0, 0] = 1.0
+    errors = (5 * 0.25 + 0.0625) / 4, 0.09 / 3
+    expected = 0.2 * (math.log(errors[0]) + math.log(errors[1])) / 2
+    assert weighted_psnr(generated, image, mask).item() == pytest.approx(expected)
+
+
+def test_weighted_psnr_pulls_an_image_that_is_all_right_nowhere() -> None:
+    generated = torch.zeros(1, 3, 2, 2, requires_grad=True)
+    loss = weighted_psnr(generated, torch.zeros(1, 3, 2, 2), torch.ones(1, 1, 2, 2))
+    loss.backward()
+    assert generated.grad is not None
+    assert not generated.grad.any()
+    assert loss.item() == pytest.approx(0.2 * math.log(1e-4))
+
+
+def test_it_pulls_as_far_as_l1_where_a_hole_is_filled_to_16_db() -> None:
+    generated = torch.full((1, 3, 8, 8), 2 * 10 ** (-16 / 20), requires_grad=True)
+    image, mask = torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
+    mask[..., 2:6, 2:6] = 1.0
+    known_right = generated * mask
+    gradients = [
+        torch.autograd.grad(loss(known_right, image, mask), generated, retain_graph=True)[0].abs().sum().item()
+        for loss in (weighted_psnr, weighted_l1)
+    ]
+    assert gradients[0] == pytest.approx(gradients[1], rel=0.05)
+
+
 def test_a_mean_over_images_of_means() -> None:
     generated, image = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
     mask = (torch.rand(4, 1, 8, 8) < 0.5).float()
     halves = [weighted_l1(generated[i], image[i], mask[i]) for i in (slice(0, 2), slice(2, 4))]
     assert torch.stack(halves).mean().item() == pytest.approx(weighted_l1(generated, image, mask).item())
+    halves = [weighted_psnr(generated[i], image[i], mask[i]) for i in (slice(0, 2), slice(2, 4))]
+    assert torch.stack(halves).mean().item() == pytest.approx(weighted_psnr(generated, image, mask).item())
 
 
 def test_latent_l1_by_hand_and_both_ends_get_gradients() -> None:

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from cisi_runtime.architecture import PRESETS
 from cisi_train.colour_statistics import ColourStatistics
-from cisi_train.losses import latent_l1, perceptual_l1, weighted_l1
+from cisi_train.losses import latent_l1, perceptual_l1, weighted_l1, weighted_psnr
 from cisi_train.network import Discriminator, Generator, corrupt
 from cisi_train.objective import EXPERIMENTS, Objective
-from cisi_train.recipe import RECIPES, Recipe
+from cisi_train.recipe import RECIPES, ImageLoss, Recipe
 from cisi_train.vgg import VggFeatures, feature_masks
 
 
@@ -88,10 +88,10 @@ def test_the_inferred_content_step_leaves_sce_and_discriminator_alone(
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("inpainted_l1", {"inferred_content", "style", "decoder"}),
+        ("inpainted_psnr", {"inferred_content", "style", "decoder"}),
         ("inpainted_vgg", {"inferred_content", "style", "decoder"}),
         ("adversarial", {"inferred_content", "style", "decoder"}),
-        ("swapped_l1", {"inferred_content", "style", "decoder"}),
+        ("swapped_psnr", {"inferred_content", "style", "decoder"}),
         ("completed_content", {"inferred_content", "style", "decoder"}),
         ("completed_style", {"inferred_content", "style", "decoder"}),
         ("content_l1", {"inferred_content"}),
@@ -117,8 +117,8 @@ def test_swapped_content_codes_by_hand(objective: Objective, batch: tuple[Tensor
     first, second = (corrupt(image, holes[:, i]) for i in range(2))
     content, style = [network.inferred_content(x) for x in (first, second)], [network.style(x) for x in (first, second)]
     swapped = [network.decoder(content[1], style[0]), network.decoder(content[0], style[1])]
-    by_hand = (weighted_l1(swapped[0], image, holes[:, 1]) + weighted_l1(swapped[1], image, holes[:, 0])) / 2
-    assert losses["swapped_l1"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+    by_hand = (weighted_psnr(swapped[0], image, holes[:, 1]) + weighted_psnr(swapped[1], image, holes[:, 0])) / 2
+    assert losses["swapped_psnr"].item() == pytest.approx(by_hand.item(), rel=1e-5)
     assert losses["mutual_content"].item() == pytest.approx(latent_l1(*content).item(), rel=1e-5)
     assert losses["mutual_style"].item() == pytest.approx(latent_l1(*style).item(), rel=1e-5)
     known = (holes[:, 1] < 0.5).expand_as(image)
@@ -131,14 +131,28 @@ def test_swapped_content_codes_by_hand(objective: Objective, batch: tuple[Tensor
 def test_one_style_for_all_pictures_without_separation(objective: Objective, batch: tuple[Tensor, Tensor]) -> None:
     plain = Objective(objective.generator, objective.discriminator, None, EXPERIMENTS["1"], RECIPES["ours"], COLOURS)
     losses, _ = plain.inferred_content(*batch, None, l1_only=False)
-    assert set(losses) == {"inpainted_l1", "adversarial"}
+    assert set(losses) == {"inpainted_psnr", "adversarial"}
     plain.total(losses).backward(inputs=plain.inferred_content_parameters())
     assert touched(plain) == {"inferred_content", "decoder"}
 
 
 def test_the_total_is_the_weighted_sum(objective: Objective) -> None:
-    losses = {"inpainted_l1": torch.tensor(0.5), "inpainted_vgg": torch.tensor(2.0), "style_l1": torch.tensor(0.25)}
+    losses = {"inpainted_psnr": torch.tensor(0.5), "inpainted_vgg": torch.tensor(2.0), "style_l1": torch.tensor(0.25)}
     assert objective.total(losses).item() == pytest.approx(10 * 0.5 + 0.1 * 2.0 + 0.25)
+
+
+@pytest.mark.parametrize("loss", ["l1", "psnr"])
+def test_images_with_a_hole_have_the_loss_of_the_recipe(batch: tuple[Tensor, Tensor], loss: ImageLoss) -> None:
+    objective, (image, holes) = make_objective(Recipe(image_loss=loss)), batch
+    losses, _ = objective.inferred_content(image, holes, None, l1_only=True)
+    pair, mask = torch.cat([image, image]), torch.cat([holes[:, 0], holes[:, 1]])
+    corrupted = corrupt(pair, mask)
+    network = objective.generator
+    generated = network.decoder(network.inferred_content(corrupted), network.style(corrupted))
+    by_hand = {"l1": weighted_l1, "psnr": weighted_psnr}[loss](generated, pair, mask, 5.0)
+    assert losses[f"inpainted_{loss}"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+    # The same holes have the same weight beside the code losses, whatever the loss.
+    assert objective.total({f"inpainted_{loss}": by_hand}).item() == pytest.approx(10.0 * by_hand.item())
 
 
 def test_the_papers_objective(batch: tuple[Tensor, Tensor]) -> None:

@@ -61,11 +61,26 @@ def test_a_recipe_decides_what_is_not_named(photo_folder: Path, tmp_path: Path) 
     assert {"style_spread", "style_alignment", "style_colour"} <= set(mixed["losses"])
 
 
+def test_a_run_of_before_there_was_a_choice_goes_on_with_l1(photo_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(photo_folder, out, "--steps", 2, "--image-loss", "l1")
+    options = json.loads((out / "options.json").read_text())
+    del options["image_loss"]
+    (out / "options.json").write_text(json.dumps(options))
+    saved = torch.load(out / "last.pt")
+    del saved["configuration"]["image_loss"]
+    torch.save(saved, out / "last.pt")
+    again = CliRunner().invoke(train, ["--out", str(out), "--resume", "--steps", "3"], catch_exceptions=False)
+    assert again.exit_code == 0, again.output
+    assert "image loss l1," in again.stderr
+    assert "inpainted_l1" in json.loads((out / "stats.jsonl").read_text().splitlines()[-1])
+
+
 def test_it_is_shown_saved_and_resumed(photo_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = run(photo_folder, out, "--recipe", "paper", "--steps", 2, "--perceptual-weight", 0.5)
     assert "recipe paper: holes paper, optimiser adam, rate schedule constant, style losses no, " in result.stderr
-    assert "style losses no, perceptual weight 0.5," in result.stderr
+    assert "style losses no, image loss l1, perceptual weight 0.5," in result.stderr
     saved = load_checkpoint(out / "last.pt").configuration
     assert (saved["recipe"], saved["discriminator_input"], saved["perceptual_weight"]) == ("paper", "direct", 0.5)
     again = CliRunner().invoke(train, ["--out", str(out), "--resume", "--steps", "3"], catch_exceptions=False)

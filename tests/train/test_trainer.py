@@ -168,7 +168,7 @@ def test_l1_first_leaves_the_costly_losses_for_later(photo_folder: Path, tmp_pat
     first, last = stats(tmp_path)[2], stats(tmp_path)[3]
     assert set(last) - set(first) == {
         "reconstructed_vgg", "reencoded_content", "reencoded_style", "inpainted_vgg", "adversarial", "mutual_content",
-        "completed_content", "mutual_style", "completed_style", "swapped_l1", "discriminator",
+        "completed_content", "mutual_style", "completed_style", "swapped_psnr", "discriminator",
     }  # fmt: skip
     assert set(first) < set(last)
 
@@ -218,7 +218,7 @@ def test_dry_run_writes_nothing(photo_folder: Path, tmp_path: Path) -> None:
     report = json.loads(result.stdout)
     assert report["options"]["steps"] == 500_000  # the paper's
     assert (report["pictures"], report["held_out"]) == (18, 2)
-    assert report["losses"]["inpainted_l1"] > 0
+    assert report["losses"]["reconstructed_l1"] > 0
     assert not (tmp_path / "run").exists()
 
 

@@ -24,6 +24,7 @@ from cisi_train.recipe import (
     RECIPE_OPTIONS,
     RECIPES,
     DiscriminatorInput,
+    ImageLoss,
     Optimiser,
     RateSchedule,
     Selection,
@@ -89,6 +90,11 @@ def check_size(_context: click.Context, _parameter: click.Parameter, value: int)
     help="annealed: the rate falls to zero over the last 30 % of the run. [recipe]",
 )
 @click.option("--style-losses/--no-style-losses", default=None, help="Hold style codes apart, by colour. [recipe]")
+@click.option(
+    "--image-loss",
+    type=click.Choice(get_args(ImageLoss)),
+    help="Of images with a hole: psnr, of their square error, or l1. [recipe]",
+)
 @click.option(
     "--perceptual-weight", type=FiniteRange(0), help="Of the perceptual loss, beside 10 for the image. [recipe]"
 )

@@ -19,6 +19,7 @@ from cisi_train.losses import (
     style_colour,
     style_spread,
     weighted_l1,
+    weighted_psnr,
 )
 from cisi_train.network import Discriminator, Generator, composite, corrupt
 from cisi_train.recipe import Recipe
@@ -26,7 +27,7 @@ from cisi_train.vgg import VggFeatures, feature_masks
 
 # Weights of the losses by their names in the statistics. The perceptual ones have the recipe's, all others 1.
 _IMAGE_WEIGHT = 10.0
-_IMAGE_LOSSES = ("reconstructed_l1", "inpainted_l1", "swapped_l1")
+_IMAGE_LOSSES = ("reconstructed_l1", "inpainted_l1", "inpainted_psnr", "swapped_l1", "swapped_psnr")
 _PERCEPTUAL_LOSSES = ("reconstructed_vgg", "inpainted_vgg", "swapped_vgg")
 
 
@@ -74,6 +75,7 @@ class Objective:
     ) -> None:
         self.generator, self.discriminator, self.vgg = generator, discriminator, vgg
         self.experiment, self.recipe, self.colours = experiment, recipe, colours
+        self._image_loss = {"l1": weighted_l1, "psnr": weighted_psnr}[recipe.image_loss]
         self._weights = dict.fromkeys(_IMAGE_LOSSES, _IMAGE_WEIGHT)
         self._weights |= dict.fromkeys(_PERCEPTUAL_LOSSES, recipe.perceptual_weight)
 
@@ -132,7 +134,8 @@ class Objective:
         content, style = network.inferred_content(corrupted), self._style(corrupted)
         generated = network.decoder(content, style)
         judged = composite(pair, generated, mask) if self.recipe.discriminator_input == "composite" else generated
-        losses = {"inpainted_l1": weighted_l1(generated, pair, mask, experiment.hole_weight)}
+        kind = self.recipe.image_loss
+        losses = {f"inpainted_{kind}": self._image_loss(generated, pair, mask, experiment.hole_weight)}
         if experiment.guidance:
             with torch.no_grad():
                 true_content = network.self_content(image).repeat(2, 1, 1, 1)
@@ -159,7 +162,7 @@ class Objective:
             losses["completed_style"] = latent_l1(self._style_of_complete(judged), true_style.repeat(2, 1))
             losses["mutual_style"] = latent_l1(*style.chunk(2))
             swapped = network.decoder(_swap_pair(content), style)
-            losses["swapped_l1"] = weighted_l1(swapped, pair, _swap_pair(mask), experiment.hole_weight)
+            losses[f"swapped_{kind}"] = self._image_loss(swapped, pair, _swap_pair(mask), experiment.hole_weight)
             if self.recipe.swapped_perceptual and self.vgg is not None and features is not None:
                 losses["swapped_vgg"] = perceptual_l1(
                     self.vgg(swapped), twice, feature_masks(_swap_pair(mask)), experiment.hole_weight

@@ -8,6 +8,7 @@ from typing import Any, Literal
 RateSchedule = Literal["annealed", "constant"]
 DiscriminatorInput = Literal["composite", "direct"]
 Optimiser = Literal["muon", "adam"]
+ImageLoss = Literal["psnr", "l1"]
 Selection = Literal["psnr", "lpips", "last"]
 
 
@@ -19,8 +20,9 @@ class Recipe:
     optimiser: of the generator. "muon" trains the hidden weights with Muon and the others with Adam.
     rate_schedule: "annealed" rises over 50 steps and falls to zero over the last 30 % of the run.
     style_losses: spread, alignment and colour of the style codes, which the paper does not have.
-    perceptual_weight: of the perceptual loss, beside 10 for the image L1.
-    swapped_perceptual: the perceptual loss counts for images of swapped content codes too, not the L1 alone.
+    image_loss: of images that have a hole. That of the reconstruction is L1.
+    perceptual_weight: of the perceptual loss, beside 10 for the image loss.
+    swapped_perceptual: the perceptual loss counts for images of swapped content codes too, not the image loss alone.
     discriminator_input: what the discriminator and the re-encoding losses look at. "direct" is the decoder's whole
         output, "composite" has the known pixels of the picture.
     select: what makes a checkpoint the best one; "last" is the newest.
@@ -31,6 +33,7 @@ class Recipe:
     optimiser: Optimiser = "muon"
     rate_schedule: RateSchedule = "annealed"
     style_losses: bool = True
+    image_loss: ImageLoss = "psnr"
     perceptual_weight: float = 0.1
     swapped_perceptual: bool = False
     discriminator_input: DiscriminatorInput = "composite"
@@ -49,6 +52,7 @@ RECIPES = {
         optimiser="adam",
         rate_schedule="constant",
         style_losses=False,
+        image_loss="l1",
         perceptual_weight=1.0,
         swapped_perceptual=True,
         discriminator_input="direct",

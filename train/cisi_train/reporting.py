@@ -89,7 +89,7 @@ class Reporter:
     def step(self, number: int, lr: float, losses: dict[str, float], minutes_used: float) -> None:
         """A step is done: its line of statistics and the progress bar."""
         self._stats.write(json.dumps({"step": number, "lr": lr, **losses}) + "\n")
-        loss = f"L1={losses['inpainted_l1']:.4f}"
+        loss = f"image loss {losses[f'inpainted_{self._options.recipe.image_loss}']:.4f}"
         if self._options.minutes is None:
             self._progress.set_postfix_str(loss, refresh=False)
             self._progress.update(1)

@@ -158,7 +158,8 @@ class TrainingState:
     ) -> list[str]:
         options = self.options
         # What an older version meant: it had no such settings.
-        configuration = {"zoom": 1.0, "files_sha256": configuration.get("data_sha256")} | configuration
+        older = {"zoom": 1.0, "image_loss": "l1", "files_sha256": configuration.get("data_sha256")}
+        configuration = older | configuration
         changed = [name for name, value in settings.items() if configuration.get(name) != value]
         if changed:
             differences = [_difference(name, configuration.get(name), settings[name]) for name in changed]
