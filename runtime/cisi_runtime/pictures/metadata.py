@@ -39,6 +39,7 @@ _JPEG_KEPT = frozenset({*range(0xE1, 0xEB), 0xEC, 0xED, 0xEF, 0xFE})
 _JPEG_OF_OTHERS = (b"MPF\0", b"urn:iso:std:iso:ts:21496", _EXTENDED_XMP_PREFIX)
 _JPEG_START_OF_SCAN, _JPEG_JFIF, _JPEG_CREDENTIALS = 0xDA, 0xE0, b"\xeb"
 _PNG_SIGNATURE_BYTES = 8
+_PNG_TEXT = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
 # PNG chunks that are valid for any colour type. Of unknown chunks those are kept whose name marks them as safe to copy:
 # a lower-case fourth letter (PNG specification, section 5.4).
 _PNG_KEPT = frozenset({b"cICP", b"cHRM", b"gAMA", b"iCCP", b"mDCV", b"cLLI", b"sRGB", b"eXIf"})
@@ -197,6 +198,25 @@ def png_chunks(data: bytes) -> tuple[bytes, ...]:
             chunks.append(chunk)
         at += 12 + length
     return tuple(chunks)
+
+
+def png_without_pixels(data: bytes) -> bytes:
+    """The same PNG file with no pixels, and with the EXIF and text that follow them before their place: what they say
+    is known once the file is open."""
+    before, behind = [data[:_PNG_SIGNATURE_BYTES]], []
+    at, had_pixels = _PNG_SIGNATURE_BYTES, False
+    while at + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        if name == b"IEND":
+            break
+        if name == b"IDAT":
+            had_pixels = True
+        elif not had_pixels:
+            before.append(data[at : at + 12 + length])
+        elif name in _PNG_TEXT:
+            behind.append(_png_chunk(name, data[at + 8 : at + 8 + length]))  # nobody looks at its checksum there
+        at += 12 + length
+    return b"".join((*before, *behind, _png_chunk(b"IDAT", b""), _png_chunk(b"IEND", b"")))
 
 
 def with_png_chunks(data: bytes, chunks: tuple[bytes, ...]) -> bytes:

@@ -26,6 +26,7 @@ from cisi_runtime.pictures.metadata import (
     left_out_of_jpeg,
     left_out_of_png,
     png_chunks,
+    png_without_pixels,
     upright_xmp,
 )
 from cisi_runtime.pictures.picture import PILLOW_ERRORS, SUFFIXES, UPRIGHT, JpegCoding, Origin, Picture, pixels_of
@@ -142,7 +143,7 @@ def read_head(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PictureHe
     with _opened(data, name, max_pixels) as image:
         width, height = image.size
         # Pillow gives a TIFF file's size upright already.
-        if image.format != "TIFF" and _orientation(image) >= _FIRST_TURNED:
+        if image.format != "TIFF" and _orientation_of_head(image, data) >= _FIRST_TURNED:
             width, height = height, width
         return PictureHead(width, height, _format(image))
 
@@ -251,10 +252,19 @@ def _avif_colours(data: bytes) -> tuple[int, int] | None:
     return None if primaries in (1, 2) and transfer in (1, 2, 6, 13) else (primaries, transfer)
 
 
+def _orientation_of_head(image: Image.Image, data: bytes) -> int:
+    """As `_orientation`, for a file whose pixels have not been read."""
+    if image.format != "PNG" or "exif" in image.info:
+        return _orientation(image)
+    with Image.open(io.BytesIO(png_without_pixels(data)), formats=("PNG",)) as head:
+        return _orientation(head)
+
+
 def _orientation(image: Image.Image) -> int:
     """What the file tells by EXIF, or where that is silent by XMP; 1 when neither holds a valid one."""
     try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        # That of PNG files would decode the pixels first, to see what follows them.
+        orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
     except PILLOW_ERRORS:
         return 1
     return orientation if orientation in UPRIGHT else 1

@@ -7,9 +7,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
-from cisi_runtime.pictures.reading import decode_picture, told_orientation
+from cisi_runtime.pictures.reading import decode_picture, read_head, told_orientation
 from cisi_runtime.pictures.writing import encode_picture, largest_change
 
 SIZE = (48, 32)
@@ -54,6 +54,47 @@ def test_orientation_by_exif_or_xmp(orientation: int, by: str, to: str) -> None:
     data = photograph("JPEG", orientation, by=by)
     assert decode_picture(data, "a").rgb.shape == ((48, 32, 3) if orientation > 4 else (32, 48, 3))
     assert_shown_alike(data, to)
+
+
+def behind_the_pixels(png: bytes) -> bytes:
+    """The same file, with what it tells at its end."""
+    before, told, pixels = png[:8], b"", b""
+    at = 8
+    while at < len(png):
+        (length,) = struct.unpack_from(">I", png, at)
+        chunk = png[at : at + 12 + length]
+        if chunk[4:8] in (b"eXIf", b"iTXt"):
+            told += chunk
+        elif chunk[4:8] != b"IEND":
+            pixels += chunk
+        at += len(chunk)
+    assert told
+    return before + pixels + told + chunk
+
+
+@pytest.mark.parametrize("place", ["before the pixels", "behind the pixels"])
+@pytest.mark.parametrize("by", ["exif", "xmp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_the_head_of_a_png_is_read_without_its_pixels(
+    orientation: int, by: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = photograph("PNG", orientation)
+    if by == "xmp":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", (XMP % orientation).decode())
+        target = io.BytesIO()
+        Image.new("RGB", SIZE).save(target, "PNG", pnginfo=text)
+        data = target.getvalue()
+    if place == "behind the pixels":
+        data = behind_the_pixels(data)
+    height, width = decode_picture(data, "a").rgb.shape[:2]
+
+    def load(_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    head = read_head(data, "a")
+    assert (head.height, head.width) == (height, width) == ((48, 32) if orientation == 6 else (32, 48))
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
