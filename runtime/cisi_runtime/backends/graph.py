@@ -10,7 +10,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from cisi_runtime.backends.base import FixedShape
-from cisi_runtime.backends.cores import cores_are_shared
+from cisi_runtime.backends.cores import available_cores, container_cores, cores_are_shared
 from cisi_runtime.backends.graph_file import GraphContents, check_attributes, read_contents
 from cisi_runtime.contract import METADATA_KEY, Contract
 from cisi_runtime.errors import ContractError, GraphError
@@ -134,7 +134,7 @@ def open_session(model: bytes, *, threads: int = 0, optimise: bool = False) -> o
 
 def _session(data: bytes, label: str, *, threads: int, optimise: bool) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or (available_cores() if container_cores() else 0)
     options.log_severity_level = LOG_ERRORS_ONLY
     if cores_are_shared():
         # By default idle threads spin, so that the next operator or call begins sooner. `cisi-serve` answers 1.2 times

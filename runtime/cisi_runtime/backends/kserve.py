@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 LENGTH_HEADER = "Inference-Header-Content-Length"
 # Numbers that a tensor may have in JSON: those of a picture of 256x256 pixels. The longest float32 has 24 bytes with
 # its comma and bracket.
-_MAX_JSON_NUMBERS, _MAX_NUMBER_BYTES = 300_000, 24
+MAX_JSON_NUMBERS, _MAX_NUMBER_BYTES = 300_000, 24
 # The protocol's names of the types that our graphs have.
 DATATYPES: dict[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
 
@@ -174,9 +174,9 @@ def _tensors(described: list[_Tensor], blobs: bytes) -> dict[str, Array]:
 def _from_json(tensor: _Tensor, dtype: np.dtype[Any], count: int) -> Array:
     """Numbers, flat or nested by the shape. Parsing them holds up everything else, so there may not be many."""
     text = bytes(tensor.data)
-    if count > _MAX_JSON_NUMBERS or len(text) > _MAX_NUMBER_BYTES * (count + 1):
+    if count > MAX_JSON_NUMBERS or len(text) > _MAX_NUMBER_BYTES * (count + 1):
         raise GraphError(
-            f"{tensor.name}: {len(text)} bytes of JSON for {count} numbers, expected up to {_MAX_JSON_NUMBERS} numbers "
+            f"{tensor.name}: {len(text)} bytes of JSON for {count} numbers, expected up to {MAX_JSON_NUMBERS} numbers "
             f"of {_MAX_NUMBER_BYTES} bytes, or binary data"
         )
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import re
 
 import msgspec
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from cisi_runtime.serve.handling import Handling
 from cisi_runtime.serve.photograph_process import InpaintTask
 from cisi_runtime.serve.refusals import RefusalError
 
+_SPACE = re.compile(r"\s")
 _MODEL = {
     "name": "cisi",
     "path": "cisi",
@@ -96,6 +98,7 @@ def _decoded(text: str, name: str) -> EncodedPicture:
         text = text.partition(",")[2]
     try:
         # Some encoders break lines.
-        return EncodedPicture(base64.b64decode("".join(text.split()), validate=True), name)
+        text = "".join(text.split()) if _SPACE.search(text) else text
+        return EncodedPicture(base64.b64decode(text, validate=True), name)
     except (binascii.Error, ValueError) as error:
         raise RefusalError(422, "wrong-field", f"{name}: expected base64: {error}") from error

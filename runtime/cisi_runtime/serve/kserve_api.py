@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from cisi_runtime.backends.kserve import (
     LENGTH_HEADER,
+    MAX_JSON_NUMBERS,
     InferRequest,
     datatype_of,
     decode_request,
@@ -103,6 +104,10 @@ class KserveApi:
             except (GraphError, ValueError) as error:
                 raise RefusalError(400, "wrong-request", str(error)) from error
             image, hole_mask = (asked.inputs[name] for name in info.contract.inputs)
+            # Of the same shape as the answer, which as JSON keeps every other thread waiting.
+            if not asked.binary and image.size > MAX_JSON_NUMBERS:
+                reason = f"{info.contract.output}: {image.size} numbers, expected up to {MAX_JSON_NUMBERS} as JSON; "
+                raise RefusalError(400, "wrong-request", reason + "ask for it with binary_data")
             try:
                 completed = await self._handling.ask_network(
                     request, megapixels, lambda network: network.run(image, hole_mask)

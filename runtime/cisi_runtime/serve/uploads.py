@@ -58,7 +58,9 @@ class BodyReader:
             data = bytearray()
             async for chunk in self._chunks(request, held, max_bytes):
                 data += chunk
-            yield bytes(data)
+            body = bytes(data)
+            data.clear()
+            yield body
         finally:
             held.give_back()
 

@@ -166,6 +166,13 @@ def test_refusals(served: tuple[Service, Path]) -> None:
     assert "expected completed" in ask(other, other_length)[1]
     large = inputs_of(graph, 1, 1024, 1040)
     assert ask(*encode_request(large, "completed"))[0] == 413
+    # Numbers as JSON, which nobody else could be served beside.
+    text, length = encode_request(inputs_of(graph, 1, 320, 336), "completed")
+    text = text.replace(b'"binary_data": true', b'"binary_data": false')
+    assert ask(text, length + 1) == (
+        400,
+        "completed: 322560 numbers, expected up to 300000 as JSON; ask for it with binary_data",
+    )
     assert ask(bytes(40_000_000), 10)[0] == 413
     assert ask(body, "9" * 5000)[1].endswith("expected a number of bytes")
     packed = service.client.post(infer, content=body, headers={"Content-Encoding": "gzip"})
