@@ -9,6 +9,7 @@ import platform
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cisi_runtime.errors import OutputError
 # Temporary files are named after the process that writes them and its machine, so that those of a killed process can be
 # recognised: `.cisi-123@host-x1y2.png`.
 _TEMPORARY = ".cisi-"
+_DAY_S = 86_400.0
 
 
 def _read_umask() -> int:
@@ -173,7 +175,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_left_over(folder: Path) -> None:
-    """Remove temporary files, in a folder and below, of processes of this machine that were killed while they wrote.
+    """Remove temporary files, in a folder and below, of processes of this machine that were killed while they wrote,
+    and of other machines where they are older than a day: every container is a machine of its own.
 
     POSIX only: elsewhere there is no harmless way to ask whether a process runs.
     """
@@ -183,13 +186,24 @@ def remove_left_over(folder: Path) -> None:
         for name in names:
             if name.startswith(_TEMPORARY):
                 number, _, machine = name.removeprefix(_TEMPORARY).rpartition("-")[0].partition("@")
-                is_ours = number.isdecimal() and machine == platform.node()
-                if is_ours and (int(number) == os.getpid() or not _is_running(int(number))):
-                    Path(parent, name).unlink(missing_ok=True)
+                path = Path(parent, name)
+                if number.isdecimal() and (
+                    _is_old(path)
+                    if machine != platform.node()
+                    else int(number) == os.getpid() or not _is_running(int(number))
+                ):
+                    path.unlink(missing_ok=True)
 
 
 def _prefix() -> str:
     return f"{_TEMPORARY}{os.getpid()}@{platform.node()}-"
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _DAY_S
+    except FileNotFoundError:  # finished this moment
+        return False
 
 
 def _is_running(process: int) -> bool:

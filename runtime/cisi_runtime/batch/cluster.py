@@ -23,13 +23,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cisi_runtime.batch.cluster_worker import OpenedNetwork, PhotographWorker, read_model
+from cisi_runtime.batch.cluster_worker import OpenedNetwork, PhotographWorker
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.workers import WorkerOptions
 from cisi_runtime.errors import CisiError, ClusterError, DataError
+from cisi_runtime.inpainting.model_copy import ModelCopy
 
-# A photograph is given up when it has lost this many workers. A run is, when none works and for each that was wanted as
-# many were lost while they started.
+# A photograph is given up when it has lost this many workers. Where as many are lost while they start, none of them
+# working meanwhile, the place of one is given up. A run is, when no place is left.
 MAX_LOST = 3
 # Photographs that a worker holds: the next one is there when one is done.
 _HELD = 2
@@ -79,9 +80,9 @@ def run_on_cluster(
     When the caller leaves early, photographs that workers hold are finished and no others begun. Raises ClusterError
     for a cluster that cannot be reached or used, and what opening the network raises.
     """
-    files = {} if options.model is None else read_model(options.model)
+    model = None if options.model is None else ModelCopy.read(options.model)
     with _connected(cluster):
-        yield from _Workers(cluster, options, files, tell).run(iter(jobs))
+        yield from _Workers(cluster, options, model, tell).run(iter(jobs))
 
 
 @contextlib.contextmanager
@@ -145,14 +146,14 @@ class _Workers:
     """The workers of a run."""
 
     def __init__(
-        self, cluster: ClusterOptions, options: WorkerOptions, files: dict[str, bytes], tell: Callable[[str], None]
+        self, cluster: ClusterOptions, options: WorkerOptions, model: ModelCopy | None, tell: Callable[[str], None]
     ) -> None:
         import ray
 
         self._cluster, self._tell = cluster, tell
         backend = dataclasses.replace(options.backend, threads=cluster.cpus_per_worker)
         self._options = dataclasses.replace(options, backend=backend)
-        self._files = ray.put(files)
+        self._model = ray.put(model)
         self._version = version("cisi-net")
         self._gpus = 1 if options.backend.needs_gpu(options.model) else 0
         self._starting: dict[Any, Any] = {}  # what `open` will return, with its actor
@@ -171,18 +172,22 @@ class _Workers:
         import ray
 
         tasks = (_Task(job) for job in jobs)
-        next_task = next(tasks, None)
+        has_more = True
         try:
-            while next_task is not None or self._again or self._running:
+            while has_more or self._again or self._running:
                 self._start_workers()
                 while self._again and (idle := next((w for w in self._workers if not w.held), None)) is not None:
                     self._slots = deque(worker for worker in self._slots if worker is not idle)
                     idle.is_alone = True
                     self._hand_out(idle, self._again.popleft())
                 # While one waits for a worker that has nothing to do, no others are handed out.
-                while not self._again and self._slots and next_task is not None:
-                    self._hand_out(self._slots.popleft(), next_task)
-                    next_task = next(tasks, None)
+                while not self._again and self._slots and has_more:
+                    if (task := next(tasks, None)) is None:
+                        has_more = False
+                    else:
+                        self._hand_out(self._slots.popleft(), task)
+                if not (has_more or self._again or self._running):
+                    break
                 waited_for = [*self._running, *self._starting]
                 if waited_for:
                     ready, _ = ray.wait(waited_for, num_returns=1, timeout=_LOOK_S, fetch_local=False)
@@ -211,10 +216,13 @@ class _Workers:
             self._nodes, self._unfit = set(alive), 0
         nodes = list(alive.values())
         fitting = sum(self._fitting(node) for node in nodes)
+        # Those that are waited for may have their CPUs already. More would wait behind other jobs, and a cluster that
+        # grows by what waits would grow as far as it may.
+        room = sys.maxsize if self._cluster.workers else self._fitting(ray.available_resources()) - len(self._starting)
         if not fitting and self._cluster.address == "local":
             raise ClusterError(f"local: a worker needs {self._needed()}, and the cluster has {_size(nodes)}")
         self._wanted = min(self._cluster.workers or fitting, self._cluster.at_most or sys.maxsize)
-        for _ in range(self._wanted - self._unfit - len(self._workers) - len(self._starting)):
+        for _ in range(min(room, self._wanted - self._unfit - len(self._workers) - len(self._starting))):
             actor = (
                 ray.remote(PhotographWorker)
                 .options(
@@ -222,7 +230,7 @@ class _Workers:
                     num_gpus=self._gpus,
                     max_concurrency=_HELD if self._cluster.overlap else 1,
                 )
-                .remote(self._options, self._files, Path.cwd())
+                .remote(self._options, self._model, Path.cwd())
             )
             self._starting[actor.open.remote()] = actor
         if not self._workers and now - self._told_s > _TELL_S:
@@ -233,7 +241,7 @@ class _Workers:
         return f"{self._cluster.cpus_per_worker} CPU" + (f" and {self._gpus} GPU" if self._gpus else "")
 
     def _fitting(self, node: dict[str, float]) -> int:
-        """Number of workers that a node has room for."""
+        """Number of workers that these resources have room for."""
         fitting = int(node.get("CPU", 0)) // self._cluster.cpus_per_worker
         return min(fitting, int(node.get("GPU", 0))) if self._gpus else fitting
 
@@ -249,10 +257,12 @@ class _Workers:
             opened = ray.get(reference)
         except ray.exceptions.RayError as error:
             self._lost_starts += 1
-            if not self._workers and self._lost_starts >= MAX_LOST * self._wanted:
-                raise ClusterError(
-                    f"{self._lost_starts} workers were lost while they started: {_line(error)}"
-                ) from error
+            if self._lost_starts % MAX_LOST == 0:
+                self._unfit += 1
+                lost = f"{self._lost_starts} workers were lost while they started: {_line(error)}"
+                if not self._workers and self._unfit >= self._wanted > 0:
+                    raise ClusterError(lost) from error
+                self._tell(f"a worker is not used: {lost}")
             return
         if (unfit := self._why_unfit(opened)) is not None:
             self._unfit += 1

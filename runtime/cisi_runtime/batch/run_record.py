@@ -41,15 +41,15 @@ class RunRecord:
     """What a run makes its results with.
 
     output: folder of the results. made_with: the values of options, by their names.
-    replaces_others: since `begin`, whether there may be results that were made with other options.
+    replaces_others: since `check`, whether there may be results that were made with other options.
     """
 
     def __init__(self, output: Address, made_with: dict[str, str]) -> None:
         self._address, self._output, self._entry = output / RECORD, output, _Entry(made_with)
-        self.replaces_others = False
+        self.replaces_others = self._is_written = False
 
-    def begin(self, *, has_results: bool, overwrite: bool) -> None:
-        """Write it before the first result is written.
+    def check(self, *, has_results: bool, overwrite: bool) -> None:
+        """Before a run.
 
         has_results: there are results, of this run's photographs or of others. overwrite: this run's are made anew;
             until `finish`, the folder may have both kinds.
@@ -57,12 +57,19 @@ class RunRecord:
         Raises OutputError where the results there were made with other options, or are of two kinds; StorageError.
         """
         before = self._read()
-        if before == self._entry:
+        self._is_written = before == self._entry
+        if before is None or self._is_written:
             return
-        if before is not None and has_results:
+        if has_results:
             raise OutputError(f"{self._output}: {self._difference(before)}, expected --overwrite, or another folder")
-        self.replaces_others = before is not None and overwrite
-        self._write(dataclasses.replace(self._entry, is_mixed=self.replaces_others))
+        self.replaces_others = overwrite
+
+    def begin(self) -> None:
+        """Write it, once there has been a `check`. This comes just before the first result: a run that ends before, for
+        want of a device or a cluster, leaves the folder as it was. Raises StorageError."""
+        if not self._is_written:
+            self._write(dataclasses.replace(self._entry, is_mixed=self.replaces_others))
+            self._is_written = True
 
     def finish(self) -> None:
         """No result of another kind is left."""

@@ -7,6 +7,7 @@ checkpoints, which are slow to load, are shared.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import multiprocessing
@@ -24,6 +25,7 @@ from cisi_runtime.batch.photograph import DEFAULT_OPTIONS, PhotographOptions
 from cisi_runtime.child_process import prepare_child
 from cisi_runtime.errors import CisiError, DataError
 from cisi_runtime.inpainting.inpainter import Inpainter
+from cisi_runtime.inpainting.model_copy import ModelCopy
 from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_for_photographs
 
 # As many processes as `ProcessPoolExecutor` can wait for on Windows.
@@ -59,11 +61,13 @@ def start_workers(
         return pool, lambda job: summarise(run_job(job, lambda: inpainter, options.job))
     # Every worker opens what was chosen here, also where that was float32 because INT8 failed its check.
     options = dataclasses.replace(options, model=inpainter.model)
+    # And they open the file as it is now, also one that starts after days of a watched folder.
+    model = None if options.model is None else ModelCopy.read(options.model)
     inpainter.close()
     context = multiprocessing.get_context("spawn")
     if sys.platform == "win32":
         workers = min(workers, _MAX_ON_WINDOWS)
-    return _Processes(workers, context, _start, (options,)), _run
+    return _Processes(workers, context, _start, (options, model)), _run
 
 
 def run_jobs(
@@ -123,7 +127,7 @@ _inpainter: Inpainter | Exception | None = None
 _job_options = DEFAULT_OPTIONS
 
 
-def _start(options: WorkerOptions) -> None:
+def _start(options: WorkerOptions, model: ModelCopy | None) -> None:
     global _inpainter, _job_options
     # Ctrl-C reaches every process of a terminal.
     prepare_child(signal.SIGINT)
@@ -132,7 +136,8 @@ def _start(options: WorkerOptions) -> None:
     limit_cores(1)
     _job_options = options.job
     try:
-        _inpainter = options.open()
+        with model.written() if model else contextlib.nullcontext() as path:
+            _inpainter = dataclasses.replace(options, model=path).open()
     except Exception as error:
         # An error here would end the pool without a word of it. So every photograph tells it.
         _inpainter = error

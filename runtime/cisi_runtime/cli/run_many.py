@@ -61,7 +61,8 @@ def _run_many(options: RunOptions) -> None:
         if options.watch:
             _watch(options)
         else:
-            _run_plan(options, cluster)
+            with _terminated_as_interrupted():
+                _run_plan(options, cluster)
 
 
 def _run_plan(options: RunOptions, cluster: ClusterOptions | None) -> None:
@@ -71,14 +72,14 @@ def _run_plan(options: RunOptions, cluster: ClusterOptions | None) -> None:
         record = _record(options)
         with error_prefix("--output"):
             check_failures(options.output)
-            record.begin(has_results=plan.has_results(identity(options.output)), overwrite=options.overwrite)
+            record.check(has_results=plan.has_results(identity(options.output)), overwrite=options.overwrite)
         with RunReport(options.output, plan.existing) as report:
             pending = plan.pending
             with _listed(report, options):
                 for job, reason in plan.refusals():
                     _name(report, report.add_failure(job, reason))
                 if pending:
-                    jobs = _with_folders(plan, report, options)
+                    jobs = _recorded(_with_folders(plan, report, options), record)
                     results = _on_cluster(jobs, pending, cluster, options) if cluster else _here(jobs, pending, options)
                     _add_all(_bar(results, pending), report)
                     if not report.failed and record.replaces_others:
@@ -146,6 +147,13 @@ def _plan(options: RunOptions) -> Plan:
         raise OutputError(f"--output: {error}") from error
     except DataError as error:
         raise DataError(f"{'IMAGE' if options.manifest is None else '--manifest'}: {error}") from error
+
+
+def _recorded(jobs: Iterator[Job], record: RunRecord) -> Iterator[Job]:
+    """The same; they are asked for once there is a network that makes them."""
+    with error_prefix("--output"):
+        record.begin()
+    yield from jobs
 
 
 def _with_folders(plan: Plan, report: RunReport, options: RunOptions) -> Iterator[Job]:
@@ -229,9 +237,11 @@ def _watch(options: RunOptions) -> None:
         remove_left_over(options.output)
     with error_prefix("--output"):
         check_failures(options.output)
-        _record(options).begin(has_results=has_results, overwrite=False)
+        (record := _record(options)).check(has_results=has_results, overwrite=False)
     folders = {folder for folder in (options.image, options.mask) if isinstance(folder, Path) and folder.is_dir()}
     pool, run = _start(options, workers)
+    with error_prefix("--output"):
+        record.begin()
     watch = Watch(lambda: _plan(options), sorted(folders), options.output, 2 * workers)
     with RunReport(options.output, existing) as report, _listed(report, options), _stopped_by_signals(watch.stop):
         tell(f"watching {options.image} until Ctrl-C")
@@ -239,6 +249,16 @@ def _watch(options: RunOptions) -> None:
         with _plan(options) as plan:
             for job, reason in plan.refusals():
                 _name(report, report.add_failure(job, reason))
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM is Ctrl-C. Without that the first process of a container would not even end by it."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

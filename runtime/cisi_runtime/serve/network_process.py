@@ -20,6 +20,7 @@ from cisi_runtime.backends.registry import CPU_BACKENDS
 from cisi_runtime.child_process import prepare_child
 from cisi_runtime.errors import CisiError, GraphError, ParityError
 from cisi_runtime.inpainting.inpainter import Inpainter
+from cisi_runtime.inpainting.model_copy import ModelCopy
 from cisi_runtime.serve.network_info import NetworkInfo, NetworkOptions
 from cisi_runtime.serve.progress_board import Progress
 from cisi_runtime.serve.window_batcher import WindowBatcher
@@ -30,17 +31,23 @@ _MAX_WINDOWS = 4
 _WARM_UP = (256, 256)
 
 
-def run_network(options: NetworkOptions, address: str, key: bytes, progress: Progress, parent: Connection) -> None:
+def run_network(
+    options: NetworkOptions, model: ModelCopy | None, address: str, key: bytes, progress: Progress, parent: Connection
+) -> None:
     """Main function of the process. Sends `NetworkInfo` to its parent when the network has passed its check and can be
-    reached at `address`, or the CisiError that prevented it."""
+    reached at `address`, or the CisiError that prevented it.
+
+    model: opened instead of that of the options, whose file may be another one by now.
+    """
     prepare_child(signal.SIGINT, signal.SIGTERM)
     share_cores()
     keep_memory()
     try:
-        inpainter = Inpainter(options.model, **dataclasses.asdict(options.backend))
-        info = _check(inpainter)
-        inpainter.warmup([_WARM_UP])
-        narrow = _narrow(inpainter, options)
+        with model.written() if model else contextlib.nullcontext(options.model) as path:
+            inpainter = Inpainter(path, **dataclasses.asdict(options.backend))
+            info = _check(inpainter)
+            inpainter.warmup([_WARM_UP])
+            narrow = _narrow(inpainter, options)
     except CisiError as error:
         parent.send(error)
         return

@@ -30,6 +30,8 @@ from cisi_runtime.serve.tracing import start_tracing
 from cisi_runtime.serve.workforce import Workforce
 
 _LOG = logging.getLogger("cisi.serve")
+# A network hangs when a batch takes as long as this, and as so many deadlines.
+_BATCH_S, _BATCH_DEADLINES = 60.0, 4.0
 # How long a service that was told to end still takes work, so that who asks `/readyz` notices first.
 _NOTICE_S = 1.0
 _LOOK_S = 0.05
@@ -115,7 +117,9 @@ class _Service:
         self.server: _Server | None = None
         ours = version("cisi-net")
         self._tracing = start_tracing(ours)
-        self.workforce = Workforce(options.network, options.workers, options.limits.deadline_s)
+        # A batch that takes longer than a deadline costs its requests, and is no reason to end those of others.
+        longest_batch_s = max(_BATCH_S, _BATCH_DEADLINES * options.limits.deadline_s)
+        self.workforce = Workforce(options.network, options.workers, longest_batch_s)
         self.handling = Handling(self.workforce, options.workers, options.limits, Metrics())
         hosts = frozenset({"localhost", "127.0.0.1", "[::1]", options.host}) if is_loopback(options.host) else None
         access = Access(options.token, hosts)

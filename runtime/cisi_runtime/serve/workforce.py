@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cisi_runtime.errors import CisiError, GraphError, ServiceError
+from cisi_runtime.inpainting.model_copy import ModelCopy
 from cisi_runtime.serve.network_info import NetworkInfo, NetworkOptions
 from cisi_runtime.serve.network_process import run_network
 from cisi_runtime.serve.photograph_process import (
@@ -126,12 +127,17 @@ class Workforce:
         self.progress = Progress()
         self._tasks: set[asyncio.Task[None]] = set()
         self.info: NetworkInfo | None = None
+        # What a network process that replaces the first one opens: the file may be another one then.
+        self._model: ModelCopy | None = None
         self._has_network = False
         self.deaths = {"network": 0, "photographs": 0}
 
     async def start(self) -> NetworkInfo:
         """Start every process. Raises the CisiError that keeps the network from starting."""
+        model = self._options.model
+        copy = None if model is None else await self._in_thread(lambda: ModelCopy.read(model))
         self.info = await self._start_network()
+        self._model = copy
         await asyncio.gather(*(self._add_worker() for _ in range(self._count)))
         self._in_background(self._look_after())
         return self.info
@@ -307,7 +313,7 @@ class Workforce:
         Path(self._address).unlink(missing_ok=True)  # left by one that was killed
         self.progress.forget_batches()
         self._network = await self._in_thread(
-            lambda: _Child("network", run_network, self._options, self._address, self._key, self.progress)
+            lambda: _Child("network", run_network, self._options, self._model, self._address, self._key, self.progress)
         )
         try:
             info = await self._in_thread(self._network.receive)

@@ -330,13 +330,14 @@ WORKER = """
 import sys
 from pathlib import Path
 from cisi_runtime.backends.registry import BackendOptions
-from cisi_runtime.batch.cluster_worker import PhotographWorker, read_model
+from cisi_runtime.batch.cluster_worker import PhotographWorker
 from cisi_runtime.batch.job import Job
 from cisi_runtime.batch.photograph import PhotographOptions
 from cisi_runtime.batch.workers import WorkerOptions
+from cisi_runtime.inpainting.model_copy import ModelCopy
 folder, graph = map(Path, sys.argv[1:])
 options = WorkerOptions(graph, BackendOptions(threads=1), detail=False, job=PhotographOptions())
-worker = PhotographWorker(options, read_model(graph), folder)
+worker = PhotographWorker(options, ModelCopy.read(graph), folder)
 print(worker.open())
 print(worker.run(Job(Path("photos/below/0.png"), Path("masks/below/0.png"), Path("out.png"))))
 """

@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 
 from cisi_runtime.backends.registry import BackendOptions
+from cisi_runtime.batch.folder import plan_folder
 from cisi_runtime.batch.job import Job, JobSummary
 from cisi_runtime.batch.photograph import PhotographOptions
 from cisi_runtime.batch.workers import WorkerOptions, run_jobs, start_workers
-from cisi_runtime.errors import DataError
+from cisi_runtime.errors import CisiError, DataError, GraphError
 from cisi_runtime.files import remove_left_over
 from cisi_runtime.pictures.reading import read_picture
 from tests.support.folder_runs import PROGRAM, SIZE, cisi_run, interrupted_run, photographs, touch
@@ -247,7 +248,11 @@ def test_what_killed_processes_leave_is_removed(tmp_path: Path) -> None:
     mine = [f".cisi-{gone.pid}@{here}-x.png", f"below/.cisi-{gone.pid}@{here}-y.png"]
     mine += [f".cisi-{os.getpid()}@{here}-z.jpg", f".cisi-{ended.pid}@{here}-v.png"]
     others = [f".cisi-{os.getppid()}@{here}-x.png", f".cisi-{gone.pid}@elsewhere-x.png", ".cisi-x.png", "a.png"]
-    touch(tmp_path, *mine, *others)
+    old = f".cisi-{gone.pid}@a-container-x.png"
+    touch(tmp_path, *mine, *others, old)
+    a_day_ago = time.time() - 86_500.0
+    for name in (old, "a.png", ".cisi-x.png"):
+        os.utime(tmp_path / name, (a_day_ago, a_day_ago))
     remove_left_over(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted(others)
     ended.wait()
@@ -280,10 +285,31 @@ def test_workers_open_what_was_chosen_and_say_why_they_cannot(tiny_graph: Path, 
     graph = tmp_path / "tiny.onnx"
     graph.write_bytes(tiny_graph.read_bytes())
     inpainter = dataclasses.replace(options, model=graph).open()
-    graph.unlink()
+    graph.write_bytes(b"no graph")
     pool, work = start_workers(options, inpainter, 2)
     ((_, result),) = run_jobs([Job(tmp_path / "a.png", None, tmp_path / "b.png")], work, pool, 4)
-    assert str(result) == f"{graph}: no such file"
+    assert isinstance(result, CisiError)
+    assert "tiny.onnx: is not an ONNX file, or cut off" in str(result)
+    graph.unlink()
+    with pytest.raises(GraphError, match=f"{graph}: no such file"):
+        start_workers(options, dataclasses.replace(options, model=tiny_graph).open(), 2)
+
+
+def test_a_worker_that_starts_later_opens_what_the_run_began_with(tiny_graph: Path, tmp_path: Path) -> None:
+    photographs(tmp_path, 3)
+    graph = tmp_path / "tiny.onnx"
+    graph.write_bytes(tiny_graph.read_bytes())
+    options = WorkerOptions(graph, BackendOptions("onnxruntime", threads=1), detail=False, job=PhotographOptions())
+    pool, work = start_workers(options, options.open(), 2)
+    with plan_folder(tmp_path / "photos", tmp_path / "masks", tmp_path / "out") as plan:
+        first, *others = plan.jobs()
+    (tmp_path / "out" / "below").mkdir(parents=True)
+    # The first worker is there when this is done, the second is not needed before.
+    assert pool.submit(work, first).result().hole_fraction > 0
+    graph.unlink()
+    assert all(future.result().hole_fraction > 0 for future in [pool.submit(work, job) for job in others])
+    assert len(pool._processes) == 2
+    pool.shutdown()
 
 
 def test_a_pool_that_breaks_while_jobs_are_handed_out(tmp_path: Path) -> None:
@@ -302,10 +328,11 @@ def test_a_pool_that_breaks_while_jobs_are_handed_out(tmp_path: Path) -> None:
     assert "a worker was killed" in str(results[0])
 
 
-def test_ctrl_c_ends_it_between_photographs(tmp_path: Path, tiny_graph: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_it_between_photographs(tmp_path: Path, tiny_graph: Path, how: signal.Signals) -> None:
     photographs(tmp_path, 40, ".jpg")
     arguments = [tmp_path / "photos", "--mask", tmp_path / "masks", "--model", tiny_graph]
-    result = interrupted_run(tmp_path / "out", 3, signal.SIGINT, *arguments)
+    result = interrupted_run(tmp_path / "out", 3, how, *arguments)
     assert result.returncode == 130
     assert len(list((tmp_path / "out").rglob("*.jpg"))) < 40
     errors = result.stderr

@@ -13,12 +13,17 @@ from cisi_runtime.errors import OutputError
 from tests.support.folder_runs import cisi_run, photographs
 
 
+def begin(record: RunRecord, *, has_results: bool, overwrite: bool) -> None:
+    record.check(has_results=has_results, overwrite=overwrite)
+    record.begin()
+
+
 def test_what_differs_is_said(tmp_path: Path) -> None:
     first = {"--model": "a.onnx (12)", "--dilate": "0"}
-    RunRecord(tmp_path, first).begin(has_results=True, overwrite=False)
+    begin(RunRecord(tmp_path, first), has_results=True, overwrite=False)
     written = (tmp_path / RECORD).read_bytes()
-    RunRecord(tmp_path, first).begin(has_results=True, overwrite=False)
-    RunRecord(tmp_path, first).begin(has_results=False, overwrite=True)
+    begin(RunRecord(tmp_path, first), has_results=True, overwrite=False)
+    begin(RunRecord(tmp_path, first), has_results=False, overwrite=True)
     assert (tmp_path / RECORD).read_bytes() == written
     for changed, words in (
         (
@@ -32,7 +37,7 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
         ({"--model": "a.onnx (12)"}, "made otherwise: --dilate was 0, now not given"),
     ):
         with pytest.raises(OutputError) as raised:
-            RunRecord(tmp_path, changed).begin(has_results=True, overwrite=False)
+            begin(RunRecord(tmp_path, changed), has_results=True, overwrite=False)
         assert words in str(raised.value)
         assert "expected --overwrite, or another folder" in str(raised.value)
 
@@ -48,38 +53,38 @@ def test_what_differs_is_said(tmp_path: Path) -> None:
 def test_a_record_that_no_run_wrote_stays(tmp_path: Path, text: bytes, message: str) -> None:
     (tmp_path / RECORD).write_bytes(text)
     with pytest.raises(OutputError, match=f"{RECORD}: {message}"):
-        RunRecord(tmp_path, {}).begin(has_results=False, overwrite=True)
+        begin(RunRecord(tmp_path, {}), has_results=False, overwrite=True)
     assert (tmp_path / RECORD).read_bytes() == text
 
 
 def test_a_record_that_cannot_be_read_is_not_a_missing_one(tmp_path: Path) -> None:
     (tmp_path / RECORD).mkdir()
     with pytest.raises(OutputError, match=f"{RECORD}: cannot be read: Is a directory"):
-        RunRecord(tmp_path, {}).begin(has_results=False, overwrite=False)
+        begin(RunRecord(tmp_path, {}), has_results=False, overwrite=False)
 
 
 def test_without_results_anything_may_follow(tmp_path: Path) -> None:
-    RunRecord(tmp_path, {"--backend": "openvino"}).begin(has_results=False, overwrite=False)
+    begin(RunRecord(tmp_path, {"--backend": "openvino"}), has_results=False, overwrite=False)
     # That run could not begin, for example.
     second = RunRecord(tmp_path, {"--backend": "auto"})
-    second.begin(has_results=False, overwrite=False)
+    begin(second, has_results=False, overwrite=False)
     second.finish()
-    RunRecord(tmp_path, {"--backend": "auto"}).begin(has_results=True, overwrite=False)
+    begin(RunRecord(tmp_path, {"--backend": "auto"}), has_results=True, overwrite=False)
     with pytest.raises(OutputError, match="made otherwise: --backend was auto, now openvino"):
-        RunRecord(tmp_path, {"--backend": "openvino"}).begin(has_results=True, overwrite=False)
+        begin(RunRecord(tmp_path, {"--backend": "openvino"}), has_results=True, overwrite=False)
 
 
 def test_results_of_two_kinds_are_not_taken_for_one(tmp_path: Path) -> None:
-    RunRecord(tmp_path, {"--dilate": "0"}).begin(has_results=True, overwrite=False)
+    begin(RunRecord(tmp_path, {"--dilate": "0"}), has_results=True, overwrite=False)
     killed = RunRecord(tmp_path, {"--dilate": "2"})
-    killed.begin(has_results=False, overwrite=True)
+    begin(killed, has_results=False, overwrite=True)
     for dilate in ("0", "2"):
         with pytest.raises(OutputError, match="and not replaced by the run that followed, expected --overwrite"):
-            RunRecord(tmp_path, {"--dilate": dilate}).begin(has_results=True, overwrite=False)
+            begin(RunRecord(tmp_path, {"--dilate": dilate}), has_results=True, overwrite=False)
     again = RunRecord(tmp_path, {"--dilate": "2"})
-    again.begin(has_results=False, overwrite=True)
+    begin(again, has_results=False, overwrite=True)
     again.finish()
-    RunRecord(tmp_path, {"--dilate": "2"}).begin(has_results=True, overwrite=False)
+    begin(RunRecord(tmp_path, {"--dilate": "2"}), has_results=True, overwrite=False)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -123,7 +128,7 @@ def test_a_run_of_other_photographs_leaves_results_of_two_kinds(
 def test_one_that_is_damaged(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD).write_text(text)
     with pytest.raises(OutputError, match=RECORD):
-        RunRecord(tmp_path, {}).begin(has_results=True, overwrite=False)
+        begin(RunRecord(tmp_path, {}), has_results=True, overwrite=False)
 
 
 def test_a_folder_run_with_other_options(tmp_path: Path, tiny_graph: Path) -> None:
@@ -146,6 +151,14 @@ def test_a_folder_run_with_other_options(tmp_path: Path, tiny_graph: Path) -> No
         assert refused.returncode == 1
         assert words in refused.stderr
         assert (tmp_path / "out" / "0.png").read_bytes() == before
+    # One that never had a network changed nothing, and says nothing to the next.
+    (tmp_path / "damaged.onnx").write_bytes(b"no graph")
+    record = (tmp_path / "out" / RECORD).read_bytes()
+    refused = run("--model", tmp_path / "damaged.onnx", "--overwrite")
+    assert refused.returncode == 1
+    assert "damaged.onnx" in refused.stderr
+    assert (tmp_path / "out" / RECORD).read_bytes() == record
+    assert "0 written, 2 there already" in run().stdout
     assert "2 written, 0 there already" in run("--dilate", 3, "--overwrite").stdout
     assert (tmp_path / "out" / "0.png").read_bytes() != before
     assert "0 written, 2 there already" in run("--dilate", 3).stdout

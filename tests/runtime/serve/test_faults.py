@@ -23,7 +23,7 @@ import pytest
 from benchmarks.serve_load import mutated
 from PIL import Image
 
-from cisi_runtime.backends.registry import BackendOptions
+from cisi_runtime.backends.registry import SHIPPED_GRAPH, BackendOptions
 from cisi_runtime.batch.photograph import EncodedPicture, PhotographOptions
 from cisi_runtime.cli import serve as command
 from cisi_runtime.serve.network_info import NetworkOptions
@@ -155,9 +155,12 @@ def test_a_killed_worker_fails_its_own_request_alone(tiny_graph: Path) -> None:
         assert [ask(service).status_code for _ in range(3)] == [200] * 3
 
 
-def test_a_killed_network_is_replaced(tiny_graph: Path) -> None:
-    with running("--model", tiny_graph, "--workers", 1) as service, ThreadPoolExecutor(1) as pool:
+def test_a_killed_network_is_replaced_by_the_same(tiny_graph: Path, tmp_path: Path) -> None:
+    graph = tmp_path / "tiny.onnx"
+    graph.write_bytes(tiny_graph.read_bytes())
+    with running("--model", graph, "--workers", 1) as service, ThreadPoolExecutor(1) as pool:
         before = ask(service).content
+        graph.write_bytes(SHIPPED_GRAPH.read_bytes())
         (network,) = service.children("network")
         with stopped(network):
             waiting = pool.submit(ask, service)
