@@ -85,7 +85,8 @@ class Killed:
     def __init__(self, folder: Path, graph: Path, seed: int) -> None:
         self.counts: Counter[str] = Counter()
         self.violations: list[str] = []
-        self._folder, self._random = folder, random.Random(seed)
+        self._kill: Kill | None = None
+        self._folder, self._seed = folder, seed
         self._model = ("--model", str(graph), "--threads", str(_WORKERS), "--no-detail", "--json", "--quiet")
         _write_photographs(folder / "good", folder / "mixed")
         self._undisturbed = {
@@ -96,11 +97,15 @@ class Killed:
         """Kill this many runs. One that ends before its kill is not counted."""
         length_s = statistics.median(ended.seconds for ended, _ in self._undisturbed.values())
         scenarios = itertools.cycle((self._fresh, self._again, self._with_other_options))
-        while self.counts.total() < kills:
-            at = self._random.uniform(0, 1.1 * length_s) if self._random.random() < 0.5 else None
-            kill = Kill(at, self._random.randint(1, _OPERATIONS), self._random.random() < 0.5)
+        for attempt in itertools.count():
+            if self.counts.total() >= kills:
+                return
+            # By the attempt's number: how long the others took changes nothing.
+            chance = random.Random(f"{self._seed} {attempt}")
+            at = chance.uniform(0, 1.1 * length_s) if chance.random() < 0.5 else None
+            self._kill = Kill(at, chance.randint(1, _OPERATIONS), chance.random() < 0.5)
             before = self.counts.total()
-            next(scenarios)(kill)
+            next(scenarios)(self._kill)
             if self.counts.total() > before and self.counts.total() % 100 == 0:
                 click.echo(f"{self.counts.total()} kills, {len(self.violations)} violations", err=True)
 
@@ -159,7 +164,7 @@ class Killed:
             )
 
     def _violation(self, line: str) -> None:
-        self.violations.append(f"kill {self.counts.total()}: {line}")
+        self.violations.append(f"kill {self.counts.total()}, {self._kill}: {line}")
 
     def _reference(self, name: str, dilate: str) -> tuple[Ended, _Files]:
         out = self._out(name)

@@ -159,12 +159,12 @@ class GraphFault:
             weights = {key: value.numpy() for key, value in graphs.checkpoint.weights.items()}
             if not all(item.passed for item in compare_weights(model, weights)):
                 seen.add(WEIGHTS)
-        if NUMBERS in checks and not all(item.passed for item in _compared(data, graphs)):
+        if NUMBERS in checks and not all(item.passed for item in compared(data, graphs)):
             seen.add(NUMBERS)
         return seen
 
 
-def _compared(data: bytes, graphs: Graphs) -> list[Comparison]:
+def compared(data: bytes, graphs: Graphs) -> list[Comparison]:
     """On golden cases; a float32 graph as optimised alone."""
     info = read_graph(data)
     if info.contract.precision != "float32":
