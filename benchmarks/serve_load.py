@@ -317,7 +317,7 @@ def main(seconds: float, malformed_count: int) -> None:
     """Measure everything; some five minutes. Leave the machine alone meanwhile."""
     prepare_for_photographs()  # as every process of `cisi-run`
     # In memory: the service writes no file, so those of the job beside it must cost nothing.
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as name, running() as service:  # noqa: S108
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name, running() as service:
         folder = Path(name)
         write_mosaic(folder, "large", 1200, 900, 1)
         large_files = folder / "photos" / "large.jpg", folder / "masks" / "large.png"
