@@ -264,7 +264,7 @@ def _run_record(path: Path, folder: Path) -> None:
     from cisi_runtime.batch.run_record import RECORD, RunRecord
 
     (folder / RECORD).write_bytes(path.read_bytes())
-    RunRecord(folder, {"--dilate": "0", "--model": "a"}).begin(has_results=True, overwrite=False)
+    RunRecord(folder, {"--dilate": "0", "--model": "a"}).check(has_results=True, overwrite=False)
 
 
 def _plan_manifest(path: Path, folder: Path) -> None:

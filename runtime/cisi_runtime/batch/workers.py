@@ -7,10 +7,11 @@ checkpoints, which are slow to load, are shared.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import hashlib
 import itertools
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -23,9 +24,8 @@ from cisi_runtime.backends.registry import CPU_BACKENDS, BackendOptions
 from cisi_runtime.batch.job import Job, JobSummary, attempt, run_job, summarise
 from cisi_runtime.batch.photograph import DEFAULT_OPTIONS, PhotographOptions
 from cisi_runtime.child_process import prepare_child
-from cisi_runtime.errors import CisiError, DataError
+from cisi_runtime.errors import CisiError, DataError, GraphError
 from cisi_runtime.inpainting.inpainter import Inpainter
-from cisi_runtime.inpainting.model_copy import ModelCopy
 from cisi_runtime.pictures.pillow import one_thread_a_file, prepare_for_photographs
 
 # As many processes as `ProcessPoolExecutor` can wait for on Windows.
@@ -61,13 +61,16 @@ def start_workers(
         return pool, lambda job: summarise(run_job(job, lambda: inpainter, options.job))
     # Every worker opens what was chosen here, also where that was float32 because INT8 failed its check.
     options = dataclasses.replace(options, model=inpainter.model)
-    # And they open the file as it is now, also one that starts after days of a watched folder.
-    model = None if options.model is None else ModelCopy.read(options.model)
+    digest = _digest(options.model)
     inpainter.close()
     context = multiprocessing.get_context("spawn")
     if sys.platform == "win32":
         workers = min(workers, _MAX_ON_WINDOWS)
-    return _Processes(workers, context, _start, (options, model)), _run
+    processes = _Processes(workers, context, _start, (options, digest))
+    # All start now. A pool starts them when they are needed, which in a watched folder may be days later.
+    for _ in range(workers):
+        processes.submit(os.getpid)
+    return processes, _run
 
 
 def run_jobs(
@@ -127,7 +130,15 @@ _inpainter: Inpainter | Exception | None = None
 _job_options = DEFAULT_OPTIONS
 
 
-def _start(options: WorkerOptions, model: ModelCopy | None) -> None:
+def _digest(model: Path | None) -> str | None:
+    """SHA-256 of a file, None where it cannot be read."""
+    try:
+        return None if model is None else hashlib.sha256(model.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _start(options: WorkerOptions, digest: str | None) -> None:
     global _inpainter, _job_options
     # Ctrl-C reaches every process of a terminal.
     prepare_child(signal.SIGINT)
@@ -136,8 +147,9 @@ def _start(options: WorkerOptions, model: ModelCopy | None) -> None:
     limit_cores(1)
     _job_options = options.job
     try:
-        with model.written() if model else contextlib.nullcontext() as path:
-            _inpainter = dataclasses.replace(options, model=path).open()
+        _inpainter = options.open()
+        if _digest(options.model) != digest:
+            raise GraphError(f"{options.model}: is another file than when the run began")
     except Exception as error:
         # An error here would end the pool without a word of it. So every photograph tells it.
         _inpainter = error
