@@ -53,10 +53,11 @@ def test_the_wheel_holds_our_packages_and_the_weights(wheel: Path) -> None:
 
 def test_installed_alone_it_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     python = tmp_path / "environment" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "environment")], check=True)
-    install = ["-m", "pip", "install", "--quiet", "--no-compile", "-c", str(ROOT / "constraints.txt"), f"{wheel}[cpu]"]
-    subprocess.run([str(python), *install], check=True)
-    listed = subprocess.run([str(python), "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "environment")], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    install = ["install", "--quiet", "--no-compile", "-c", str(ROOT / "constraints.txt"), f"{wheel}[cpu]"]
+    subprocess.run([*pip, *install], check=True)
+    listed = subprocess.run([*pip, "list"], capture_output=True, text=True, check=True).stdout
     installed = {line.split()[0] for line in listed.splitlines()[2:] if line}
     assert "onnxruntime" in installed
     assert not installed & {"torch", "onnx", "onnxscript", "tensorboard", "scipy"}
