@@ -17,6 +17,8 @@ UInt8Array = npt.NDArray[np.uint8]
 # Rows that are worked on at a time where a whole picture would leave the processor's caches.
 STRIP = 64
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".bmp")
+# Formats whose pixels Pillow returns unchanged, once files deeper than 8 bits are refused.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP")
 # What Pillow raises for damaged files and metadata, depending on where its parsing trips.
 PILLOW_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),

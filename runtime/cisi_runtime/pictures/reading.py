@@ -26,10 +26,19 @@ from cisi_runtime.pictures.metadata import (
     left_out_of_jpeg,
     left_out_of_png,
     png_chunks,
-    png_without_pixels,
     upright_xmp,
 )
-from cisi_runtime.pictures.picture import PILLOW_ERRORS, SUFFIXES, UPRIGHT, JpegCoding, Origin, Picture, pixels_of
+from cisi_runtime.pictures.orientation import orientation_of, orientation_of_head
+from cisi_runtime.pictures.picture import (
+    FORMATS,
+    PILLOW_ERRORS,
+    SUFFIXES,
+    UPRIGHT,
+    JpegCoding,
+    Origin,
+    Picture,
+    pixels_of,
+)
 
 UInt8Array = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
@@ -37,8 +46,6 @@ BoolArray = npt.NDArray[np.bool_]
 # Larger photographs are refused unless the caller allows them. As RGB this is 240 MB.
 MAX_PIXELS = 80_000_000
 
-# Formats whose pixels Pillow returns unchanged, once files deeper than 8 bits are refused.
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "BMP")
 # Pillow's modes of at most 8 bits a channel, other than CMYK and its like.
 MODES_8_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _GREY_MODES = ("1", "L", "LA")
@@ -78,7 +85,7 @@ def decode_picture(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Pict
     """As `read_picture`, from the bytes of a file. `name` is for messages."""
     with _opened(data, name, max_pixels) as image:
         image.load()  # makes the pixels of a TIFF file upright and drops its orientation
-        orientation = _orientation(image) if image.format != "TIFF" else 1
+        orientation = orientation_of(image) if image.format != "TIFF" else 1
         origin = _origin(image, data, orientation)
         return picture_of(image if orientation == 1 else image.transpose(UPRIGHT[orientation][0]), origin)
 
@@ -143,7 +150,7 @@ def read_head(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> PictureHe
     with _opened(data, name, max_pixels) as image:
         width, height = image.size
         # Pillow gives a TIFF file's size upright already.
-        if image.format != "TIFF" and _orientation_of_head(image, data) >= _FIRST_TURNED:
+        if image.format != "TIFF" and orientation_of_head(image, data) >= _FIRST_TURNED:
             width, height = height, width
         return PictureHead(width, height, _format(image))
 
@@ -216,7 +223,7 @@ def check_mask_size(mask_size: tuple[int, ...], name: str, size: tuple[int, int]
 def _opened(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
     """Open a file of a kind that can be read without loss. What Pillow raises in the block becomes PictureError."""
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _refuse_lossy(data, name, image)
             if image.width * image.height > max_pixels:
                 raise TooManyPixelsError(
@@ -225,7 +232,7 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
                 )
             yield image
     except UnidentifiedImageError as error:
-        raise PictureError(f"{name}: not a picture that can be read, expected {', '.join(_FORMATS)}") from error
+        raise PictureError(f"{name}: not a picture that can be read, expected {', '.join(FORMATS)}") from error
     except MemoryError as error:
         raise PictureError(f"{name}: {NO_MEMORY}") from error
     except PILLOW_ERRORS as error:
@@ -250,35 +257,6 @@ def _avif_colours(data: bytes) -> tuple[int, int] | None:
         return None
     primaries, transfer = (int.from_bytes(value, "big") for value in colour_box.groups())
     return None if primaries in (1, 2) and transfer in (1, 2, 6, 13) else (primaries, transfer)
-
-
-def _orientation_of_head(image: Image.Image, data: bytes) -> int:
-    """As `_orientation`, for a file whose pixels have not been read."""
-    if image.format != "PNG" or "exif" in image.info:
-        return _orientation(image)
-    with Image.open(io.BytesIO(png_without_pixels(data)), formats=("PNG",)) as head:
-        return _orientation(head)
-
-
-def _orientation(image: Image.Image) -> int:
-    """What the file tells by EXIF, or where that is silent by XMP; 1 when neither holds a valid one."""
-    try:
-        # That of PNG files would decode the pixels first, to see what follows them.
-        orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
-    except PILLOW_ERRORS:
-        return 1
-    return orientation if orientation in UPRIGHT else 1
-
-
-def told_orientation(data: bytes) -> int:
-    """The orientation in which whoever reads this file will show it, 1 to 8. `data` has been written by Pillow."""
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-        if image.format == "PNG" and not {"exif", "XML:com.adobe.xmp", "Raw profile type exif"} & set(image.info):
-            return 1  # without looking behind the pixels, where Pillow writes nothing
-        if image.format != "TIFF":
-            return _orientation(image)
-        orientation = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)
-        return orientation if orientation in UPRIGHT else 1
 
 
 def _bits_per_channel(data: bytes, image: Image.Image) -> int:

@@ -15,8 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 from cisi_runtime.errors import NO_MEMORY, OutputError
 from cisi_runtime.files import atomic_file
 from cisi_runtime.pictures.metadata import with_jpeg_segments, with_png_chunks
+from cisi_runtime.pictures.orientation import told_orientation
 from cisi_runtime.pictures.picture import PILLOW_ERRORS, STRIP, SUFFIXES, UPRIGHT, Origin, Picture, image_of
-from cisi_runtime.pictures.reading import decode_picture, told_orientation
+from cisi_runtime.pictures.reading import decode_picture
 from cisi_runtime.pictures.save_buffer import save_buffer
 
 UInt8Array = npt.NDArray[np.uint8]

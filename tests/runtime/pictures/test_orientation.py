@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from cisi_runtime.pictures.reading import decode_picture, read_head, told_orientation
+from cisi_runtime.pictures.orientation import told_orientation
+from cisi_runtime.pictures.reading import decode_picture, read_head
 from cisi_runtime.pictures.writing import encode_picture, largest_change
 
 SIZE = (48, 32)
