@@ -145,9 +145,11 @@ def evaluate(
         around = dilated(hole_mask, _AROUND) & ~hole_mask
         quality = dataclasses.astuple(hole_quality(completed, truth, hole_mask))
         figures.append((*quality, sharpness(completed, hole_mask, around), milliseconds))
-        tell_more(f"{path}: {name}, {holes.name}: {quality[0]:.2f} %, {quality[1]:.2f} dB, SSIM {quality[2]:.3f}")
+        told = f"{path}: {name}, {holes.name}: {quality[0]:.2f} %, {quality[1]:.2f} dB, SSIM {quality[2]:.3f}"
         if metrics.lpips is not None:
             distances.append(metrics.lpips.of_pixels(completed, truth))
+            told += f", LPIPS {distances[-1]:.4f}"
+        tell_more(told)
         if metrics.against is not None:
             agreements.append(agreement_db(completed, metrics.against(truth, hole_mask), hole_mask))
     columns = np.array(figures).T

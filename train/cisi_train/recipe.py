@@ -60,6 +60,8 @@ RECIPES = {
         average=False,
     ),
 }
+# What runs had that began before there was a choice, whatever their recipe says today.
+BEFORE_CHOICE = {"image_loss": "l1"}
 # The options of `cisi-train` that a recipe decides, where they are not named.
 RECIPE_OPTIONS = tuple(field.name for field in dataclasses.fields(Recipe))
 

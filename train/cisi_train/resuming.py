@@ -9,7 +9,7 @@ import click
 
 from cisi_runtime.errors import CheckpointError
 from cisi_runtime.strict_json import read_json
-from cisi_train.recipe import RECIPE_OPTIONS
+from cisi_train.recipe import BEFORE_CHOICE, RECIPE_OPTIONS
 
 # What the run began with and keeps, by click's names. `TrainingState.resume` compares these with the checkpoint too,
 # but only after every photograph has been looked at.
@@ -35,8 +35,7 @@ def saved_options(out: Path) -> dict[str, Any]:
     wrong = [name for name, value in saved.items() if not _is_option(value)]
     if wrong:
         raise CheckpointError(f"{path}: {wrong[0]!r} is no value of an option, expected the file that cisi-train wrote")
-    # A run of an older version had L1, whatever its recipe says today.
-    saved = {"image_loss": "l1"} | saved
+    saved = BEFORE_CHOICE | saved
     values = {name: value for name, value in saved.items() if value is not None and name not in _OF_THE_START}
     values["no_perceptual"] = not values.pop("perceptual", True)
     categories = values.get("categories") or []

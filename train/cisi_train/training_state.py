@@ -18,6 +18,7 @@ from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.data import MEMORY_FORMAT, PhotoFolder
 from cisi_train.network import Discriminator, Generator
 from cisi_train.optimisers import Muon, adam, hidden_weights
+from cisi_train.recipe import BEFORE_CHOICE
 from cisi_train.saved_training import SavedCounters, check_network, check_optimiser, saved_counters
 from cisi_train.selection import Candidate
 from cisi_train.train_options import TrainOptions
@@ -158,7 +159,7 @@ class TrainingState:
     ) -> list[str]:
         options = self.options
         # What an older version meant: it had no such settings.
-        older = {"zoom": 1.0, "image_loss": "l1", "files_sha256": configuration.get("data_sha256")}
+        older = BEFORE_CHOICE | {"zoom": 1.0, "files_sha256": configuration.get("data_sha256")}
         configuration = older | configuration
         changed = [name for name, value in settings.items() if configuration.get(name) != value]
         if changed:

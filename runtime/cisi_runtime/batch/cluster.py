@@ -240,10 +240,10 @@ class _Workers:
     def _needed(self) -> str:
         return f"{self._cluster.cpus_per_worker} CPU" + (f" and {self._gpus} GPU" if self._gpus else "")
 
-    def _fitting(self, node: dict[str, float]) -> int:
-        """Number of workers that these resources have room for."""
-        fitting = int(node.get("CPU", 0)) // self._cluster.cpus_per_worker
-        return min(fitting, int(node.get("GPU", 0))) if self._gpus else fitting
+    def _fitting(self, resources: dict[str, float]) -> int:
+        """Number of workers that there is room for."""
+        fitting = int(resources.get("CPU", 0)) // self._cluster.cpus_per_worker
+        return min(fitting, int(resources.get("GPU", 0))) if self._gpus else fitting
 
     def _hand_out(self, worker: _Worker, task: _Task) -> None:
         worker.held += 1

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 
 _EXIF_PREFIX = b"Exif\0\0"
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112
 # EXIF tags with the offset and the length of a thumbnail, as JPEG and as plain pixels.
 _THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))
 _XMP_PREFIX, _EXTENDED_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
@@ -57,7 +57,7 @@ def clean_exif(exif: bytes, orientation: int | None = None) -> bytes:
         (first,) = struct.unpack_from(f"{order}I", block, 4)
         if orientation is not None:
             for tag, at in _entries(block, order, first):
-                if tag == _ORIENTATION:
+                if tag == ORIENTATION:
                     struct.pack_into(f"{order}H", block, at + 8, orientation)
         link = first + 2 + 12 * struct.unpack_from(f"{order}H", block, first)[0]
         (second,) = struct.unpack_from(f"{order}I", block, link)
@@ -120,18 +120,19 @@ def left_out_of_jpeg(data: bytes) -> tuple[str, ...]:
 def left_out_of_png(data: bytes, kept: tuple[bytes, ...]) -> tuple[str, ...]:
     """For people: the chunks of a PNG file that are not among those that are kept (`png_chunks`), by name. Transparency
     is among the pixels."""
-    names = {name for name in _png_names(data) if name[0] & 0x20 and name.isalpha()}
+    names = {name for name, _ in _png_chunks_of(data) if name[0] & 0x20 and name.isalpha()}
     shown = sorted(name.decode() for name in names - {chunk[4:8] for chunk in kept} - {b"tRNS"})
     return (f"PNG chunks {', '.join(shown)}",) if shown else ()
 
 
-def _png_names(data: bytes) -> Iterator[bytes]:
+def _png_chunks_of(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Name and bytes of each chunk of a PNG file before its end; those of the last may be cut off."""
     at = _PNG_SIGNATURE_BYTES
     while at + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         if name == b"IEND":
             return
-        yield name
+        yield name, memoryview(data)[at : at + 12 + length]
         at += 12 + length
 
 
@@ -181,42 +182,35 @@ def png_chunks(data: bytes) -> tuple[bytes, ...]:
     """The chunks of a PNG file that are kept, in their order: colour, resolution, text, EXIF. Damaged ones are not
     kept; readers skip them, but for names that are no letters, for which they refuse a file."""
     chunks: list[bytes] = []
-    at = _PNG_SIGNATURE_BYTES
-    while at + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, at)
-        chunk = data[at : at + 12 + length]
-        if name == b"IEND":
-            break
-        (checksum,) = struct.unpack_from(">I", chunk[-4:].rjust(4, b"\0"))
+    for name, view in _png_chunks_of(data):
+        if not name[0] & 0x20:  # the picture's own
+            continue
+        chunk = bytes(view)
+        (length,), (checksum,) = struct.unpack_from(">I", chunk), struct.unpack_from(">I", chunk[-4:])
         is_complete = len(chunk) == 12 + length and checksum == zlib.crc32(chunk[4:-4]) and name.isalpha()
         if name == b"eXIf":
             chunk = _png_chunk(name, clean_exif(chunk[8:-4]))
         elif name == b"iTXt" and chunk[8:].startswith(b"XML:com.adobe.xmp\0\0"):  # not compressed
             chunk = _png_chunk(name, clean_xmp(chunk[8:-4]))
-        is_ancillary, is_safe_to_copy = name[0] & 0x20, name[3] & 0x20
-        if is_complete and is_ancillary and (is_safe_to_copy or name in _PNG_KEPT):
+        is_safe_to_copy = name[3] & 0x20
+        if is_complete and (is_safe_to_copy or name in _PNG_KEPT):
             chunks.append(chunk)
-        at += 12 + length
     return tuple(chunks)
 
 
 def png_without_pixels(data: bytes) -> bytes:
     """The same PNG file with no pixels, and with the EXIF and text that follow them before their place: what they say
     is known once the file is open."""
-    before, behind = [data[:_PNG_SIGNATURE_BYTES]], []
-    at, had_pixels = _PNG_SIGNATURE_BYTES, False
-    while at + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, at)
-        if name == b"IEND":
-            break
+    kept: list[bytes | memoryview] = [data[:_PNG_SIGNATURE_BYTES]]
+    had_pixels = False
+    for name, chunk in _png_chunks_of(data):
         if name == b"IDAT":
             had_pixels = True
         elif not had_pixels:
-            before.append(data[at : at + 12 + length])
+            kept.append(chunk)
         elif name in _PNG_TEXT:
-            behind.append(_png_chunk(name, data[at + 8 : at + 8 + length]))  # nobody looks at its checksum there
-        at += 12 + length
-    return b"".join((*before, *behind, _png_chunk(b"IDAT", b""), _png_chunk(b"IEND", b"")))
+            kept.append(_png_chunk(name, bytes(chunk[8:-4])))  # nobody looks at its checksum there
+    return b"".join((*kept, _png_chunk(b"IDAT", b""), _png_chunk(b"IEND", b"")))
 
 
 def with_png_chunks(data: bytes, chunks: tuple[bytes, ...]) -> bytes:

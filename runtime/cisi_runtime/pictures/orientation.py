@@ -6,17 +6,15 @@ import io
 
 from PIL import Image
 
-from cisi_runtime.pictures.metadata import png_without_pixels
+from cisi_runtime.pictures.metadata import ORIENTATION, png_without_pixels
 from cisi_runtime.pictures.picture import FORMATS, PILLOW_ERRORS, UPRIGHT
-
-_ORIENTATION = 0x0112
 
 
 def orientation_of(image: Image.Image) -> int:
     """What the file tells by EXIF, or where that is silent by XMP; 1 when neither holds a valid one."""
     try:
         # That of PNG files would decode the pixels first, to see what follows them.
-        orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
+        orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
     except PILLOW_ERRORS:
         return 1
     return orientation if orientation in UPRIGHT else 1
@@ -37,5 +35,5 @@ def told_orientation(data: bytes) -> int:
             return 1  # without looking behind the pixels, where Pillow writes nothing
         if image.format != "TIFF":
             return orientation_of(image)
-        orientation = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)
+        orientation = getattr(image, "tag_v2", {}).get(ORIENTATION, 1)
         return orientation if orientation in UPRIGHT else 1

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, JpegImagePlugin, TiffTags, UnidentifiedImageErr
 from cisi_runtime.contract import MASK_THRESHOLD
 from cisi_runtime.errors import NO_MEMORY, DataError, MaskError, PictureError, TooManyPixelsError
 from cisi_runtime.pictures.metadata import (
+    ORIENTATION,
     bytes_behind_jpeg,
     clean_exif,
     clean_photoshop,
@@ -49,13 +50,13 @@ MAX_PIXELS = 80_000_000
 # Pillow's modes of at most 8 bits a channel, other than CMYK and its like.
 MODES_8_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")
 _GREY_MODES = ("1", "L", "LA")
-_ORIENTATION, _PHOTOSHOP, _IPTC = 0x0112, 34377, 33723
+_PHOTOSHOP, _IPTC = 34377, 33723
 # EXIF orientations from this one on exchange width and height.
 _FIRST_TURNED = 5
 # TIFF tags that are not kept as they are: how the pixels are stored, which of several pages it is, what is kept
 # separately (orientation, XMP, colour profile), and the layers that the picture was made of.
 _TIFF_STRUCTURE = frozenset(
-    {*range(254, 260), *range(262, 267), 273, _ORIENTATION, *range(277, 282), 284, *range(290, 294), 297, 317}
+    {*range(254, 260), *range(262, 267), 273, ORIENTATION, *range(277, 282), 284, *range(290, 294), 297, 317}
     | {*range(320, 326), 330, *range(332, 335), *range(338, 348), *range(512, 522), *range(529, 533), 700, 34675, 37724}
 )
 
