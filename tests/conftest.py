@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,8 +20,9 @@ from cisi_runtime.architecture import PRESETS
 from cisi_runtime.contract import Contract
 from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.writing import write_picture
+from tests.support.commands import run_in_process
 from tests.support.networks import provenance, roughen
-from tests.support.shared import once, shared_base, shared_folder
+from tests.support.shared import exported_once, once, shared_folder
 
 # Runs a command's main function in this process, with arguments: exit status, stdout, stderr.
 RunMain = Callable[..., tuple[int, str, str]]
@@ -126,7 +125,8 @@ class TinyGraphs(Mapping[tuple[str, str, str], Path]):
         from cisi_export.cli_export import export
 
         command = ["--ckpt", str(self._checkpoint), *options, "--out", str(path)]
-        assert CliRunner().invoke(export, command, catch_exceptions=False).exit_code == 0
+        with exported_once(self._factory):
+            assert CliRunner().invoke(export, command, catch_exceptions=False).exit_code == 0
 
 
 @pytest.fixture(scope="session")
@@ -161,41 +161,17 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shared_exports(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Tests that use this share one export of a checkpoint and its options, between workers too. An export takes
-    seconds and gives the same graph again, as tests of `test_export.py` and `test_parity.py` show that do without."""
-    from onnx import ModelProto
-
-    from cisi_export import exporting
-    from cisi_export.exporting import GraphOptions
-    from cisi_train.checkpoint import Checkpoint
-
-    folder, export = shared_base(tmp_path_factory), exporting._float_graph
-
-    def export_once(checkpoint: Checkpoint, options: GraphOptions, *_progress: object) -> ModelProto:
-        what = f"{checkpoint.contract.to_json()} {options}"
-        path = folder / f"export-{hashlib.sha256(what.encode()).hexdigest()}"
-
-        def write() -> None:
-            path.write_bytes(export(checkpoint, options).SerializeToString())
-
-        once(tmp_path_factory, path.name, write)
-        return ModelProto.FromString(path.read_bytes())
-
-    monkeypatch.setattr(exporting, "_float_graph", export_once)
+def shared_exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests that use this share their exports, as `exported_once` says."""
+    with exported_once(tmp_path_factory):
+        yield
 
 
 @pytest.fixture
-def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> RunMain:
+def run_main() -> RunMain:
     def run(main: Callable[[], None], *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cisi", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            status = int(stopped.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
+        done = run_in_process(main, *arguments)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks.gpu_latency import main
 
+from tests.support.commands import run_in_process
 from tests.support.shared import TIMEOUT_S
 
 pytestmark = pytest.mark.slow
@@ -35,7 +37,6 @@ def test_a_gpu_is_asked_for(tiny_checkpoint_path: Path) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("tests what happens without a GPU; this machine has one")
-    program = [sys.executable, "-m", "benchmarks.gpu_latency", "--ckpt", str(tiny_checkpoint_path)]
-    result = subprocess.run(program, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    result = run_in_process(main, "--ckpt", tiny_checkpoint_path)
     assert result.returncode == 2
     assert "PyTorch finds no CUDA device here, expected one, or --rehearse" in result.stderr

@@ -92,6 +92,7 @@ def test_the_first_bad_layer_is_named(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_exports")
 def test_layers_of_a_sound_float16_graph(tiny_graphs: Graphs, tiny_checkpoint_path: Path) -> None:
     path = tiny_graphs["float16", "tensorrt", "uint8"]
     right = float_graph(load_checkpoint(tiny_checkpoint_path), precision="float16", target="tensorrt", face="uint8")

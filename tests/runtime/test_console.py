@@ -17,7 +17,7 @@ from cisi_runtime.cli.command import command
 from cisi_runtime.cli.run_many import _bar
 from cisi_runtime.errors import OutputError
 from cisi_runtime.progress_on_stderr import shows_bars
-from tests.conftest import RunMain
+from tests.support.commands import run_in_process
 from tests.support.networks import PHOTOS
 
 COMMANDS = {point.name: point for point in entry_points(group="cisi.commands")}
@@ -146,16 +146,17 @@ def test_a_picture_that_nobody_gets_is_an_error(
     stdout: Callable[[], io.TextIOWrapper],
     reason: str,
     monkeypatch: pytest.MonkeyPatch,
-    run_main: RunMain,
     tiny_graph: Path,
 ) -> None:
-    stream = stdout()
-    monkeypatch.setattr(sys, "stdout", stream)
+    def main() -> None:
+        with stdout() as stream, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            run.main()
+
     photo = (PHOTOS / "yurt.jpg", "--mask", PHOTOS / "yurt.mask.png", "--model", tiny_graph, "--no-detail")
-    status, _, error = run_main(run.main, *photo, "-o", "-", "--quiet")
-    assert status == 1
-    assert error == f"cisi-run: error: --output: standard output: cannot be written: {reason}\n"
-    stream.close()
+    result = run_in_process(main, *photo, "-o", "-", "--quiet")
+    assert result.returncode == 1
+    assert result.stderr == f"cisi-run: error: --output: standard output: cannot be written: {reason}\n"
 
 
 def test_closed_streams_get_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Folder runs of tests: photographs with masks, and `cisi-run` in a process of its own, interrupted or not."""
+"""Folder runs of tests: photographs with masks, and `cisi-run`, in a process of its own where it is interrupted."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cisi_export.golden_cases import natural_picture
 from cisi_runtime.batch.run_record import RECORD
+from cisi_runtime.cli.run import main
 from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.writing import write_picture
+from tests.support.commands import run_in_process
 
 PROGRAM = [sys.executable, "-c", "import cisi_runtime.cli.run as m; m.main()"]
 # `cisi-run` that gets a signal before the N-th file operation of one of its processes below a folder. An audit hook
@@ -54,7 +57,12 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def cisi_run(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
+def cisi_run(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
+    """The command in this process. more: as of `run_in_process`."""
+    return run_in_process(main, *arguments, **more)
+
+
+def cisi_run_alone(*arguments: object, **more: object) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
     command = [*PROGRAM, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload,no-any-return]
@@ -68,7 +76,7 @@ def interrupted_run(
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(HOOK)
     environment = {"PYTHONPATH": str(hook.parent), "INTERRUPT": f"{out}|{operation}|{how.value}"}
-    return cisi_run(*arguments, "-o", out, "--threads", 2, env=os.environ | environment)
+    return cisi_run_alone(*arguments, "-o", out, "--threads", 2, env=os.environ | environment)
 
 
 def put(path: Path, data: bytes) -> None:

@@ -24,7 +24,7 @@ from cisi_runtime.batch.photograph import PhotographOptions
 from cisi_runtime.batch.run_record import RECORD
 from cisi_runtime.batch.workers import WorkerOptions
 from cisi_runtime.errors import CisiError, ClusterError, GraphError
-from tests.support.folder_runs import PROGRAM, cisi_run, photographs
+from tests.support.folder_runs import PROGRAM, cisi_run, cisi_run_alone, photographs
 from tests.support.shared import TIMEOUT_S
 
 # In each process of a cluster. A worker that opens a photograph named in the folder `do` does what the file of that
@@ -73,7 +73,7 @@ class Nodes:
 
     def run(self, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """`cisi-run` on this cluster."""
-        return cisi_run(*arguments, "--cluster", "auto", env=os.environ | {"RAY_ADDRESS": self.address}, cwd=cwd)
+        return cisi_run_alone(*arguments, "--cluster", "auto", env=os.environ | {"RAY_ADDRESS": self.address}, cwd=cwd)
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """The same in the background."""
@@ -302,7 +302,7 @@ def test_addresses_of_clusters() -> None:
 
 def test_no_cluster_is_said(tmp_path: Path, tiny_graph: Path) -> None:
     photographs(tmp_path, 1)
-    result = cisi_run(
+    result = cisi_run_alone(
         tmp_path / "photos", "--mask", tmp_path / "masks", "-o", tmp_path / "out", "--model", tiny_graph,
         "--cluster", "auto", env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1"},
     )  # fmt: skip
@@ -314,13 +314,13 @@ def test_no_cluster_is_said(tmp_path: Path, tiny_graph: Path) -> None:
 def test_what_a_cluster_of_this_machine_cannot_have(tmp_path: Path, tiny_graph: Path) -> None:
     photographs(tmp_path, 1)
     arguments = (tmp_path / "photos", "--mask", tmp_path / "masks", "-o", tmp_path / "out", "--model", tiny_graph)
-    result = cisi_run(*arguments, "--cluster", "local:1", "--cpus-per-worker", 2)
+    result = cisi_run_alone(*arguments, "--cluster", "local:1", "--cpus-per-worker", 2)
     assert result.returncode == 1
     assert "a worker needs 2 CPU, and the cluster has 1 CPU and 0 GPU" in result.stderr
     # A worker for a backend of a GPU asks for one.
-    result = cisi_run(*arguments, "--cluster", "local:1", "--device", "cuda")
+    result = cisi_run_alone(*arguments, "--cluster", "local:1", "--device", "cuda")
     assert "a worker needs 1 CPU and 1 GPU, and the cluster has 1 CPU and 0 GPU" in result.stderr
-    result = cisi_run(*arguments, "--cluster", "auto", env=os.environ | {"RAY_ADDRESS": "local"})
+    result = cisi_run_alone(*arguments, "--cluster", "auto", env=os.environ | {"RAY_ADDRESS": "local"})
     assert "RAY_ADDRESS is local, which is no cluster that runs" in result.stderr
     assert "--cpus-per-worker is for --cluster" in cisi_run(*arguments, "--cpus-per-worker", 2).stderr
 

@@ -1,8 +1,6 @@
 """`cisi-bench`: what it prints, what it refuses, and that its figures are of what it says."""
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,13 +10,9 @@ from PIL import Image
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH
 from cisi_runtime.bench.measure import Latency, _quality_db, interleaved
+from cisi_runtime.cli.bench import main
 from cisi_runtime.inpainting.timing import STAGES, StageTimer
-
-PROGRAM = [sys.executable, "-c", "import cisi_runtime.cli.bench as m; m.main()"]
-
-
-def cisi_bench(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PROGRAM, *map(str, arguments)], capture_output=True, text=True, check=False)
+from tests.support.commands import run_in_process
 
 
 def test_percentiles_by_hand() -> None:
@@ -67,7 +61,7 @@ def test_stages_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_graph_and_checkpoint_side_by_side(tmp_path: Path, tiny_graph: Path, tiny_checkpoint_path: Path) -> None:
     plot = tmp_path / "bench.png"
     arguments = (tiny_graph, tiny_checkpoint_path, "--backend", "onnxruntime", "--backend", "torch", "--threads", 1)
-    result = cisi_bench(*arguments, "--rounds", 3, "--size", 64, "--batch", "1,2", "--plot", plot, "--json")
+    result = run_in_process(main, *arguments, "--rounds", 3, "--size", 64, "--batch", "1,2", "--plot", plot, "--json")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)
     settings = [(row["setting"]["backend"], row["setting"]["threads"]) for row in report["photograph"]]
@@ -94,7 +88,7 @@ def test_the_quality_of_an_int8_graph_is_a_number() -> None:
 
 @pytest.mark.slow
 def test_the_tables_are_for_people(tiny_graph: Path) -> None:
-    result = cisi_bench(tiny_graph, "--threads", "1,2", "--rounds", 3, "--size", 64, "--batch", "1")
+    result = run_in_process(main, tiny_graph, "--threads", "1,2", "--rounds", 3, "--size", 64, "--batch", "1")
     assert result.returncode == 0, result.stderr
     assert f" 1  {tiny_graph.name} · auto, 1 thread\n 2  {tiny_graph.name} · auto, 2 threads\n" in result.stdout
     for title in (
@@ -125,7 +119,7 @@ def test_the_tables_are_for_people(tiny_graph: Path) -> None:
 )
 def test_refusals(tiny_graph: Path, arguments: list[str], status: int, words: str) -> None:
     graphs = {"GRAPH": tiny_graph, "INT8": SHIPPED_INT8_GRAPH}
-    result = cisi_bench(*[graphs.get(argument, argument) for argument in arguments])
+    result = run_in_process(main, *[graphs.get(argument, argument) for argument in arguments])
     assert result.returncode == status
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

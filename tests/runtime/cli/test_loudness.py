@@ -1,21 +1,21 @@
-"""Commands as processes: nothing on stdout with --quiet, one object with --json."""
+"""What commands say: nothing on stdout with --quiet, one object with --json."""
 
 import json
 import subprocess
-import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.commands import run_in_process
 from tests.support.networks import PHOTOS
 
 PHOTO, MASK = PHOTOS / "balloon.jpg", PHOTOS / "balloon.mask.png"
 
 
 def run(module: str, *arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", f"import {module} as m; m.main()", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = run_in_process(import_module(module).main, *arguments)
     assert result.returncode == status, result.stderr
     return result
 

@@ -1,4 +1,4 @@
-"""`cisi-run` as a process: results, errors, exit status, and what it loads."""
+"""`cisi-run` for one photograph: results, errors, exit status, and what it loads."""
 
 import os
 import re
@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,18 +13,16 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 from cisi_runtime.backends.registry import SHIPPED_GRAPH
+from cisi_runtime.cli.group import main as group
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.reading import read_picture
 from cisi_runtime.pictures.writing import write_picture
+from tests.support.commands import run_in_process
+from tests.support.folder_runs import cisi_run, cisi_run_alone
 from tests.support.networks import PHOTOS
 
 PROFILE = b"16 bytes before RGB a profile"
-
-
-def cisi_run(*arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "import cisi_runtime.cli.run as m; m.main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
 
 
 def failed(result: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
@@ -54,7 +51,7 @@ def run_files(files: Path, model: Path, *more: object) -> subprocess.CompletedPr
 
 
 def test_a_photograph_with_the_shipped_graph(tmp_path: Path) -> None:
-    result = cisi_run(
+    result = cisi_run_alone(
         PHOTOS / "balloon.jpg", "--mask", PHOTOS / "balloon.mask.png", "-o", "out.png", "--sheet", "s.png", cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr
@@ -227,7 +224,7 @@ def test_the_sheet_is_another_file_than_the_result(files: Path, tiny_graph: Path
 
 def test_a_name_that_stdout_cannot_encode(files: Path, tiny_graph: Path) -> None:
     output = files / os.fsdecode(b"b\xff.png")
-    result = cisi_run(
+    result = cisi_run_alone(
         *(files / "photo.png", "--mask", files / "mask.png", "-o", output, "--model", tiny_graph),
         env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
     )
@@ -411,15 +408,14 @@ def test_a_float16_graph_is_refused(files: Path, tiny_graphs: dict[tuple[str, st
 
 
 def test_the_group_alone_shows_its_help() -> None:
-    code = "import sys; sys.argv = ['cisi']; import cisi_runtime.cli.group as m; m.main()"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = run_in_process(group)
     assert result.returncode == 2
     assert "\nCommands:\n" in result.stderr
 
 
 def test_the_group_has_every_command() -> None:
-    code = "import sys; sys.argv = ['cisi', '--help']; import cisi_runtime.cli.group as m; m.main()"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = run_in_process(group, "--help")
+    assert result.returncode == 0
     for command in ("run", "train", "eval", "export"):
         assert f"  {command} " in result.stdout
 

@@ -21,7 +21,7 @@ from cisi_runtime.storage import remote
 from cisi_runtime.storage.access import find_names, is_folder, is_present, read_address, remove_address, write_address
 from cisi_runtime.storage.addresses import Url, parse_address
 from tests.conftest import RunMain
-from tests.support.folder_runs import PROGRAM, cisi_run, photographs
+from tests.support.folder_runs import PROGRAM, cisi_run_alone, photographs
 from tests.support.s3_server import Store, running_store
 from tests.support.service import wait_until
 from tests.support.shared import TIMEOUT_S
@@ -74,7 +74,7 @@ def expected(originals: Path, tiny_graph: Path) -> dict[str, bytes]:
     """What a run on this machine writes."""
     out = originals / "out"
     arguments = (originals / "photos", "--mask", originals / "masks", "-o", out, "--model", tiny_graph, "--threads", 1)
-    result = cisi_run(*arguments, timeout=TIMEOUT_S)
+    result = cisi_run_alone(*arguments, timeout=TIMEOUT_S)
     assert result.returncode == 0, result.stderr
     files = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.suffix == ".png"}
     assert sorted(files) == sorted(NAMES)
@@ -114,7 +114,7 @@ def test_a_folder_as_on_this_machine(filled: Store, expected: dict[str, bytes], 
         filled.put("photos", name, b"")
     filled.put("out", "mine.txt", b"mine")
     filled.proxy.page_size = 2
-    result = cisi_run(*FOLDERS, "--model", tiny_graph, "--threads", 2, timeout=TIMEOUT_S)
+    result = cisi_run_alone(*FOLDERS, "--model", tiny_graph, "--threads", 2, timeout=TIMEOUT_S)
     assert result.returncode == 0, result.stderr
     assert "s3://out: 6 written, 0 there already, 0 failed" in result.stdout
     # Neither an empty file that it tried with, nor a list of failures.
