@@ -262,9 +262,7 @@ def _ranges_from_file(options: CalibrateOptions, inputs: _Inputs) -> RangeTable 
     try:
         with error_prefix("--table"):
             table = load_table(path)
-            check_table(path, table, inputs.model)
-            if table.method != options.method:
-                raise GraphError(f"{path}: is of method {table.method}, expected {options.method} as --method says")
+            check_table(path, table, inputs.model, options.method)
     except GraphError as error:
         if options.is_table_named:
             raise
@@ -320,15 +318,15 @@ def _check_engines(fp16_graph: Path, int8_graph: bytes) -> None:
 
 
 def _write(options: CalibrateOptions, inputs: _Inputs, result: Calibration) -> None:
-    from cisi_runtime.files import atomic_file
     from cisi_runtime.parity.golden import golden_path, save_golden
 
     out = options.out
+
+    def graph(golden: Golden) -> dict[Path, bytes]:
+        return {out: result.sealed_bytes(dataclasses.replace(inputs.record, golden_sha256=golden.sha256))}
+
     with error_prefix("--out"):
-        golden = save_golden(golden_path(out), inputs.golden)
-        record = dataclasses.replace(inputs.record, golden_sha256=golden.sha256)
-        with atomic_file(out) as temporary:
-            temporary.write_bytes(result.sealed_bytes(record))
+        save_golden(golden_path(out), inputs.golden, graph)
     say(f"{out}: int8, {options.target}, {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -16,7 +16,7 @@ from cisi_calibration.photographs import Photographs
 from cisi_calibration.qdq import float_weights, insert_qdq_cpu, insert_qdq_tensorrt
 from cisi_calibration.quality import Loss, Metric, QualityJudge
 from cisi_calibration.search import Placement, costliest_in_int8, find_placement
-from cisi_calibration.table import RangeTable, observe
+from cisi_calibration.table import RangeTable, check_table, observe
 from cisi_runtime.console import tell
 from cisi_runtime.contract import Contract
 from cisi_runtime.errors import GraphError, ParityError
@@ -124,6 +124,8 @@ def calibrate(
     if fp16_model is not None:
         check_fp16_graph(fp16_model, model)
     photographs = options.photographs
+    if options.table is not None:
+        check_table("the table", options.table, model, options.method)
     table = options.table or observe(model, photographs, options.method)
 
     def quantised(kept_float: Collection[str]) -> ModelProto:

@@ -101,13 +101,16 @@ def _table(values: dict[str, Any], what: str) -> RangeTable:
     return convert(values, RangeTable, what, GraphError)
 
 
-def check_table(path: Path, table: RangeTable, model: ModelProto) -> None:
-    """Raise GraphError when a table was made for other weights, or lacks a tensor of this graph."""
+def check_table(what: Path | str, table: RangeTable, model: ModelProto, method: str | None = None) -> None:
+    """Raise GraphError when a table was made for other weights, by another method (None: any will do), or lacks a
+    tensor of this graph. what: for messages."""
     if table.weights_sha256 != contract_of(model).weights_sha256:
-        raise GraphError(f"{path}: was made for another graph (the hashes of the weights differ)")
+        raise GraphError(f"{what}: was made for another graph (the hashes of the weights differ)")
     missing = [name for name in observed_tensors(model) if name not in table.ranges]
     if missing:
-        raise GraphError(f"{path}: has no range for {missing[0]}")
+        raise GraphError(f"{what}: has no range for {missing[0]}")
+    if method not in (None, table.method):
+        raise GraphError(f"{what}: is of method {table.method}, expected {method} as --method says")
 
 
 def observe(model: ModelProto, photographs: Photographs, method: str) -> RangeTable:

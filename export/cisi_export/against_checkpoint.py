@@ -90,7 +90,7 @@ class _FreshExport:
         options = self._options
         fp16_graph = self._float("float16", options.target) if options.target == "tensorrt" else None
         float_model = self.float_twin if options.target == "cpu" else self._float("float32", "cpu")
-        check_table(Path("the range table in the graph"), table, float_model)
+        check_table("the range table in the graph", table, float_model)
         kept_float, reduce_range = (record.kept_float, record.reduce_range) if record else ((), False)
         return quantise(float_model, fp16_graph, table, kept_float, reduce_range=reduce_range)
 

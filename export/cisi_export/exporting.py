@@ -17,7 +17,6 @@ from cisi_export.verification import verify_export
 from cisi_export.weight_check import weights_in_graph
 from cisi_runtime.errors import ParityError
 from cisi_runtime.export_record import ExportRecord
-from cisi_runtime.files import atomic_file
 from cisi_runtime.parity.golden import Golden, golden_path, ranges_path, save_golden, within_size_limit
 from cisi_runtime.parity.verdict import ParityReport
 from cisi_runtime.progress_on_stderr import ShowProgress, show_nothing
@@ -58,7 +57,7 @@ class Export:
     calibration: Calibration | None = None
 
     def save(self, path: Path | str) -> None:
-        """Write the graph, its golden file beside it, and, of an INT8 graph, its range table.
+        """Write the graph, its golden file beside it, and, of an INT8 graph, its range table: all of them or none.
 
         Raises ParityError, writing nothing, when a comparison failed; OutputError.
         """
@@ -67,15 +66,15 @@ class Export:
             raise ParityError(
                 f"{self.parity.failures} of {self.parity.checks} comparisons failed: {path} was not written"
             )
-        golden = save_golden(golden_path(path), within_size_limit(self.golden))
-        record = ExportRecord(exporter_versions(), golden.sha256)
-        if self.calibration is None:
-            serialised = sealed_bytes(self.model, record)
-        else:
-            self.calibration.table.save(ranges_path(path))
-            serialised = self.calibration.sealed_bytes(record)
-        with atomic_file(path) as temporary:
-            temporary.write_bytes(serialised)
+
+        def files(golden: Golden) -> dict[Path, bytes]:
+            record = ExportRecord(exporter_versions(), golden.sha256)
+            if self.calibration is None:
+                return {path: sealed_bytes(self.model, record)}
+            table = self.calibration.table.to_json().encode()
+            return {ranges_path(path): table, path: self.calibration.sealed_bytes(record)}
+
+        save_golden(golden_path(path), within_size_limit(self.golden), files)
 
 
 def export(
@@ -171,6 +170,7 @@ def _int8_graph(
         model, fp16_graph = _float_graphs(checkpoint, options, progress)
         kept_float = result.placement.kept_float
         quantised = quantise(model, fp16_graph, result.table, kept_float, reduce_range=calibration.reduce_range)
+        result = dataclasses.replace(result, model=quantised)
     if fp16_graph is None:
         return quantised, model, result
     weights = {name: value.numpy() for name, value in checkpoint.weights.items()}

@@ -85,8 +85,9 @@ def test_export_goes_all_the_way_to_tensorrt_int8(run_main: RunMain, dozen: Path
     arguments = ["--ckpt", SHIPPED_GRAPH.with_suffix(".pt"), "--int8", "--calib", dozen, "--target", "tensorrt"]
     status, report, err = run_main(export_main, *arguments, "--out", out, "--size", "64", "--batch", "1", "--verbose")
     assert status == 0, err
-    contract = read_graph(out).contract
-    assert (contract.precision, contract.target) == ("int8", "tensorrt")
+    written = read_graph(out)
+    assert (written.contract.precision, written.contract.target) == ("int8", "tensorrt")
+    assert written.fixed.sides == (1, 64, 64)
     assert "all 21 in INT8: hole PSNR" in report
     assert "ONNX int8 emulated, as written" in report
     assert load_table(tmp_path / "small.ranges.json").images == 10

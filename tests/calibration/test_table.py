@@ -9,6 +9,7 @@ import pytest
 from cisi_calibration.model_contract import set_contract
 from cisi_calibration.observation import observed_tensors
 from cisi_calibration.photographs import Photographs, choose_photographs, picture_and_hole
+from cisi_calibration.quantisation import CalibrationOptions, calibrate
 from cisi_calibration.table import check_table, load_table, observe
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.errors import DataError, GraphError, OutputError, PictureError
@@ -86,6 +87,11 @@ def test_tables_of_other_graphs_and_damaged_ones(
     short = dataclasses.replace(table, ranges=dict(list(table.ranges.items())[:-1]))
     with pytest.raises(GraphError, match=r"t.json: has no range for decoder"):
         check_table(path, short, tiny_model)
+    check_table("it", table, tiny_model, "minmax")
+    with pytest.raises(GraphError, match=r"it: is of method minmax, expected percentile as --method says"):
+        check_table("it", table, tiny_model, "percentile")
+    with pytest.raises(GraphError, match="the table: was made for another graph"):
+        calibrate(other, CalibrationOptions(photographs, "minmax", table=table))
     with pytest.raises(GraphError, match="no such file"):
         load_table(path)
     text = table.to_json()

@@ -1,5 +1,7 @@
 import collections
 import dataclasses
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -12,14 +14,16 @@ from click.testing import CliRunner
 
 from cisi_export import inference_graph
 from cisi_export.cli_export import export, main
+from cisi_export.exporting import Export
 from cisi_export.golden_cases import make_golden
 from cisi_runtime.backends.ort import OnnxRuntimeBackend
 from cisi_runtime.cli.command import run_command
 from cisi_runtime.codec import decode_pixels
-from cisi_runtime.errors import ParityError
+from cisi_runtime.errors import OutputError, ParityError
 from cisi_runtime.parity.checks import check_graph_parity
 from cisi_runtime.parity.compare import compare_backend
 from cisi_runtime.parity.golden import golden_path, load_golden
+from cisi_runtime.parity.verdict import ParityReport
 from cisi_train.checkpoint import load_checkpoint
 from tests.conftest import RunMain
 
@@ -143,6 +147,33 @@ def test_a_graph_of_one_size_by_the_command(tiny_checkpoint_path: Path, tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"t.pt", graph.name, "t.192x128.batch1.golden.npz"}
     assert str(OnnxRuntimeBackend(graph).fixed) == "batch 1, width 192, height 128"
     assert {case.image.shape[1:3] for case in load_golden(golden_path(graph)).cases} == {(128, 192)}
+
+
+def test_a_graph_that_cannot_be_written_takes_no_golden_file_with_it(
+    tiny_graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old graph names the old one."""
+    graph = tmp_path / "t.onnx"
+    shutil.copy(tiny_graph, graph)
+    shutil.copy(golden_path(tiny_graph), golden_path(graph))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    golden = load_golden(golden_path(graph))
+    parity = ParityReport(check_graph_parity(graph, dataclasses.replace(golden, cases=golden.cases[:1])))
+    other = Export(onnx.load(graph), dataclasses.replace(golden, weights_sha256="1" * 64), parity)
+    write_bytes = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.suffix == ".onnx":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_bytes(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            other.save(graph)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    other.save(graph)
+    assert load_golden(golden_path(graph)).weights_sha256 == "1" * 64
 
 
 def broken(network: object) -> None:

@@ -4,6 +4,7 @@ on the CPU in the place of a kernel. Prints what it found as JSON."""
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import sys
@@ -231,6 +232,21 @@ def main(graph: Path) -> None:
     with pytest.raises(GraphError, match="rehearsal: the backend is closed"):
         backend.run(*arrays)
     found["freed"] = {name: closing.count(name) for name in ("cuMemFree", "cuMemFreeHost", "cuStreamDestroy")}
+
+    # Dropped, not closed. A result on the device keeps the memory that it lies in.
+    backend = GpuBackend(
+        "rehearsal", contract, fixed, Runner(open_memory(), *face_tensors(contract, sizes[0]), work.plan)
+    )
+    on_device = [OnDevice(array) for array in arrays]
+    result = backend.run_on_device(*on_device)
+    calls()
+    del backend
+    gc.collect()
+    found["freed while a result is held"] = calls()
+    del result
+    gc.collect()
+    closing = calls()
+    found["freed when dropped"] = {name: closing.count(name) for name in found["freed"]}
 
     # Work that fails while it is captured: the stream must be usable afterwards.
     memory = open_memory()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +30,9 @@ class GpuBackend(Backend):
     def __init__(self, name: str, contract: Contract, fixed: FixedShape, runner: Runner) -> None:
         super().__init__(name, contract, fixed)
         self._runner = runner
+        # To Python, memory of a GPU is a number: nothing else would free it for a backend that is dropped, not closed.
+        self._free = weakref.finalize(self, runner.close)
+        self._free.atexit = False  # the driver does
 
     def warmup(self, sizes: Sequence[BatchSize]) -> None:
         """Capture the work for these batches, heights and widths, so that their first pictures are as quick as the
@@ -43,21 +48,22 @@ class GpuBackend(Backend):
     def run_on_device(self, image: Any, hole_mask: Any) -> DeviceArray:
         """As `run`, for arrays in device memory (`__cuda_array_interface__`: PyTorch, CuPy, Numba) in C order.
 
-        The result lies in this backend's buffer until the next call. Raises ValueError.
+        The result lies in this backend's buffer until the next call, and keeps the backend. Raises ValueError.
         """
         inputs = dict(zip(self.contract.inputs, (image, hole_mask), strict=True))
         tensors = [on_device(name, array)[0] for name, array in inputs.items()]
         # Arrays of the same shape and type that occupy no memory: they go through the checks of arrays on the host.
         stand_ins = [np.broadcast_to(np.zeros((), dtype=tensor.dtype), tensor.shape) for tensor in tensors]
         self._check(*stand_ins)
-        return self._runner.run_on_device(inputs, self._outputs(stand_ins[0]))[0]
+        (result,) = self._runner.run_on_device(inputs, self._outputs(stand_ins[0]))
+        return dataclasses.replace(result, owner=self)
 
     def _run(self, image: npt.NDArray[Any], hole_mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
         inputs = dict(zip(self.contract.inputs, (image, hole_mask), strict=True))
         return self._runner.run(inputs, self._outputs(image))[0]
 
     def _close(self) -> None:
-        self._runner.close()
+        self._free()
 
     def _outputs(self, image: npt.NDArray[Any]) -> list[Tensor]:
         # The result has the image's shape and type in both faces.

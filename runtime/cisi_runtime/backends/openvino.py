@@ -16,8 +16,8 @@ import openvino
 
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.cores import available_cores
-from cisi_runtime.backends.graph import GraphInfo, first_line, read_graph
-from cisi_runtime.errors import GraphError
+from cisi_runtime.backends.graph import GraphInfo, read_graph
+from cisi_runtime.errors import NO_MEMORY, GraphError
 from cisi_runtime.face import BatchSize
 
 # Sides for which a graph of any size is compiled when it is opened: those of the windows of photographs.
@@ -65,7 +65,7 @@ class OpenVinoBackend(Backend):
         try:
             self._model = self._core.read_model(info.source if isinstance(info.source, bytes) else str(info.source))
         except RuntimeError as error:
-            raise GraphError(f"{self._label}: OpenVINO cannot load it: {first_line(error)}") from error
+            raise GraphError(f"{self._label}: OpenVINO cannot load it: {_reason(error)}") from error
         super().__init__("openvino", info.contract, info.fixed, precision)
         # Compiled graphs by size, the one used last at the end; idle requests of each.
         self._compiled: OrderedDict[BatchSize, _Compiled] = OrderedDict()
@@ -98,7 +98,7 @@ class OpenVinoBackend(Backend):
                     # The request writes each result into the same memory.
                     completed[part] = request.infer(inputs)[self.contract.output]
         except RuntimeError as error:
-            raise GraphError(f"OpenVINO failed on an image of shape {image.shape}: {first_line(error)}") from error
+            raise GraphError(f"OpenVINO failed on an image of shape {image.shape}: {_reason(error)}") from error
         return completed
 
     def _key(self, size: BatchSize) -> BatchSize:
@@ -113,7 +113,7 @@ class OpenVinoBackend(Backend):
                 model.reshape({name: list(shape) for name, shape in self.contract.io.input_shapes(key).items()})
                 compiled = _Compiled(self._core.compile_model(model, "CPU", self._config))
             except RuntimeError as error:
-                raise GraphError(f"{self._label}: OpenVINO cannot load it: {first_line(error)}") from error
+                raise GraphError(f"{self._label}: OpenVINO cannot load it: {_reason(error)}") from error
             self._compiled[key] = compiled
             if len(self._compiled) > _MAX_COMPILED:
                 self._compiled.popitem(last=False)
@@ -143,3 +143,10 @@ class _Compiled:
             yield request
         finally:
             self._idle.append(request)
+
+
+def _reason(error: RuntimeError) -> str:
+    """OpenVINO's messages begin with places in its source, and end with the reason."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1] if lines else type(error).__name__
+    return NO_MEMORY if "bad_alloc" in reason or reason.startswith("Failed to allocate") else reason

@@ -52,7 +52,11 @@ class OnnxRuntimeCudaBackend(GpuBackend):
             "cudnn_conv_algo_search": "EXHAUSTIVE",
             "use_tf32": "0",
         }
-        work = BoundSession(info, (_PROVIDER, options), device="cuda")
+        try:
+            work = BoundSession(info, (_PROVIDER, options), device="cuda")
+        except BaseException:
+            memory.close()
+            raise
         runner = Runner(memory, *face_tensors(info.contract, _largest(info.fixed, largest)), work.plan, capture=False)
         super().__init__("onnxruntime CUDA", info.contract, info.fixed, runner)
 

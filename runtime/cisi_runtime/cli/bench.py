@@ -137,7 +137,13 @@ def _check_plot(plot: Path | None) -> None:
 
 def _settings(options: BenchOptions) -> list[Setting]:
     """Every artifact in every backend that takes such a file, in every precision, with every number of threads."""
-    from cisi_runtime.backends.registry import SHIPPED_GRAPH, SHIPPED_INT8_GRAPH, backend_accepts, device_accepts
+    from cisi_runtime.backends.registry import (
+        SHIPPED_GRAPH,
+        SHIPPED_INT8_GRAPH,
+        backend_accepts,
+        device_accepts,
+        threads_apply,
+    )
     from cisi_runtime.bench.measure import Setting
 
     settings = []
@@ -154,11 +160,14 @@ def _settings(options: BenchOptions) -> list[Setting]:
                 backends, options.devices or ("auto",), precisions, options.threads
             )
             if device_accepts(device, backend, artifact)
+            and (threads <= 1 or threads_apply(BackendOptions(backend, device), artifact))
             and _runs_in(precision, backend, artifact)
             and (options.artifacts or device != "cuda" or artifact != SHIPPED_INT8_GRAPH)  # made for CPUs
         ]
     if not settings and options.devices:
-        raise GraphError(f"--device {', '.join(options.devices)}: nothing of ARTIFACTS and --backend runs there")
+        raise GraphError(
+            f"--device {', '.join(options.devices)}: nothing of ARTIFACTS, --backend and --threads runs there"
+        )
     if not settings:
         raise GraphError("--precision bf16: expected a float32 graph with --backend openvino, or a checkpoint")
     return settings

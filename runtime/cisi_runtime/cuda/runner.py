@@ -40,11 +40,12 @@ class Tensor:
 class DeviceArray:
     """An array in device memory, in C order, for libraries that read `__cuda_array_interface__` (PyTorch, CuPy, Numba).
 
-    It lies in the runner's own buffer: the next call overwrites it.
+    It lies in the runner's own buffer: the next call overwrites it. owner: what must live as long as the buffer.
     """
 
     address: int
     tensor: Tensor
+    owner: object = None
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

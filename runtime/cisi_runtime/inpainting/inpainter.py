@@ -83,8 +83,11 @@ class Inpainter:
         self.model, self.backend = opened.path, opened.backend
         self.backend_reason, self.warning = opened.reason, opened.warning
         self._min_size, (max_batch, *max_sides) = self.backend.fixed.limits()
-        self._side = min(_SIDE, *max_sides) if self.backend.fixed.height is None else min(max_sides)
-        self._batch = max_batch if self.backend.fixed.batch else min(_BATCH, max_batch)
+        min_batch, *min_sides = self._min_size
+        # An engine may take large windows and batches alone: smaller ones would be padded.
+        usual = max(_SIDE, *min_sides)
+        self._side = min(usual, *max_sides) if self.backend.fixed.height is None else min(max_sides)
+        self._batch = max_batch if self.backend.fixed.batch else min(max(_BATCH, min_batch), max_batch)
 
     @classmethod
     def from_pretrained(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import re
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +20,7 @@ from msgspec import Meta
 
 from cisi_runtime.codec import decode_pixels
 from cisi_runtime.errors import GraphError
-from cisi_runtime.files import atomic_file
+from cisi_runtime.files import atomic_files
 from cisi_runtime.strict_json import check_revision, convert, parse_json
 
 MAX_CASES = 12
@@ -123,24 +125,36 @@ def ranges_path(graph: Path) -> Path:
     return graph.with_name(golden_path(graph).name.removesuffix(".golden.npz") + ".ranges.json")
 
 
-def save_golden(path: Path, golden: Golden) -> Golden:
+def save_golden(path: Path, golden: Golden, others: Callable[[Golden], Mapping[Path, bytes]] = lambda _: {}) -> Golden:
     """Write a golden file, unless there is one of the same cases but for rounding: other graphs may name it. Returns
     what the file holds.
+
+    others: files that are written with it or not at all, such as the graph that names it, by what it holds.
 
     Raises GraphError for more than 12 cases or 10 MB, and where the file holds other cases of the same weights;
     OutputError.
     """
     if len(golden.cases) > MAX_CASES:
         raise GraphError(f"{path}: {len(golden.cases)} golden cases, expected at most {MAX_CASES}")
-    if (existing := golden_in_place(path, golden)) is not None:
-        return existing
-    with atomic_file(path) as temporary:
-        parts: dict[str, Any] = {"header": np.array(json.dumps(_header(golden))), **_arrays(golden)}
-        np.savez_compressed(temporary, **parts)
-        size = temporary.stat().st_size
-        if size > MAX_BYTES:
-            raise GraphError(f"{path}: the golden file has {size} bytes, expected at most {MAX_BYTES}")
-    return golden
+    existing = golden_in_place(path, golden)
+    contents = {} if existing is not None else {path: _file_bytes(path, golden)}
+    held = existing or golden
+    contents |= others(held)
+    if contents:
+        with atomic_files(*contents) as temporaries:
+            for temporary, content in zip(temporaries, contents.values(), strict=True):
+                temporary.write_bytes(content)
+    return held
+
+
+def _file_bytes(path: Path, golden: Golden) -> bytes:
+    parts: dict[str, Any] = {"header": np.array(json.dumps(_header(golden))), **_arrays(golden)}
+    file = io.BytesIO()
+    np.savez_compressed(file, **parts)
+    size = file.getbuffer().nbytes
+    if size > MAX_BYTES:
+        raise GraphError(f"{path}: the golden file has {size} bytes, expected at most {MAX_BYTES}")
+    return file.getvalue()
 
 
 def golden_in_place(path: Path, golden: Golden) -> Golden | None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cisi_runtime.pictures.metadata import clean_exif, upright_xmp
+from cisi_runtime.pictures.metadata import ORIENTATION, clean_exif, upright_xmp
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -36,6 +36,12 @@ UPRIGHT = {
 }
 # TIFF tags that an EXIF block of another format may have. Resolution is written separately.
 _EXIF_TAGS = frozenset({270, 271, 272, 305, 306, 315, 316, 33432, 34665, 34853, *range(0x9C9B, 0x9CA0)})
+# TIFF tags that a file has by how it was written, and does not get from another: how the pixels are stored, which of
+# several pages it is, what is kept separately (orientation, XMP, colour profile), and the layers of the picture.
+TIFF_STRUCTURE = frozenset(
+    {*range(254, 260), *range(262, 267), 273, ORIENTATION, *range(277, 282), 284, *range(290, 294), 297, 317}
+    | {*range(320, 326), 330, *range(332, 335), *range(338, 348), *range(512, 522), *range(529, 533), 700, 34675, 37724}
+)
 
 
 def pixels_of(image: Image.Image) -> UInt8Array:

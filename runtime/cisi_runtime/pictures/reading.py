@@ -18,7 +18,6 @@ from PIL import Image, ImageOps, JpegImagePlugin, TiffTags, UnidentifiedImageErr
 from cisi_runtime.contract import MASK_THRESHOLD
 from cisi_runtime.errors import NO_MEMORY, DataError, MaskError, PictureError, TooManyPixelsError
 from cisi_runtime.pictures.metadata import (
-    ORIENTATION,
     bytes_behind_jpeg,
     clean_exif,
     clean_photoshop,
@@ -34,6 +33,7 @@ from cisi_runtime.pictures.picture import (
     FORMATS,
     PILLOW_ERRORS,
     SUFFIXES,
+    TIFF_STRUCTURE,
     UPRIGHT,
     JpegCoding,
     Origin,
@@ -53,12 +53,6 @@ _GREY_MODES = ("1", "L", "LA")
 _PHOTOSHOP, _IPTC = 34377, 33723
 # EXIF orientations from this one on exchange width and height.
 _FIRST_TURNED = 5
-# TIFF tags that are not kept as they are: how the pixels are stored, which of several pages it is, what is kept
-# separately (orientation, XMP, colour profile), and the layers that the picture was made of.
-_TIFF_STRUCTURE = frozenset(
-    {*range(254, 260), *range(262, 267), 273, ORIENTATION, *range(277, 282), 284, *range(290, 294), 297, 317}
-    | {*range(320, 326), 330, *range(332, 335), *range(338, 348), *range(512, 522), *range(529, 533), 700, 34675, 37724}
-)
 
 
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -126,7 +120,8 @@ def _photographs_and_masks(folder: Path) -> tuple[list[Path], list[Path]]:
     ]
     photographs = {path.with_suffix("") for path in paths if not path.stem.endswith(".mask")}
     masks = [path for path in paths if path.stem.endswith(".mask") and _unmarked(path) in photographs]
-    return [path for path in paths if path not in set(masks)], masks
+    left_out = set(masks)
+    return [path for path in paths if path not in left_out], masks
 
 
 def _unmarked(mask: Path) -> Path:
@@ -202,7 +197,7 @@ def decode_mask_levels(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> 
 def mask_levels(image: Image.Image, name: str) -> UInt8Array:
     """The levels of a mask in a mode of `MODES_8_BIT`, uint8 `[H, W]`. Raises MaskError where its colour channels
     differ, and where they are of one colour and alpha is not."""
-    if image.mode in _GREY_MODES:
+    if image.mode in _GREY_MODES and not image.has_transparency_data:
         return pixels_of(image if image.mode == "L" else image.convert("L"))
     rgb = pixels_of(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     grey = rgb[..., 0]
@@ -231,6 +226,7 @@ def _opened(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
                     f"{name}: {image.width}x{image.height} is {image.width * image.height / 1e6:.4g} megapixels, "
                     f"expected at most {max_pixels / 1e6:g}"
                 )
+            _scale_transparent_grey(data, image)
             yield image
     except UnidentifiedImageError as error:
         raise PictureError(f"{name}: not a picture that can be read, expected {', '.join(FORMATS)}") from error
@@ -248,6 +244,14 @@ def _refuse_lossy(data: bytes, name: str, image: Image.Image) -> None:
         raise PictureError(f"{name}: {kind} is not supported, expected 8-bit RGB or grey")
     if image.format == "AVIF" and "icc_profile" not in image.info and (colours := _avif_colours(data)) is not None:
         raise PictureError(f"{name}: its colours (primaries {colours[0]}, transfer {colours[1]}) are not sRGB's")
+
+
+def _scale_transparent_grey(data: bytes, image: Image.Image) -> None:
+    """Of a grey PNG file of 2 or 4 bits Pillow scales the pixels to 0 to 255, and not the level that its tRNS chunk
+    makes transparent."""
+    level = image.info.get("transparency")
+    if image.format == "PNG" and isinstance(level, int) and image.mode == "L" and (bits := data[24]) < 8:
+        image.info["transparency"] = level * (255 // (2**bits - 1))
 
 
 def _avif_colours(data: bytes) -> tuple[int, int] | None:
@@ -325,7 +329,7 @@ def _tiff_tags(image: Image.Image) -> bytes:
     for tag, value in source.items():
         if tag in TiffTags.TAGS_V2_GROUPS:
             tags.get_ifd(tag).update(source.get_ifd(tag))
-        elif tag not in _TIFF_STRUCTURE:
+        elif tag not in TIFF_STRUCTURE:
             tags[tag] = clean_photoshop(value) if tag == _PHOTOSHOP and isinstance(value, bytes) else value
     if isinstance(tags.get(_IPTC), tuple):  # some writers count it in words of four bytes
         order = "<" if image.tag_v2.prefix == b"II" else ">"  # type: ignore[attr-defined]

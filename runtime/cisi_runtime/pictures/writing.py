@@ -16,7 +16,16 @@ from cisi_runtime.errors import NO_MEMORY, OutputError
 from cisi_runtime.files import atomic_file
 from cisi_runtime.pictures.metadata import with_jpeg_segments, with_png_chunks
 from cisi_runtime.pictures.orientation import told_orientation
-from cisi_runtime.pictures.picture import PILLOW_ERRORS, STRIP, SUFFIXES, UPRIGHT, Origin, Picture, image_of
+from cisi_runtime.pictures.picture import (
+    PILLOW_ERRORS,
+    STRIP,
+    SUFFIXES,
+    TIFF_STRUCTURE,
+    UPRIGHT,
+    Origin,
+    Picture,
+    image_of,
+)
 from cisi_runtime.pictures.reading import decode_picture
 from cisi_runtime.pictures.save_buffer import save_buffer
 
@@ -100,7 +109,11 @@ def encode_picture(picture: Picture, file_format: str, name: str) -> bytes:
     data = _encoded(picture, file_format, name, orientation)
     if origin is None or not (origin.exif or origin.xmp or origin.parts):
         return data
-    if (told := told_orientation(data)) == orientation:
+    try:
+        told = told_orientation(data)
+    except PILLOW_ERRORS as error:
+        raise OutputError(f"{name}: cannot be written in this format: what was written cannot be read") from error
+    if told == orientation:
         return data
     # Its metadata are damaged, and tell something else than those of the file did. The pixels follow what they tell.
     return _encoded(picture, file_format, name, told)
@@ -245,6 +258,8 @@ def _tiff_options(exif: bytes, xmp: bytes) -> dict[str, Any] | None:
     tags = Image.Exif()
     try:
         tags.load(exif)
+        for tag in TIFF_STRUCTURE.intersection(tags):
+            del tags[tag]  # such as a camera's PhotometricInterpretation, which would tell of other pixels
         if xmp:
             tags[_TIFF_XMP] = xmp
         # Pillow cannot write the directories of EXIF and GPS into a compressed file ("Error setting from dictionary").

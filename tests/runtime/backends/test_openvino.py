@@ -11,7 +11,7 @@ from cisi_export.exporting import float_graph
 from cisi_export.golden_cases import make_golden
 from cisi_runtime.backends.base import Backend
 from cisi_runtime.backends.registry import SHIPPED_INT8_GRAPH, BackendOptions, open_backend
-from cisi_runtime.errors import GraphError
+from cisi_runtime.errors import NO_MEMORY, GraphError
 from cisi_runtime.inpainting.inpainter import Inpainter
 from cisi_runtime.inpainting.timing import StageTimer
 from cisi_runtime.parity.checks import check_backend_parity
@@ -22,7 +22,7 @@ from tests.support.bf16 import needs_bf16
 
 openvino = pytest.importorskip("openvino", reason="needs openvino: pip install 'cisi-net[openvino]'")
 
-from cisi_runtime.backends.openvino import OpenVinoBackend  # noqa: E402
+from cisi_runtime.backends.openvino import OpenVinoBackend, _reason  # noqa: E402
 
 Graphs = dict[tuple[str, str, str], Path]
 SIZES = [(64, 64), (64, 80), (80, 64), (96, 64), (64, 112), (128, 64)]
@@ -129,3 +129,12 @@ def test_bf16_elsewhere_is_refused(tiny_graph: Path, backend: str) -> None:
         open_backend(tiny_graph, BackendOptions(backend, precision="bf16"))
     with pytest.raises(GraphError, match="precision half: expected stored, bf16"):
         open_backend(tiny_graph, BackendOptions(backend, precision="half"))
+
+
+def test_an_error_says_the_reason_and_not_a_place_in_the_source(tiny_graph: Path) -> None:
+    with pytest.raises(GraphError, match=r"OpenVINO cannot load it: [^:]*INFERENCE_NUM_THREADS"):
+        OpenVinoBackend(tiny_graph, threads=-1)
+    assert (
+        _reason(RuntimeError("Exception from a.cpp:1:\nCheck 'x' failed at b.cpp:2:\nstd::bad_alloc\n\n")) == NO_MEMORY
+    )
+    assert _reason(RuntimeError("")) == "RuntimeError"

@@ -83,6 +83,8 @@ def test_everything_is_freed(found: dict[str, Any]) -> None:
     assert found["graphs freed"] == 6
     # Image, mask and result, and what the rehearsal itself took.
     assert found["freed"] == {"cuMemFree": 4, "cuMemFreeHost": 3, "cuStreamDestroy": 1}
+    assert found["freed while a result is held"] == []
+    assert found["freed when dropped"] == {"cuMemFree": 3, "cuMemFreeHost": 3, "cuStreamDestroy": 1}
     assert found["freed by PyCUDA"] == {"cuMemFree": 3, "cuMemFreeHost": 3, "cuStreamDestroy": 1}
 
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from cisi_runtime import Inpainter
 from cisi_runtime.architecture import PRESETS
 from cisi_runtime.backends.base import Backend, FixedShape
+from cisi_runtime.backends.tensorrt import EngineShape
 from cisi_runtime.contract import Contract
+from cisi_runtime.engines.options import Profile, Size
 from cisi_runtime.errors import GraphError
 from cisi_runtime.inpainting.blending import blend_seam
 from cisi_runtime.inpainting.pull_push import extrapolate, pull_push
@@ -99,6 +101,19 @@ def test_a_graph_of_one_size_takes_every_picture(size: tuple[int, int]) -> None:
     completed = Inpainter(painter)(image, hole)
     assert {pixels.shape[1:3] for pixels, _ in painter.seen} == {size}
     assert np.array_equal(completed[~hole], image[~hole])
+
+
+def test_an_engine_that_takes_large_windows_alone_is_given_them() -> None:
+    """And no smaller ones that are mirrored to that size, with the hole in them four times."""
+    image, hole = np.zeros((1200, 3000, 3), dtype=np.uint8), np.zeros((1200, 3000), dtype=np.bool_)
+    hole[300:320, 300::500] = True
+    only = Size(8, 512, 512)
+    painter = Painter(EngineShape(profile=Profile(only, only, only)))
+    Inpainter(painter)(image, hole)
+    ((pixels, masks),) = painter.seen
+    assert pixels.shape == (8, 512, 512, 3)
+    # Six windows; the last is repeated.
+    assert [(mask >= 128).sum() for mask in masks] == [20] * 8
 
 
 def test_pieces_of_a_wire_follow_each_other() -> None:
@@ -227,6 +242,11 @@ def test_from_threads(tiny_graph: Path, backend: str) -> None:
             lambda graph: Inpainter(graph.with_suffix(".engine"), device="cpu"),
             "engines run on a GPU, expected --device",
         ),
+        (
+            lambda graph: Inpainter(graph.with_suffix(".engine"), threads=4),
+            "threads 4: tiny.engine runs on a GPU, expected no number of threads",
+        ),
+        (lambda graph: Inpainter(graph, device="cuda", threads=2), "threads 2: tiny.onnx runs on a GPU"),
         (lambda graph: Inpainter(graph.with_suffix(".engine"), "openvino"), "is not an .onnx file, and openvino takes"),
     ],
 )

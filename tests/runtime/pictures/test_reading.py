@@ -1,5 +1,7 @@
 import errno
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,14 @@ from PIL import Image
 
 from cisi_runtime.errors import OutputError, PictureError
 from cisi_runtime.pictures.picture import Picture, pixels_of
-from cisi_runtime.pictures.reading import check_picture, find_pictures, left_out_masks, read_mask, read_picture
+from cisi_runtime.pictures.reading import (
+    check_picture,
+    decode_picture,
+    find_pictures,
+    left_out_masks,
+    read_mask,
+    read_picture,
+)
 from cisi_runtime.pictures.resizing import crop_centre, resize_short_side
 from cisi_runtime.pictures.writing import write_picture
 
@@ -128,9 +137,35 @@ def test_bad_masks_are_refused(tmp_path: Path, picture: Pixels) -> None:
     write_picture(tmp_path / "m.png", Picture(picture))
     with pytest.raises(PictureError, match="channels differ, expected a black and white mask"):
         read_mask(tmp_path / "m.png", picture.shape[:2])
+    for mode in ("LA", "RGBA"):
+        for level in (0, 255):
+            drawn = Image.new("L", (90, 70), level).convert(mode)
+            drawn.putalpha(Image.fromarray(picture[..., 0]))
+            drawn.save(tmp_path / "m.png")
+            with pytest.raises(PictureError, match="is of one colour, and drawn in alpha"):
+                read_mask(tmp_path / "m.png", picture.shape[:2])
     Image.new("L", (10, 20)).save(tmp_path / "m.png")
     with pytest.raises(PictureError, match="mask is 10x20 pixels, expected 90x70"):
         read_mask(tmp_path / "m.png", picture.shape[:2])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_the_transparent_level_of_a_grey_file_of_few_bits(bits: int) -> None:
+    """By hand: Pillow writes no such file. Two rows of eight pixels, the highest level and level 0."""
+    highest = 2**bits - 1
+    rows = b"\0" + b"\xff" * bits + b"\0" + bytes(bits)
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    for transparent, alpha in ((highest, [0, 255]), (0, [255, 0])):
+        head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 2, bits, 0, 0, 0, 0))
+        level = chunk(b"tRNS", struct.pack(">H", transparent))
+        data = b"\x89PNG\r\n\x1a\n" + head + level + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        picture = decode_picture(data, "it")
+        assert picture.alpha is not None
+        assert picture.alpha.tolist() == [[value] * 8 for value in alpha]
+        assert picture.rgb[..., 0].tolist() == [[255] * 8, [0] * 8]
 
 
 def half_written(path: Path, data: bytes) -> None:

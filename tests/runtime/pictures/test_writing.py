@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, ImageCms, ImageFile, PngImagePlugin
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from cisi_runtime.errors import OutputError, PictureError
 from cisi_runtime.pictures.metadata import clean_exif, clean_xmp, jpeg_segments, png_chunks
@@ -336,6 +336,33 @@ def test_tags_of_tiff_files(picture: Pixels) -> None:
             converted = opened(again(data, target))
             assert converted.getexif()[ARTIST] == "somebody"
             assert "dpi" not in converted.info or target == "JPEG"
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_exif_does_not_tell_how_the_pixels_of_a_tiff_file_are_stored(picture: Pixels, mode: str) -> None:
+    """Cameras write such tags into the EXIF of JPEG files."""
+    for tag, value in ((262, 6), (262, 0), (262, 2), (262, 8), (284, 2), (338, (1,)), (339, (3,)), (256, 5), (317, 2)):
+        tags = Image.Exif()
+        tags[tag], tags[ARTIST] = value, "somebody"
+        data = encoded(Image.fromarray(picture).convert(mode), format="PNG", exif=tags.tobytes())
+        result = again(data, "TIFF")
+        before, after = decode_picture(data, "before"), decode_picture(result, "after")
+        assert np.array_equal(after.rgb, before.rgb)
+        assert np.array_equal(after.alpha, before.alpha) if mode == "RGBA" else after.alpha is None
+        assert opened(result).tag_v2[ARTIST] == "somebody"  # type: ignore[attr-defined]
+
+
+def test_a_file_that_nobody_can_read_is_not_written(picture: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    tags = Image.Exif()
+    tags[ARTIST] = "somebody"
+    photograph = decode_picture(encoded(Image.fromarray(picture), format="PNG", exif=tags.tobytes()), "it")
+
+    def unreadable(_: bytes) -> int:
+        raise UnidentifiedImageError("cannot identify image file")
+
+    monkeypatch.setattr("cisi_runtime.pictures.writing.told_orientation", unreadable)
+    with pytest.raises(OutputError, match=r"out.tif: .*what was written cannot be read"):
+        encode_picture(photograph, "TIFF", "out.tif")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
