@@ -72,6 +72,15 @@ def test_a_sample_is_what_it_says(photo_folder: Path) -> None:
     assert set(holes.unique().tolist()) == {0.0, 1.0}
 
 
+def test_a_sample_of_a_long_thin_picture(tmp_path: Path) -> None:
+    write_picture(tmp_path / "p.png", Picture(np.random.default_rng(0).integers(0, 256, (2, 6000, 3), dtype=np.uint8)))
+    samples = TrainingSamples((tmp_path / "p.png",), 64, 3)
+    crops = [samples[number][0] for number in range(3)]
+    assert {crop.shape for crop in crops} == {(64, 64, 3)}
+    assert not torch.equal(crops[0], crops[1])
+    assert torch.equal(crops[0], samples[0][0])
+
+
 def test_kinds_of_holes(photo_folder: Path) -> None:
     paths = open_folder(photo_folder).training
     _, centre = TrainingSamples(paths, 64, 3, "centre")[5]

@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from click.testing import CliRunner
@@ -12,9 +13,10 @@ from cisi_runtime.errors import DataError
 from cisi_runtime.pictures.masks import centre_hole
 from cisi_runtime.pictures.reading import read_picture
 from cisi_train.checkpoint import load_checkpoint
+from cisi_train.cli_eval import _labels, main
 from cisi_train.cli_eval import evaluate as command
-from cisi_train.cli_eval import main
 from cisi_train.evaluate import (
+    HoleSet,
     Metrics,
     baseline_method,
     checkpoint_method,
@@ -51,6 +53,32 @@ def test_a_checkpoint_and_its_graph_are_one_method(tiny_checkpoint_path: Path, t
     ours, graph = checkpoint_method(tiny_checkpoint_path)(image, hole), graph_method(tiny_graph)(image, hole)
     assert (ours != graph).mean() < 1e-3
     assert np.array_equal(ours[~hole], image[~hole])
+
+
+def test_small_holes_and_exact_fills_leave_the_means_finite(photo_folder: Path) -> None:
+    """SSIM needs seven pixels, and the PSNR of an exact fill is infinite."""
+
+    def mask(number: int) -> npt.NDArray[np.bool_]:
+        hole = np.zeros((64, 64), dtype=np.bool_)
+        hole[20:24, 20:24] = True
+        if number % 2:
+            hole[20:40, 20:40] = True
+        return hole
+
+    result = evaluate("exact", lambda image, _: image, photo_folder, HoleSet("mixed", mask), Metrics())
+    assert result.ssim == pytest.approx(1.0)
+    assert 60.0 < result.psnr_db < 120.0
+    small = evaluate("exact", lambda image, _: image, photo_folder, HoleSet("small", lambda _: mask(0)), Metrics())
+    assert np.isnan(small.ssim)
+
+
+def test_names_tell_checkpoints_apart() -> None:
+    one, other, same = Path("/a/x/best.pt"), Path("/a/y/best.pt"), Path("/a/x/best.pt")
+    assert _labels([one, Path("c.onnx")]) == {one: "best.pt", Path("c.onnx"): "c.onnx"}
+    assert _labels([one, same]) == {one: "best.pt"}
+    assert _labels([one, other]) == {one: "x/best.pt", other: "y/best.pt"}
+    third = Path("/b/x/best.pt")
+    assert _labels([one, third]) == {one: "a/x/best.pt", third: "b/x/best.pt"}
 
 
 def test_mean_fill_by_hand() -> None:

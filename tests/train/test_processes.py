@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from cisi_runtime.errors import CisiError
+from cisi_train.processes import Processes
 from tests.support.shared import TIMEOUT_S, shared_folder
 
 pytestmark = pytest.mark.slow
@@ -77,6 +79,17 @@ def gradients(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> l
 
     folder = shared_folder(tmp_path_factory, "processes", write)
     return [torch.load(folder / f"{name}.pt") for name in ("two", "one")]
+
+
+def test_half_of_an_environment_of_torchrun_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CisiError, match="WORLD_SIZE is 2 in the environment and RANK is not set: expected torchrun"):
+        Processes("cpu")
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(CisiError, match="WORLD_SIZE is 'two' in the environment, expected a number"):
+        Processes("cpu")
 
 
 def test_the_command_under_torchrun(photo_folder: Path, tmp_path: Path) -> None:

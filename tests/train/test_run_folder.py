@@ -5,11 +5,14 @@ import shutil
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cisi_runtime.batch.only_run import only_run
 from cisi_runtime.errors import CheckpointError
+from cisi_train import training_state
+from cisi_train.checkpoint import save_checkpoint
 from cisi_train.cli_train import main
 from tests.conftest import RunMain
 from tests.support.training_runs import Trainer, options
@@ -47,16 +50,27 @@ def test_children_do_not_hold_the_lock(tmp_path: Path) -> None:
             os.waitpid(child, 0)
 
 
-def test_a_run_that_was_killed_in_its_first_checkpoint_begins_again(photo_folder: Path, tmp_path: Path) -> None:
-    killed = Trainer(options(photo_folder, tmp_path))
-    assert killed.run()
-    (tmp_path / "last.pt").unlink()
-    assert (tmp_path / "options.json").exists()
-    assert Trainer(options(photo_folder, tmp_path)).run()
+def test_a_run_that_was_killed_in_its_first_checkpoint_begins_again(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(path: Path, *_: Any, **__: Any) -> None:
+        save_checkpoint(path, *_, **__)
+        if path.name == "best.pt":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_state, "save_checkpoint", kill)
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(options(photo_folder, tmp_path)).run()
+    assert {path.name for path in tmp_path.glob("*.pt")} == {"averaged.pt", "best.pt"}
     # But not over the weights that it starts from.
-    (tmp_path / "last.pt").unlink()
     with pytest.raises(CheckpointError, match=r"best.pt exists, of another run"):
         Trainer(options(photo_folder, tmp_path, init=tmp_path / ".." / tmp_path.name / "best.pt"))
+    assert Trainer(options(photo_folder, tmp_path)).run()
+    # Nor over those of a run that came further.
+    (tmp_path / "last.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"best.pt exists, of another run"):
+        Trainer(options(photo_folder, tmp_path))
 
 
 @pytest.mark.parametrize("kept", ["best.pt", "averaged.pt"])

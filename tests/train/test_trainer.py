@@ -17,7 +17,9 @@ from click.testing import CliRunner
 from cisi_runtime.errors import CheckpointError, CisiError, DataError, OutputError
 from cisi_runtime.metrics import psnr_db
 from cisi_runtime.pictures.masks import centre_hole
+from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.reading import read_picture
+from cisi_runtime.pictures.writing import write_picture
 from cisi_train.checkpoint import load_checkpoint
 from cisi_train.cli_train import train
 from cisi_train.data import decode_batch, held_out_pictures
@@ -252,6 +254,48 @@ def test_the_last_good_checkpoint_is_named_and_kept(photo_folder: Path, tmp_path
     training = load_checkpoint(tmp_path / "last.pt").training
     assert training is not None
     assert training["step"] == 3
+
+
+def test_what_is_not_finite_is_not_written(photo_folder: Path, tmp_path: Path) -> None:
+    """Losses are computed before the update: a step that overflows is seen in those of the next one."""
+    trainer = Trainer(options(photo_folder, tmp_path))
+    trainer.run()
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.pt")}
+    moments = trainer.state.adversary_optimiser.state
+    for part, tensor in (
+        ("discriminator", next(trainer.state.discriminator.parameters())),
+        ("adversary_optimiser", next(iter(moments.values()))["exp_avg_sq"]),
+    ):
+        good = tensor.detach().clone()
+        with torch.no_grad():
+            tensor.mul_(float("inf"))
+        with pytest.raises(CheckpointError, match=f"step 6 is not written, {part} hold values that are not finite"):
+            trainer.save(progress=1.0)
+        with torch.no_grad():
+            tensor.copy_(good)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.pt")} == before
+
+
+def test_a_run_that_was_stopped_before_its_first_step_has_no_best(photo_folder: Path, tmp_path: Path) -> None:
+    trainer = Trainer(options(photo_folder, tmp_path))
+    trainer._stop_signal = signal.SIGINT
+    assert not trainer.run()
+    assert not (tmp_path / "best.pt").exists()
+    resumed = Trainer(options(photo_folder, tmp_path, resume=True))
+    assert resumed.state.best is None
+    assert resumed.run()
+
+
+def test_few_pictures_leave_none_to_select_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "white").mkdir()
+    write_picture(tmp_path / "white" / "a.png", Picture(np.full((70, 80, 3), 255, dtype=np.uint8)))
+    trainer = Trainer(options(tmp_path / "white", tmp_path / "run"))
+    assert trainer.notes == [
+        "fewer than ten pictures, so none is held out: best.pt holds the newest weights, whatever --select says"
+    ]
+    # A fill that is exact must not be infinitely good: no other could be better, and no run resumes from it.
+    monkeypatch.setattr("cisi_train.reporting.inpaint_pixels", lambda _generator, picture, *_: picture)
+    assert 60.0 < trainer.held_out.measure(trainer.state.averaged, trainer.device)[0] < 120.0
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(

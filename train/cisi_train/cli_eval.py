@@ -174,19 +174,30 @@ def _methods(options: EvalOptions) -> list[tuple[str, Method]]:
     from cisi_train import evaluate as evaluation
 
     methods: list[tuple[str, Method]] = [(name, evaluation.baseline_method(name)) for name in options.baseline]
+    label = _labels([*options.ckpt, *options.onnx, *options.run])
     for path in options.ckpt:
         with error_prefix("--ckpt"):
-            methods.append((path.name, evaluation.checkpoint_method(path, options.device)))
+            methods.append((label[path], evaluation.checkpoint_method(path, options.device)))
     for path in options.onnx:
         with error_prefix("--onnx"):
             emulated = options.device != "cuda" and evaluation.is_emulated(path)
-            name = path.name + evaluation.EMULATED * emulated
+            name = label[path] + evaluation.EMULATED * emulated
             methods.append((name, evaluation.graph_method(path, options.device)))
     for path in options.run:
         with error_prefix("--run"):
-            names = (path.name + suffix for suffix in _AS_RUN)
+            names = (label[path] + suffix for suffix in _AS_RUN)
             methods += zip(names, evaluation.run_methods(path, options.device), strict=True)
     return methods
+
+
+def _labels(paths: list[Path]) -> dict[Path, str]:
+    """The names of files, with as much of their folders as tells them apart."""
+    absolute = {path: path.absolute() for path in paths}
+    depth, labels = 1, {path: path.name for path in paths}
+    while len(set(labels.values())) < len(set(absolute.values())):
+        depth += 1
+        labels = {path: "/".join(whole.parts[-depth:]) for path, whole in absolute.items()}
+    return labels
 
 
 def _evaluate_all(options: EvalOptions, methods: list[tuple[str, Method]], metrics: Metrics) -> list[Evaluation]:

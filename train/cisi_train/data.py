@@ -17,7 +17,7 @@ from cisi_runtime.errors import DataError, PictureError
 from cisi_runtime.pictures.masks import hole_pair
 from cisi_runtime.pictures.picture import SUFFIXES
 from cisi_runtime.pictures.reading import check_picture, find_pictures, left_out_masks, read_picture
-from cisi_runtime.pictures.resizing import read_square, resize_short_side
+from cisi_runtime.pictures.resizing import MAX_RATIO, read_square, resize_short_side, within_ratio
 from cisi_runtime.progress_on_stderr import counted
 from cisi_train.scene_categories import of_categories
 
@@ -127,7 +127,10 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor]]):
         rng = np.random.default_rng([self._seed, 1, number])
         enlarged = rng.uniform(1.0, self._zoom) if self._zoom > 1.0 else 1.0
         short_side = round(self._size * _SHORT_SIDE_PER_CROP * enlarged)
-        rgb = resize_short_side(read_picture(self._paths[order[position]]).rgb, short_side)
+        rgb = read_picture(self._paths[order[position]]).rgb
+        if max(rgb.shape[:2]) > MAX_RATIO * min(rgb.shape[:2]):
+            rgb = within_ratio(rgb, rng.random())
+        rgb = resize_short_side(rgb, short_side)
         top, left = (rng.integers(0, side - self._size + 1) for side in rgb.shape[:2])
         crop = rgb[top : top + self._size, left : left + self._size]
         if rng.random() < 0.5:

@@ -71,7 +71,8 @@ class Evaluation:
     data, holes, method: names of folder, hole set and method.
     pictures: their number.
     l1_percent: over the hole, in percent of 255.
-    psnr_db, ssim: over the hole.
+    psnr_db: over the hole; that of an exact fill counts as if one value differed by a level.
+    ssim: over the hole, of the pictures whose hole has a window; NaN where none has.
     sharpness: mean gradient in the hole over that within 32 pixels of it; None where no picture has one.
     lpips: of the whole completed picture; None if not asked for.
     milliseconds: median for one picture, from pixels to pixels; None for an emulation, whose time says nothing.
@@ -143,9 +144,12 @@ def evaluate(
         completed = method(truth, hole_mask)
         milliseconds = 1000.0 * (time.perf_counter() - start)
         around = dilated(hole_mask, _AROUND) & ~hole_mask
-        quality = dataclasses.astuple(hole_quality(completed, truth, hole_mask))
-        figures.append((*quality, sharpness(completed, hole_mask, around), milliseconds))
-        told = f"{path}: {name}, {holes.name}: {quality[0]:.2f} %, {quality[1]:.2f} dB, SSIM {quality[2]:.3f}"
+        quality = hole_quality(completed, truth, hole_mask)
+        # Exact fills must not make the mean infinite.
+        quality = dataclasses.replace(quality, psnr_db=agreement_db(completed, truth, hole_mask))
+        figures.append((*dataclasses.astuple(quality), sharpness(completed, hole_mask, around), milliseconds))
+        told = f"{path}: {name}, {holes.name}: {quality.l1_percent:.2f} %, {quality.psnr_db:.2f} dB, "
+        told += f"SSIM {quality.ssim:.3f}"
         if metrics.lpips is not None:
             distances.append(metrics.lpips.of_pixels(completed, truth))
             told += f", LPIPS {distances[-1]:.4f}"
@@ -153,8 +157,8 @@ def evaluate(
         if metrics.against is not None:
             agreements.append(agreement_db(completed, metrics.against(truth, hole_mask), hole_mask))
     columns = np.array(figures).T
-    l1_percent, psnr, ssim = (float(column.mean()) for column in columns[:3])
-    sharp, milliseconds_of_each = columns[3:]
+    l1_percent, psnr = (float(column.mean()) for column in columns[:2])
+    ssims, sharp, milliseconds_of_each = columns[2:]
     return Evaluation(
         data=label,
         holes=holes.name,
@@ -162,12 +166,17 @@ def evaluate(
         pictures=len(figures),
         l1_percent=l1_percent,
         psnr_db=psnr,
-        ssim=ssim,
-        sharpness=float(np.nanmean(sharp)) if np.isfinite(sharp).any() else None,
+        ssim=_mean_of_finite(ssims),
+        sharpness=_mean_of_finite(sharp) if np.isfinite(sharp).any() else None,
         lpips=float(np.mean(distances)) if distances else None,
         milliseconds=None if name.endswith(EMULATED) else float(np.median(milliseconds_of_each)),
         against_db=float(np.mean(agreements)) if agreements else None,
     )
+
+
+def _mean_of_finite(values: npt.NDArray[np.float64]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")
 
 
 def sheet_rows(

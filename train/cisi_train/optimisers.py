@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cisi_train.network import Generator
 
-# Moments of Adam for both networks. The paper says Adam, and not which moments.
+# Moments of Adam for both networks. The text of the paper that we have lost the numbers; these are usual for GANs.
 _BETAS = (0.5, 0.999)
 # Rate of Muon over that of Adam. The elements of an orthogonal matrix `[out, in]` have root mean square 1 / sqrt(in),
 # those of Adam's update at most about 1: for a 3x3 convolution of 96 channels this makes them two thirds of Adam's.

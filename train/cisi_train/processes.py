@@ -9,17 +9,26 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from cisi_runtime.errors import CisiError
+
 
 class Processes:
     """The processes of a run. Under torchrun, which sets WORLD_SIZE, they join on construction: by NCCL between GPUs,
-    one for each process, otherwise by Gloo."""
+    one for each process, otherwise by Gloo. Raises CisiError where the environment is not torchrun's."""
 
     def __init__(self, device: str) -> None:
-        self.count = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0"))
+        self.count = _number("WORLD_SIZE", 1)
+        self.rank = _number("RANK", 0)
+        needed = ["RANK", "MASTER_ADDR", "MASTER_PORT", *(["LOCAL_RANK"] if device == "cuda" else [])]
+        missing = [name for name in needed if name not in os.environ]
+        if self.count > 1 and missing:
+            raise CisiError(
+                f"WORLD_SIZE is {self.count} in the environment and {missing[0]} is not set: expected torchrun, or no "
+                "WORLD_SIZE"
+            )
         self.device = torch.device(device)
         if device == "cuda" and self.count > 1:
-            self.device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            self.device = torch.device("cuda", _number("LOCAL_RANK", 0))
             torch.cuda.set_device(self.device)
         if self.count > 1:
             dist.init_process_group("nccl" if device == "cuda" else "gloo")
@@ -55,3 +64,10 @@ class Processes:
         """Leave the group."""
         if self.count > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise CisiError(f"{name} is {text!r} in the environment, expected a number, as torchrun sets it")
+    return int(text)

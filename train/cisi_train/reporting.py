@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from cisi_runtime.console import LOUDNESS, tell, tell_more
 from cisi_runtime.files import atomic_file, make_folder
-from cisi_runtime.metrics import psnr_db
+from cisi_runtime.metrics import agreement_db
 from cisi_runtime.pictures.masks import centre_hole
 from cisi_runtime.pictures.picture import Picture
 from cisi_runtime.pictures.sheet import picture_sheet, show_hole
@@ -50,7 +51,7 @@ class HeldOutPictures:
         rows: list[list[npt.NDArray[np.uint8]]] = []
         for picture in self._pictures:
             completed = inpaint_pixels(generator, picture, hole, device)
-            psnrs.append(psnr_db(completed[hole].astype(np.float64) - picture[hole], 255.0))
+            psnrs.append(agreement_db(completed, picture, hole))
             if self._lpips is not None:
                 distances.append(self._lpips.of_pixels(completed, picture))
             if len(rows) < _SHEET_ROWS:
@@ -118,6 +119,17 @@ class Reporter:
             lines = path.read_text().splitlines()[:step]
             with atomic_file(path) as temporary:
                 temporary.write_text("".join(line + "\n" for line in lines))
+
+
+def ended_in_first_checkpoint(out: Path) -> bool:
+    """Whether the run of a folder was killed while it wrote its first checkpoint, so that its weights may be replaced.
+    False where the folder is of no run, or nobody can tell."""
+    try:
+        written = json.loads((out / "options.json").read_text())
+        steps = len((out / "stats.jsonl").read_text().splitlines())
+        return bool(steps <= written["save_every"] and steps != written["steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _bar(options: TrainOptions, step: int, minutes_used: float) -> tqdm[NoReturn]:

@@ -6,23 +6,24 @@ import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from cisi_runtime.errors import CheckpointError, CisiError, DataError
 from cisi_runtime.storage.access import is_same
+from cisi_train.batches import batches
 from cisi_train.colour_statistics import ColourStatistics
 from cisi_train.data import MEMORY_FORMAT, PhotoFolder, TrainingSamples, decode_batch
 from cisi_train.lpips import Lpips
+from cisi_train.memory_errors import memory_errors
 from cisi_train.objective import EXPERIMENTS, Objective
 from cisi_train.processes import Processes
-from cisi_train.reporting import HeldOutPictures, Reporter, write_sheet
+from cisi_train.reporting import HeldOutPictures, Reporter, ended_in_first_checkpoint, write_sheet
 from cisi_train.schedule import Schedule, lr_factor
 from cisi_train.selection import Candidate
 from cisi_train.train_options import TrainOptions
@@ -52,12 +53,18 @@ class Trainer:
     ) -> None:
         self.options, self.folder, self.processes = options, folder, processes
         self.device = processes.device
+        if self.device.type == "cuda":
+            # With it cuDNN rounds the factors of float32 convolutions to 10 bits of mantissa.
+            torch.backends.cudnn.allow_tf32 = False
         if options.out.resolve().is_relative_to(options.data.resolve()):
             raise DataError(f"{options.out}: lies inside the folder of photographs, expected a place outside")
         self.state = TrainingState(options, self.device)
         if vgg is not None:
             vgg = vgg.to(self.device, memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]
         self.notes = self._load_checkpoint()
+        if options.recipe.select != "last" and not folder.held_out:
+            fewer = "fewer than ten pictures, so none is held out"
+            self.notes.append(f"{fewer}: best.pt holds the newest weights, whatever --select says")
         if options.recipe.style_losses and self.state.colours is None:
             self.state.colours = ColourStatistics.of_samples(self._samples())
         networks = self.state.generator, self.state.discriminator, vgg
@@ -92,19 +99,21 @@ class Trainer:
     def run(self) -> bool:
         """Train to the end of the schedule. Returns False when SIGINT or SIGTERM ended it early, after a checkpoint."""
         self.schedule = Schedule(self.options.steps, self.options.minutes, self.state.minutes_before)
-        with self._stop_signals(), contextlib.ExitStack() as stack:
+        with self._stop_signals(), memory_errors(), contextlib.ExitStack() as stack:
             reporter = None
             if self.processes.is_first:
                 used = self.schedule.minutes_used
                 reporter = stack.enter_context(Reporter(self.options, step=self.state.step, minutes_used=used))
-            self._loop(reporter)
+            with contextlib.closing(self._batches()) as batches:
+                self._loop(batches, reporter)
         return not self._interrupted
 
     def dry_run(self) -> dict[str, Any]:
         """One step on the first batch, with nothing written: resolved options, sizes, losses, seconds of that step."""
-        image, holes = decode_batch(*next(self._batches()), self.device)
-        start = time.perf_counter()
-        losses = self.train_step(image, holes, progress=self.schedule.progress(self.state.step))
+        with contextlib.closing(self._batches()) as batches, memory_errors():
+            image, holes = decode_batch(*next(batches), self.device)
+            start = time.perf_counter()
+            losses = self.train_step(image, holes, progress=self.schedule.progress(self.state.step))
         return {
             "options": self.options.as_json(),
             "pictures": len(self.folder.training),
@@ -165,7 +174,7 @@ class Trainer:
         write_sheet(options, sheet)
         candidate = Candidate(state.step, psnr, lpips, progress >= options.l1_first)
         is_best = candidate.is_better_than(state.best, options.recipe.select) or not self.folder.held_out
-        if self._interrupted and state.step % options.save_every != 0:
+        if self._interrupted and (state.step == 0 or state.step % options.save_every != 0):
             is_best = False
         if is_best:
             state.best = candidate
@@ -178,17 +187,17 @@ class Trainer:
             return self.state.resume(last, self.settings)
         if last.exists():
             raise CheckpointError(f"{last} exists: add --resume to go on, or choose another --out")
-        is_of_a_run = (options.out / "options.json").exists()  # which was killed before its first `last.pt`
         for kept in (options.out / "best.pt", options.out / "averaged.pt"):
-            if kept.exists() and (not is_of_a_run or (options.init is not None and is_same(kept, options.init))):
+            is_start = kept.exists() and options.init is not None and is_same(kept, options.init)
+            if kept.exists() and (is_start or not ended_in_first_checkpoint(options.out)):
                 raise CheckpointError(f"{kept} exists, of another run: choose another --out")
         if options.init is not None:
             self.state.start_from(options.init)
         return []
 
-    def _loop(self, reporter: Reporter | None) -> None:
+    def _loop(self, batches: Iterator[tuple[Tensor, Tensor]], reporter: Reporter | None) -> None:
         state, used = self.state, 0.0
-        for image, holes in self._batches():
+        for image, holes in batches:
             progress = self.schedule.progress(state.step)
             stopping, progress = self.processes.agree(stop=self._stop_signal is not None, progress=progress)
             self._interrupted = stopping and progress < 1.0
@@ -238,18 +247,15 @@ class Trainer:
             permute_colours=options.permute_colours,
         )
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self) -> Generator[tuple[Tensor, Tensor]]:
         options, count, rank = self.options, self.processes.count, self.processes.rank
-        # Order, crops and holes follow from the numbers of the samples (see TrainingSamples).
-        numbers = _batch_numbers(self.state.step * count + rank, count, options.batch)
-        return iter(
-            DataLoader(
-                self._samples(),
-                batch_sampler=numbers,  # type: ignore[arg-type]
-                num_workers=options.workers,
-                pin_memory=self.device.type == "cuda",
-                worker_init_fn=_ignore_stop_signals,
-            )
+        return batches(
+            self._samples(),
+            first=self.state.step * count + rank,
+            stride=count,
+            batch=options.batch,
+            workers=options.workers,
+            pin_memory=self.device.type == "cuda",
         )
 
     @contextlib.contextmanager
@@ -264,16 +270,3 @@ class Trainer:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._stop_signal = number
-
-
-def _batch_numbers(first: int, stride: int, batch: int) -> Iterator[range]:
-    """Sample numbers of this process's batches, without end: batch `first`, then every `stride`-th."""
-    while True:
-        yield range(first * batch, (first + 1) * batch)
-        first += stride
-
-
-def _ignore_stop_signals(_worker: int) -> None:
-    """Ctrl-C reaches every process of the group. The trainer alone ends the run."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -121,9 +121,15 @@ class TrainingState:
     def save(self, folder: PhotoFolder, settings: dict[str, Any], *, minutes_used: float, is_best: bool) -> None:
         """Write `last.pt`, which can be resumed, `averaged.pt`, and the same as `best.pt` if it is the best.
 
-        Raises CheckpointError and OutputError.
+        Raises CheckpointError, writing nothing, where something is not finite; OutputError.
         """
         options = self.options
+        bad = [name for name, part in self._parts().items() if not _is_finite(part.state_dict())]
+        if bad:
+            raise CheckpointError(
+                f"{options.out}: step {self.step} is not written, {', '.join(bad)} hold values that are not finite; "
+                "what was written before stays"
+            )
         contract = self._contract(folder)
         configuration = settings | {"steps": options.steps, "minutes": options.minutes, "lr": options.lr}
         training = {
@@ -139,6 +145,9 @@ class TrainingState:
             save_checkpoint(options.out / name, contract, averaged, configuration=configuration, as_float16=True)
         weights = self.generator.state_dict()
         save_checkpoint(options.out / "last.pt", contract, weights, configuration=configuration, training=training)
+
+    def _parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        return {"generator": self.generator, **self.training_parts}
 
     def _contract(self, folder: PhotoFolder) -> Contract:
         options, before = self.options, self.provenance_before
@@ -200,3 +209,12 @@ def _difference(setting: str, before: Any, now: Any) -> str:
 
 def _shown(value: object) -> str:
     return "not given" if value is None else str(value)
+
+
+def _is_finite(values: object) -> bool:
+    """Whether all tensors in a state are."""
+    if isinstance(values, torch.Tensor):
+        return bool(torch.isfinite(values).all())
+    if isinstance(values, dict):
+        return all(_is_finite(value) for value in values.values())
+    return True

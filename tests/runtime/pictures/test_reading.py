@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin, TiffTags
 
 from cisi_runtime.errors import OutputError, PictureError
 from cisi_runtime.pictures.picture import Picture, pixels_of
@@ -19,7 +19,7 @@ from cisi_runtime.pictures.reading import (
     read_mask,
     read_picture,
 )
-from cisi_runtime.pictures.resizing import crop_centre, resize_short_side
+from cisi_runtime.pictures.resizing import crop_centre, read_square, resize_short_side, within_ratio
 from cisi_runtime.pictures.writing import write_picture
 
 Pixels = npt.NDArray[np.uint8]
@@ -166,6 +166,29 @@ def test_the_transparent_level_of_a_grey_file_of_few_bits(bits: int) -> None:
         assert picture.alpha is not None
         assert picture.alpha.tolist() == [[value] * 8 for value in alpha]
         assert picture.rgb[..., 0].tolist() == [[255] * 8, [0] * 8]
+
+
+def test_what_a_photograph_says_of_itself_is_looked_at_too(tmp_path: Path) -> None:
+    """A run would end hours later where the file is read as a whole."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[305] = TiffTags.RATIONAL  # Software, which is text
+    tags[305] = TiffImagePlugin.IFDRational(1, 2)
+    Image.new("RGB", (20, 10)).save(tmp_path / "p.tif", tiffinfo=tags)
+    for read in (read_picture, check_picture):
+        with pytest.raises(PictureError, match=r"p.tif: cannot be read"):
+            read(tmp_path / "p.tif")
+
+
+def test_a_long_thin_picture_is_not_enlarged_whole(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((2, 6000, 3), (6000, 2, 3)):
+        pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+        assert sorted(within_ratio(pixels).shape) == [2, 3, 32]
+        assert np.array_equal(within_ratio(pixels, 0.0), pixels[:32, :32])
+        assert np.array_equal(within_ratio(pixels, 1.0), pixels[-32:, -32:])
+        write_picture(tmp_path / "p.png", Picture(pixels))
+        assert read_square(tmp_path / "p.png", 64).shape == (64, 64, 3)
+    assert within_ratio(pixels[:32]).shape == (32, 2, 3)
 
 
 def half_written(path: Path, data: bytes) -> None:
