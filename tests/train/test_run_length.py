@@ -46,11 +46,11 @@ def test_of_a_resumed_run_the_rest_counts() -> None:
 
 def test_steps_with_all_losses_take_longer() -> None:
     ((_, line),) = said(1.0, 40, steps=1011, l1_first=0.5)
-    # To go: 494.5 steps of a second, and 505.5 of 2.6.
-    assert line.startswith("1,000 steps to go: about 30 min on")
+    # To go: 494.5 steps of a second, and 505.5 of 2.7.
+    assert line.startswith("1,000 steps to go: about 31 min on")
     ((_, line),) = said(1.0, 40, steps=None, minutes=20.0, l1_first=0.5)
-    # To go: 589 s with a step a second, and 600 s with one in 2.6 s.
-    assert line.startswith("20 min to go: about 820 steps on")
+    # To go: 589 s with a step a second, and 600 s with one in 2.7 s.
+    assert line.startswith("20 min to go: about 811 steps on")
 
 
 def test_a_run_that_is_over_by_then_needs_no_line() -> None:
