@@ -66,9 +66,10 @@ def precision_accepts(precision: str, backend: str, path: Path) -> bool:
     return precision != "bf16" or backend == "openvino" or path.suffix == ".pt"
 
 
-def threads_apply(options: BackendOptions, path: Path) -> bool:
-    """Whether a number of threads changes anything. Engines, and graphs on a GPU, have none."""
-    return path.suffix == ".pt" or not options.needs_gpu(path)
+def threads_apply(options: BackendOptions, path: Path | None) -> bool:
+    """Whether a number of threads changes anything. Engines, and graphs on a GPU, have none. path: None for what
+    ships."""
+    return (path is not None and path.suffix == ".pt") or not options.needs_gpu(path)
 
 
 def open_backend(path: Path, options: BackendOptions | None = None) -> tuple[Backend, str]:
@@ -138,8 +139,6 @@ def _check_options(path: Path, options: BackendOptions) -> None:
         raise BackendError(f"{path}: is not an .onnx file, and {name} takes only graphs")
     if not is_engine(path) and name == "tensorrt":
         raise BackendError(f"{path}: is a graph; TensorRT runs engines: cisi-build {path}")
-    if options.threads > 1 and not threads_apply(options, path):
-        raise BackendError(f"threads {options.threads}: {path.name} runs on a GPU, expected no number of threads")
     if not device_accepts(device, name, path):
         runs = "engines run on a GPU" if is_engine(path) else f"{name} runs on the CPU"
         raise BackendError(f"device {device}: {runs}, expected --device {'cuda' if is_engine(path) else 'cpu'}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from cisi_runtime.backends.registry import BACKENDS, DEVICES, PRECISIONS, BackendOptions
+from cisi_runtime.backends.registry import BACKENDS, DEVICES, PRECISIONS, BackendOptions, threads_apply
 
 _DECORATORS = (
     click.option(
@@ -45,3 +46,9 @@ def take_backend_options(values: dict[str, Any]) -> BackendOptions:
     """Out of a command's values, the three options, and --threads where the command has it."""
     names = ("backend", "device", "precision", "threads")
     return BackendOptions(**{name: values.pop(name) for name in names if name in values})
+
+
+def check_threads(threads: int, options: BackendOptions, model: Path | None) -> None:
+    """Raise UsageError for --threads of a network that has none."""
+    if threads > 1 and not threads_apply(options, model):
+        raise click.UsageError("--threads is for networks on the CPU, and this one runs on a GPU")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cisi_runtime.cli.backend_options import backend_options, take_backend_options
+from cisi_runtime.cli.backend_options import backend_options, check_threads, take_backend_options
 from cisi_runtime.cli.command import ADDRESS, PATH, command, run_command
 from cisi_runtime.cli.numbers import FiniteRange
 from cisi_runtime.cli.run_options import RunOptions, model_errors, tell_backend
@@ -250,6 +250,7 @@ def _write_sheet(options: RunOptions, result: CompletedPhotograph, inpainter: In
 def _open(options: RunOptions) -> Inpainter:
     from cisi_runtime.inpainting.inpainter import Inpainter
 
+    check_threads(options.threads, options.backend, options.model)
     with model_errors():
         backend = dataclasses.replace(options.backend, threads=options.threads)
         return Inpainter(options.model, detail=not options.no_detail, **dataclasses.asdict(backend))

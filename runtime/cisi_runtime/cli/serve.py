@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from cisi_runtime.backends.registry import BackendOptions
-from cisi_runtime.cli.backend_options import backend_options, take_backend_options
+from cisi_runtime.cli.backend_options import backend_options, check_threads, take_backend_options
 from cisi_runtime.cli.command import PATH, command, run_command
 from cisi_runtime.cli.numbers import FiniteRange
 from cisi_runtime.console import LOUDNESS, say
@@ -111,6 +111,7 @@ def _serve(options: ServeOptions) -> None:
         )
     if options.max_megapixels > options.queue_megapixels:
         raise click.UsageError("--queue-megapixels: expected at least --max-megapixels")
+    check_threads(options.backend.threads, options.backend, options.model)
     as_json = options.log == "json" or (options.log is None and not sys.stderr.isatty())
     start_log(as_json=as_json, quiet=LOUDNESS.quiet, verbose=LOUDNESS.verbose)
     network = NetworkOptions(options.model, options.backend)

@@ -25,6 +25,8 @@ _LOG = logging.getLogger("cisi.serve")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Paths that need no token: probes, and the page, which asks for the token.
 _OPEN = re.compile(r"/|/page/.*|/favicon\.ico|/healthz|/readyz|/limits|/openapi\.json|/v2/health/(live|ready)")
+# Whoever knows the name of a photograph may look at it: logs and traces have its first characters alone.
+_NAME_OF_PHOTOGRAPH = re.compile(r"^(/photographs/[^/]{6})[^/]+")
 _HOST_PORT = re.compile(r":\d+$")
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -79,7 +81,7 @@ class Guard:
         said: dict[str, Any] = {
             "request_id": given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8),
             "method": scope["method"],
-            "path": scope["path"],
+            "path": _NAME_OF_PHOTOGRAPH.sub(r"\1...", scope["path"]),
         }
         scope["state"] = {**scope.get("state", {}), "said": said}
         route = next((name for pattern, name in self._routes if pattern.fullmatch(scope["path"])), "other")

@@ -310,6 +310,9 @@ def test_usage_errors_exit_2(files: Path) -> None:
     failed(cisi_run("--mask", files / "mask.png", "-o", files / "out.png"), 2, "IMAGE")
     failed(cisi_run("--surprise"), 2, "--surprise")
     failed(run_files(files, files / "g.onnx", "--sheet", files / "out.png"), 2, "--sheet and --output name the same")
+    for model, more in (("g.engine", ()), ("g.onnx", ("--device", "cuda"))):
+        result = run_files(files, files / model, "--threads", 4, *more)
+        failed(result, 2, "--threads is for networks on the CPU, and this one runs on a GPU")
 
 
 def test_larger_pictures_are_refused_until_they_are_allowed(files: Path, tiny_graph: Path) -> None:

@@ -242,11 +242,6 @@ def test_from_threads(tiny_graph: Path, backend: str) -> None:
             lambda graph: Inpainter(graph.with_suffix(".engine"), device="cpu"),
             "engines run on a GPU, expected --device",
         ),
-        (
-            lambda graph: Inpainter(graph.with_suffix(".engine"), threads=4),
-            "threads 4: tiny.engine runs on a GPU, expected no number of threads",
-        ),
-        (lambda graph: Inpainter(graph, device="cuda", threads=2), "threads 2: tiny.onnx runs on a GPU"),
         (lambda graph: Inpainter(graph.with_suffix(".engine"), "openvino"), "is not an .onnx file, and openvino takes"),
     ],
 )

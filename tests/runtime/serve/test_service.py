@@ -330,6 +330,12 @@ def test_what_operators_ask(service: Service) -> None:
         assert line in metrics, line
     (said,) = service.said("request_id", "mine-1")
     assert (said["method"], said["path"], said["status"], said["megapixels"]) == ("POST", "/inpaint", 200, 0.03)
+    # Whoever knows the name of a photograph may look at it.
+    name = service.client.post("/photographs", files={"image": PNG}).json()["id"]
+    service.client.get(f"/photographs/{name}/preview", headers={"X-Request-ID": "mine-3"})
+    (said,) = service.said("request_id", "mine-3")
+    assert (said["path"], said["status"]) == (f"/photographs/{name[:6]}.../preview", 200)
+    assert not any(name in str(line) for line in service.log)
     refused = service.said("reason", "not-a-picture")[-1]
     assert refused["request_id"] != "not one, two"
     assert all(line["level"] != "not JSON" for line in service.log)
